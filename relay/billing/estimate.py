@@ -12,6 +12,7 @@ import msgspec
 from portal.lib.json import decode
 from relay.protocols.prompts.content import Content, content_of
 from relay.protocols.token_estimate import token_units
+from relay.protocols.usage import NO_USAGE, Usage
 
 # A file within a request: only where an API has one. A text that begins like one is a text.
 _DATA_URL: Final = re.compile(
@@ -79,6 +80,20 @@ def estimate_prompt(
     units = token_units(text) + (token_units(bytes(tools)) if tools is not None else 0.0)
     longest = len(text) + (len(bytes(tools)) if tools is not None else 0) + _PER_MESSAGE
     return PromptSize(math.ceil(units * 0.9) + files.tokens + _PER_MESSAGE, longest + files.most)
+
+
+def estimate_media(messages: bytes | msgspec.Raw) -> Usage:
+    """Estimate the tokens of sound and pictures in the JSON text of `messages`, as parts of those of the prompt."""
+    text = bytes(messages)
+    images, media, _ = content_of(decode(text))
+    if not (images or media):
+        return NO_USAGE
+    audio = sum(
+        file_size((match.end() - match.start()) * 3 // 4, "audio").tokens
+        for match in (*_AUDIO_DATA.finditer(text), *_DATA_URL.finditer(text))
+        if match.re is _AUDIO_DATA or match[2] == b"audio"
+    )
+    return Usage(audio_input=audio, image_input=images * _PER_FILE)
 
 
 def _without_files(text: bytes, images: int) -> tuple[bytes, PromptSize]:

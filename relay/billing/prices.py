@@ -45,6 +45,7 @@ class Price:
     dearest_input: int = field(init=False, default=0)  # the highest price of any class of input but cached
     dearest_output: int = field(init=False, default=0)  # the highest price of any class of output
     has_units: bool = field(init=False, default=False)  # something is charged per unit
+    prices_parts: bool = field(init=False, default=False)  # audio or images have another price than text
 
     def __post_init__(self) -> None:
         object.__setattr__(
@@ -52,6 +53,8 @@ class Price:
         )
         object.__setattr__(self, "dearest_output", max(self.output, self.reasoning or 0, self.audio_output or 0))
         object.__setattr__(self, "has_units", bool(self.call or self.image or self.second or self.character))
+        parts = (self.audio_input, self.image_input, self.audio_output)
+        object.__setattr__(self, "prices_parts", any(part is not None for part in parts))
 
 
 @dataclass(frozen=True, slots=True)

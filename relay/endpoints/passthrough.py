@@ -36,11 +36,12 @@ from relay.protocols.fields import BadRequest, Fields, as_object, one_count, one
 from relay.protocols.multipart import MultipartForm, Part, parse_form
 from relay.protocols.passthrough import answers, conversion, requests
 from relay.protocols.passthrough.answers import AnswerReader
-from relay.protocols.passthrough.audio import audio_milliseconds
+from relay.protocols.passthrough.audio import AudioLength, audio_length
 from relay.protocols.passthrough.requests import PassthroughRequest
+from relay.protocols.passthrough.speech import HEAD, spoken
 from relay.protocols.passthrough.stream import ByteStream, TypedStream
 from relay.protocols.sse import is_stream
-from relay.protocols.usage import Delivered, Usage
+from relay.protocols.usage import Delivered
 from relay.providers import parameters
 from relay.providers.classify import Failure
 from relay.transport.body import Pieces
@@ -50,6 +51,10 @@ _NO_AUDIO: Final = re.compile(r"json|text/|html|xml|javascript")  # content type
 _MEDIA: Final = ("images.", "audio.")  # endpoints with streams of their own
 _SHOWN: Final = ("image", "images", "mask")  # pictures that a request for one has
 _MOST_PER_PICTURE: Final = 8_000  # tokens, as OpenAI's models look at one closely (November 2026)
+_ONE_FILE: Final = frozenset(("audio.transcriptions", "audio.translations", "images.variations"))
+# Fields in which other servers take the address of audio, in place of the file whose length is measured (Groq's API
+# reference, November 2026).
+_ADDRESSES: Final = frozenset(("url", "file_url", "audio_url"))
 _COUNTED: Final = frozenset(("prompt", "input", "query", "documents", "image", "images", "mask"))
 
 
@@ -79,7 +84,7 @@ def _spec(
 
 
 def _parse_transcription(values: requests.Values) -> PassthroughRequest:
-    return requests.parse_transcription(values, 0)
+    return requests.parse_transcription(values, AudioLength(0, 0, 0))
 
 
 _IMAGES: Final = "prompt n quality size stream partial_images"
@@ -106,7 +111,7 @@ PASSTHROUGH_ENDPOINTS: Final = {
             True,
         ),
         _spec("images.variations", requests.parse_images, answers.read_images, _IMAGES, "dall-e-2", "image", True),
-        _spec("audio.speech", requests.parse_speech, answers.read_transcription, "input stream_format"),
+        _spec("audio.speech", requests.parse_speech, answers.read_transcription, "input stream_format speed"),
         _spec(
             "audio.transcriptions", _parse_transcription, answers.read_transcription, _TRANSCRIPTION, "", "file", True
         ),
@@ -127,6 +132,7 @@ class _Request:
     fields: Fields  # members or form fields, undecoded
     form: MultipartForm | None = None
     content_type: str = ""
+    pictures: int = 0  # that it shows the model
     dropped: list[str] = field(default_factory=list)
 
     def upstream_body(
@@ -189,6 +195,7 @@ async def pass_through(exchange: Exchange, caller: Caller, run: Runtime, endpoin
         choices=parsed.choices,
         conversation="" if request.form is not None else conversation_key(request.fields),
         units=parsed.units,
+        audio_between=parsed.audio_between,
         exact=parsed.exact,
         error_event=error_event if endpoint == "completions" else None,
         most_input=partial(requests.most_input, endpoint, parsed, request.body, request.form is not None),
@@ -199,16 +206,20 @@ async def pass_through(exchange: Exchange, caller: Caller, run: Runtime, endpoin
 
 def _most_prompt(request: _Request) -> int | None:
     """The tokens that the prompt can have; None where it can fill the model's context."""
-    parsed, form = request.parsed, request.form
+    parsed = request.parsed
     if parsed.unbounded:
         return None
-    pictures = 0
-    if request.spec.endpoint.startswith("images."):
-        pictures = sum(requests.entries(request.fields.get(name)) for name in _SHOWN)
-        pictures += len(form.files(*_SHOWN, "image[]")) if form is not None else 0
-    return (parsed.prompt_tokens if form is not None else most_text(parsed.prompt_tokens)) + (
-        pictures * _MOST_PER_PICTURE
-    )
+    text = parsed.prompt_tokens - (parsed.units.image_input if request.pictures else 0)
+    return (text if request.form is not None else most_text(text)) + request.pictures * _MOST_PER_PICTURE
+
+
+def _with_pictures(request: _Request) -> _Request:
+    """The request with the pictures that it shows the model counted."""
+    request.pictures = sum(requests.entries(request.fields.get(name)) for name in _SHOWN)
+    if request.form is not None:
+        request.pictures += sum(1 for part in request.form.parts if part.filename is not None)
+    request.parsed = requests.with_pictures(request.parsed, request.pictures)
+    return request
 
 
 async def _parse(spec: EndpointSpec, body: bytes, content_type: str, model_in_path: str) -> _Request:
@@ -222,17 +233,13 @@ async def _parse(spec: EndpointSpec, body: bytes, content_type: str, model_in_pa
             raise BadRequest(
                 "The field “model” is missing: name a model from GET /v1/models.", "model", "missing_required_parameter"
             )
-        files = form.files(*spec.files)
-        if not files:
-            name = spec.files[0]
-            raise BadRequest(
-                f"The file “{name}” is missing: send it as a field of the form.", name, "missing_required_parameter"
-            )
+        file = _file(spec, form)
         values = {name: text for name, text in texts.items() if name in spec.members}
         parsed = spec.parse(values)
         if spec.endpoint.startswith("audio."):
-            parsed = requests.parse_transcription(values, await _length(form, files[0]))
-        return _Request(spec, model, parsed, form.body, fields, form, content_type)
+            parsed = requests.parse_transcription(values, await _length(form, file))
+            return _Request(spec, model, parsed, form.body, fields, form, content_type)
+        return _with_pictures(_Request(spec, model, parsed, form.body, fields, form, content_type))
     if spec.form and spec.endpoint.startswith("audio."):
         raise BadRequest(
             "Send the audio as multipart/form-data, in the field “file”; SDKs do so when they are given a file.",
@@ -244,12 +251,32 @@ async def _parse(spec: EndpointSpec, body: bytes, content_type: str, model_in_pa
     model, parsed = read_model(fields, spec.model), spec.parse(requests.values_of(fields, spec.members))
     if not spec.form and (others := estimate_others(fields, _COUNTED).tokens):
         parsed = replace(parsed, prompt_tokens=parsed.prompt_tokens + others)
-    return _Request(spec, model, parsed, body, fields)
+    request = _Request(spec, model, parsed, body, fields)
+    return _with_pictures(request) if spec.endpoint.startswith("images.") else request
 
 
-async def _length(form: MultipartForm, file: Part) -> int:
-    """The milliseconds of an audio file."""
-    return await asyncio.to_thread(audio_milliseconds, bytes(form.content(file)))
+def _file(spec: EndpointSpec, form: MultipartForm) -> Part:
+    """The first of the files that a form is about. What is measured is what the upstream reads. Raises BadRequest."""
+    name, files = spec.files[0], form.files(*spec.files)
+    if not files:
+        raise BadRequest(
+            f"The file “{name}” is missing: send it as a field of the form.", name, "missing_required_parameter"
+        )
+    if any(part.start == part.end for part in files):
+        raise BadRequest(f"The file “{name}” is empty. Send one with content.", name)
+    if spec.endpoint in _ONE_FILE and sum(1 for part in form.parts if part.filename is not None) > 1:
+        raise BadRequest(f"The form has more than one file. Send “{name}” alone.", name)
+    for part in form.parts:
+        if part.filename is None and (part.name in spec.files or (part.name in _ADDRESSES and name == "file")):
+            raise BadRequest(
+                f"The form has “{part.name}” as a text. Send the file itself, in the field “{name}”, and no address.",
+                part.name,
+            )
+    return files[0]
+
+
+async def _length(form: MultipartForm, file: Part) -> AudioLength:
+    return await asyncio.to_thread(audio_length, bytes(form.content(file)))
 
 
 def _check_channel(run: Runtime, request: _Request, channel: ChannelView) -> RelayError | None:
@@ -280,8 +307,6 @@ async def _try(request: _Request, attempt: Attempt) -> HttpResponseBase:
         codec = await _codec(request, channel, upstream)
         if codec is None:
             return await _plain(request, attempt, upstream)
-        if request.spec.endpoint == "audio.speech":
-            record.estimate = _speech_usage(request.parsed)
         return await stream_answer(attempt, upstream, codec)
     except BaseException:
         upstream.close()
@@ -318,20 +343,10 @@ async def _codec(request: _Request, channel: ChannelView, upstream: UpstreamAnsw
             choices=parsed.choices,
         )
     if parsed.stream and "event-stream" in upstream.content_type and endpoint != "completions":
-        return TypedStream(max(1, parsed.units.images), parsed.units)
+        return TypedStream(max(1, parsed.units.images), parsed.units, parsed.whole)
     if endpoint == "audio.speech" and not parsed.stream and not _NO_AUDIO.search(upstream.content_type):
-        return ByteStream(content_type=upstream.content_type or "audio/mpeg")
+        return ByteStream(content_type=upstream.content_type or "audio/mpeg", whole=parsed.whole)
     return None
-
-
-def _speech_usage(parsed: PassthroughRequest) -> Usage:
-    """The usage of speech, whose answer is audio and reports none: exact characters, estimated tokens."""
-    return Usage(
-        input=parsed.prompt_tokens,
-        output=parsed.output_limit or 0,
-        audio_output=parsed.output_limit or 0,
-        characters=parsed.units.characters,
-    )
 
 
 async def _plain(request: _Request, attempt: Attempt, upstream: UpstreamAnswer) -> HttpResponseBase:
@@ -359,11 +374,7 @@ async def _plain(request: _Request, attempt: Attempt, upstream: UpstreamAnswer) 
     if answer.is_error or spec.endpoint == "audio.speech":  # speech that is JSON
         raise attempt.error_in_body(text)
     attempt.answered()
-    delivered: Delivered | None = None
-    if spec.endpoint in {"completions", "audio.transcriptions", "audio.translations"}:
-        is_json = text.lstrip().startswith(b"{")
-        delivered = Delivered.by(text) if is_json else Delivered(len(text), lambda: len(text) / 4)
-    await attempt.finish(answer.body, answer.usage, delivered)
+    await attempt.finish(answer.body, answer.usage, answer.delivered)
     if spec.endpoint == "completions" and parsed.stream and (found := decode_object(answer.body)) is not None:
         found = {**found, "object": "text_completion"}
         return EventStream(partial(attempt.exchange.write_last, chunks_of(found, parsed.include_usage)))
@@ -379,9 +390,9 @@ async def _plain(request: _Request, attempt: Attempt, upstream: UpstreamAnswer) 
 async def _speech(attempt: Attempt, parsed: PassthroughRequest, audio: bytes, content_type: str) -> HttpResponseBase:
     """Answer with speech that came in the other form: as events where audio was asked for, or as audio."""
     attempt.answered()
-    usage = _speech_usage(parsed)
-    await attempt.finish(audio, usage)
+    media = spoken(audio[:HEAD], len(audio), parsed.whole, complete=True)
+    await attempt.finish(audio, None, Delivered(len(audio), float, media=lambda: media))
     if parsed.stream:
-        events = conversion.stream_of_audio(audio, usage.input, usage.output)
+        events = conversion.stream_of_audio(audio, parsed.prompt_tokens, media.output)
         return EventStream(partial(attempt.exchange.write_last, events))
     return HttpResponse(audio, content_type=content_type)

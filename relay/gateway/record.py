@@ -15,6 +15,8 @@ from portal.lib.redact import redact
 from relay.billing.estimate import estimate_text
 from relay.billing.ledger.pending import UsageRow
 from relay.billing.ledger.rows import RowWrite
+from relay.billing.prices import Price
+from relay.billing.unreported import may_lack, with_unreported
 from relay.errors import (
     InsufficientQuota,
     InvalidRequest,
@@ -92,6 +94,11 @@ class Outcome(msgspec.Struct, frozen=True):
     answered: bool = False  # the upstream's answer is complete, whatever became of it: it is charged as used
 
 
+def _says_something(delivered: Delivered | None) -> bool:
+    """Whether a part of an answer went through, be it text, sound or a picture."""
+    return delivered is not None and (bool(delivered.units()) or delivered.media() != NO_USAGE)
+
+
 class Record:
     """The usage record of one request. `submit` may be called more than once; only the first call counts."""
 
@@ -103,7 +110,6 @@ class Record:
         "delivered",
         "dropped",
         "endpoint",
-        "estimate",
         "exchange",
         "first_token_ms",
         "model",
@@ -142,7 +148,6 @@ class Record:
         # Estimated tokens that the model has spent and not shown; None: no upstream was asked.
         self.unseen: Callable[[], float] | None = None
         self.dropped: list[str] = []  # parameters that were not sent
-        self.estimate: Usage | None = None  # of an answer that is not text and reports no usage
 
     def progress(self) -> dict[str, object]:
         """The current state of the request, for the admin's page of running requests.
@@ -169,7 +174,7 @@ class Record:
     def begin_attempt(self, candidate: Candidate) -> None:
         self.candidate = candidate
         self.upstream_model = candidate.route.upstream_name
-        self.sent, self.resent, self.estimate, self.unseen = False, False, None, None
+        self.sent, self.resent, self.unseen = False, False, None
         self.dropped = []
 
     def end_attempt(self, candidate: Candidate, began: float, failure: Failure | None = None) -> None:
@@ -226,44 +231,60 @@ class Record:
         """The usage of the request and its source: reported, estimated or none."""
         delivered = outcome.delivered
         if outcome.usage is not None:
-            usage, true = believed(outcome.usage, delivered, self._expected())
+            price = self.charge.sold_at(self.candidate, outcome.usage.input or self.prompt_tokens)
+            usage, true = believed(outcome.usage, delivered, self._expected(price))
             if not true or usage.report.beside:
                 self._keep_report(usage.report, true)
+            if may_lack(price, usage):
+                usage, complete = with_unreported(price, usage, self._measured(delivered, price))
+                true = true and complete
             return usage, "reported" if true else "estimated"
-        tokens = delivered.units() if delivered is not None else 0.0
-        if self.sent and (outcome.error is None or tokens or outcome.at_work):
-            units, output = self.units, estimate_text(self._with_unseen(tokens))
-            counted = Usage(
-                self.prompt_tokens,
-                output=output,
-                audio_output=min(output, estimate_text(delivered.audio())) if delivered is not None else 0,
-                images=units.images,
-                milliseconds=units.milliseconds,
-                characters=units.characters,
-            )
-            return self.estimate or counted, "estimated"
+        if self.sent and (outcome.error is None or outcome.at_work or _says_something(delivered)):
+            return self._measured(delivered, self.charge.sold_at(self.candidate, self.prompt_tokens)), "estimated"
         return NO_USAGE, "none"
+
+    def _measured(self, delivered: Delivered | None, price: Price) -> Usage:
+        """What went through, by the portal's own count.
+
+        An answer of which nothing was seen was asked for all the same: the upstream makes all of it.
+        """
+        units, request, prompt = self.units, self.request, self.prompt_tokens
+        parts = request.input_parts() if request.input_parts is not None and price.prices_parts else units
+        media = delivered.media() if delivered is not None else NO_USAGE
+        output, audio = media.output, media.audio_output
+        if not (media.output or media.images):
+            output = estimate_text(self._with_unseen(delivered.units() if delivered is not None else 0.0))
+            audio = min(output, estimate_text(delivered.audio())) if delivered is not None else 0
+        if request.exact and not output and (delivered is None or not delivered.finished):
+            output = (request.output_limit or 0) * request.choices
+            audio = min(output, units.audio_output)
+        return Usage(
+            prompt,
+            audio_input=min(prompt, parts.audio_input),
+            image_input=min(prompt, parts.image_input),
+            output=output,
+            audio_output=audio,
+            images=media.images or units.images,
+            milliseconds=media.milliseconds or units.milliseconds,
+            characters=units.characters,
+        )
 
     def _with_unseen(self, tokens: float) -> float:
         """The estimated output, with what was not shown, as far as the answer may have been so long."""
         unseen = self.unseen() if self.unseen is not None else 0.0
         if not unseen:
             return tokens
-        expected = self._expected()
-        limits = [limit for limit in (expected.output_limit, expected.longest) if limit is not None]
+        limits = [limit for limit in self._limits() if limit is not None]
         return max(tokens, min(tokens + unseen, *limits)) if limits else tokens + unseen
 
-    def _expected(self) -> Expected:
-        """What is known of the usage without the upstream."""
-        request, charge, model = self.request, self.charge, self.charge.model
-        limit = None if request.exact else request.output_limit  # of others it is an estimate, and not sent
-        if charge.clamp is not None:
-            limit = charge.clamp if limit is None else min(limit, charge.clamp)
-        longest = model.max_output_tokens
+    def _expected(self, price: Price) -> Expected:
+        """What is known of the usage without the upstream, of an answer at this price."""
+        request, model = self.request, self.charge.model
+        limit, longest = self._limits()
         return Expected(
             prompt=self.prompt_tokens,
-            output_limit=limit * request.choices if limit is not None else None,
-            longest=longest * request.choices if longest is not None else None,
+            output_limit=limit,
+            longest=longest,
             window=model.context_window,
             reasoning=self.candidate.route.channel.reasoning if self.candidate is not None else "inside",
             most_input=request.most_input,
@@ -272,7 +293,22 @@ class Record:
             if request.exact and request.output_limit is not None
             else None,
             milliseconds=self.units.milliseconds,
-            by_units=charge.counts_units,
+            audio_between=request.audio_between,
+            input_priced=price.dearest_input > 0,
+            output_priced=price.dearest_output > 0,
+            by_units=price.has_units,
+        )
+
+    def _limits(self) -> tuple[int | None, int | None]:
+        """The tokens of all answers together: that the upstream was told, and that the model cannot exceed."""
+        request, clamp = self.request, self.charge.clamp
+        limit = None if request.exact else request.output_limit  # of others it is an estimate, and not sent
+        if clamp is not None:
+            limit = clamp if limit is None else min(limit, clamp)
+        longest = self.charge.model.max_output_tokens
+        return (
+            limit * request.choices if limit is not None else None,
+            longest * request.choices if longest is not None else None,
         )
 
     def _keep_report(self, report: Report, true: bool) -> None:

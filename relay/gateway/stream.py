@@ -112,9 +112,11 @@ class Pump:
     def _outcome(self, reason: str, error: RelayError | None = None, detail: str = "") -> Outcome:
         codec, (units, audio) = self._codec, self._sent_units
         if self._held is None:
-            delivered = Delivered(self._size, codec.delivered_units, codec.audio_units, codec.complete, codec.is_opaque)
+            delivered = Delivered(
+                self._size, codec.delivered_units, codec.audio_units, codec.complete, codec.is_opaque, codec.media
+            )
         else:
-            delivered = Delivered(self._size, lambda: units, lambda: audio, False, codec.is_opaque)
+            delivered = Delivered(self._size, lambda: units, lambda: audio, False, codec.is_opaque, codec.media)
         return Outcome(reason, 200, codec.usage, error, detail, delivered)
 
     async def run(self) -> None:

@@ -10,7 +10,7 @@ from relay.protocols.contract import Decoder, Encoder
 from relay.protocols.error_objects import states
 from relay.protocols.events import EventReader, TooLarge, payload
 from relay.protocols.token_estimate import is_opaque
-from relay.protocols.usage import Usage
+from relay.protocols.usage import NO_USAGE, Usage
 
 EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
 DONE: Final = b"data: [DONE]\n\n"  # the end marker of chat completions and legacy completions
@@ -111,6 +111,10 @@ class EventCodec:
         """Whether there is content whose tokens cannot be estimated."""
         return self._opaque
 
+    def media(self) -> Usage:
+        """Images and speech that have been returned so far. Text has none."""
+        return NO_USAGE
+
 
 @dataclass(slots=True)
 class Conversion(EventCodec):
@@ -198,6 +202,9 @@ class Codec(Protocol):
 
     def is_opaque(self) -> bool:
         """Whether there is content whose tokens cannot be estimated, such as images."""
+
+    def media(self) -> Usage:
+        """Images and speech that have been returned so far, as `relay.protocols.usage.Delivered` has them."""
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         """The error event that ends a stream which cannot continue; empty where the format has none."""

@@ -86,7 +86,7 @@ _NOT_SAID: Final = frozenset(
     )
 )
 
-_AUDIO_TOKENS_PER_SECOND: Final = 20  # one for 50 ms of speech, as OpenAI counts audio that its models make
+AUDIO_TOKENS_PER_SECOND: Final = 20  # one for 50 ms of speech, as OpenAI counts audio that its models make
 # Bytes per second of audio, by how its Base64 begins. Streams are 16-bit samples at 24 kHz without a header.
 _AUDIO_RATES: Final = ((b"T2dn", 4_000), (b"SUQz", 16_000), (b"//", 16_000), (b"ZkxhQ", 24_000))
 _SAMPLES_RATE: Final = 48_000
@@ -194,13 +194,13 @@ def audio_units(answer: bytes) -> float:
     units = 0.0
     for text in _AUDIO.findall(answer):
         rate = next((rate for head, rate in _AUDIO_RATES if text.startswith(head)), _SAMPLES_RATE)
-        units += len(text) * 3 / 4 / rate * _AUDIO_TOKENS_PER_SECOND
+        units += len(text) * 3 / 4 / rate * AUDIO_TOKENS_PER_SECOND
     return units
 
 
 def sample_units(text: bytes) -> float:
     """The estimated tokens of the Base64 of audio samples."""
-    return len(text) * 3 / 4 / _SAMPLES_RATE * _AUDIO_TOKENS_PER_SECOND
+    return len(text) * 3 / 4 / _SAMPLES_RATE * AUDIO_TOKENS_PER_SECOND
 
 
 # What tokenizers have tokens of any length for: blanks, and one character again and again.

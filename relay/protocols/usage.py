@@ -260,6 +260,9 @@ LONGEST_ANSWER: Final = 524_288
 # Tokens of input. The largest context window is 10M; hosted tools read it again and again.
 LARGEST_INPUT: Final = 2**25
 LONGEST_AUDIO: Final = 7 * 24 * 3_600_000  # milliseconds
+_AUDIO_ERROR: Final = 1.1  # by which the length of audio may differ
+_AUDIO_SLACK: Final = 1000  # milliseconds by which it may be shorter
+_MOST_ROUNDED: Final = 15_000  # milliseconds to which upstreams round it up
 _WINDOWS: Final = 16  # times that one request may read the model's context window
 _SLACK: Final = 64  # tokens; small counts prove nothing
 # Tokens of input that an upstream may add to any request; and to a chat, with its template and a system prompt of its
@@ -283,6 +286,8 @@ class Delivered(msgspec.Struct, frozen=True):
     audio: Callable[[], float] = float  # of them, of audio
     finished: bool = True
     opaque: Callable[[], bool] = bool  # whether it has content whose tokens cannot be estimated, such as images
+    # Images and speech, whose tokens are no text: images, milliseconds, output, and of it audio.
+    media: Callable[[], Usage] = Usage
 
     @classmethod
     def by(cls, answer: bytes, received: bytes = b"") -> Delivered:
@@ -309,7 +314,12 @@ class Expected(msgspec.Struct, frozen=True):
     least_input: Callable[[float], float] | None = None
     output: int | None = None  # estimate of an output that no limit can be named for, such as images; None: unknown
     milliseconds: int = 0  # of audio in the request
-    by_units: bool = True  # whether images, seconds or characters have a price; if not, they say nothing of the cost
+    audio_between: tuple[int, int] | None = None  # milliseconds that it can have, by its bytes; None: unknown
+    # Whether tokens have a price, and whether something else has: images, seconds, characters. An answer that is sold
+    # by these alone need not report tokens.
+    input_priced: bool = True
+    output_priced: bool = True
+    by_units: bool = True
 
 
 def believed(usage: Usage, delivered: Delivered | None, expected: Expected) -> tuple[Usage, bool]:
@@ -320,22 +330,37 @@ def believed(usage: Usage, delivered: Delivered | None, expected: Expected) -> t
     """
     report = usage.report
     usage = _with_reasoning(usage, expected.reasoning)
-    if usage.milliseconds > LONGEST_AUDIO:
+    if usage.milliseconds and _length_is_false(usage.milliseconds, expected.audio_between):
         usage = replace(usage, milliseconds=expected.milliseconds)
         report = replace(report, contradictory=True)
     true = not (report.contradictory or (usage.report.beside and usage.report.beside != usage.reasoning))
     # Such an answer may have no tokens.
     by_units = expected.by_units and bool(usage.images or usage.milliseconds or usage.characters)
-    if (not usage.input and expected.prompt and not by_units) or _input_is_false(usage.input, delivered, expected):
+    needs_input = expected.input_priced or not by_units
+    if (not usage.input and expected.prompt and needs_input) or _input_is_false(usage.input, delivered, expected):
         usage = replace(usage, input=expected.prompt, cached_input=0, cache_write=0, audio_input=0, image_input=0)
         true = False
-    if (usage.output or not by_units) and _output_is_false(usage, delivered, expected):
+    needs_output = expected.output_priced or not by_units
+    if (usage.output or needs_output) and _output_is_false(usage, delivered, expected):
         output = _possible_output(usage, delivered, expected)
         if output != usage.output:
             audio = min(math.ceil(delivered.audio()), output) if delivered is not None else 0
             usage = replace(usage, output=output, reasoning=0, audio_output=audio)
         true = False
     return usage, true
+
+
+def _length_is_false(milliseconds: int, between: tuple[int, int] | None) -> bool:
+    """Whether audio cannot be as long as reported.
+
+    Upstreams round up, or bill ten seconds at least (Groq's price list, November 2026).
+    """
+    if milliseconds > LONGEST_AUDIO:
+        return True
+    if between is None:
+        return False
+    least, most = between
+    return _AUDIO_ERROR * milliseconds < least - _AUDIO_SLACK or milliseconds > _AUDIO_ERROR * most + _MOST_ROUNDED
 
 
 def _input_is_false(tokens: int, delivered: Delivered | None, expected: Expected) -> bool:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import io
 import struct
-import wave
 from typing import Any
 
 import httpx
@@ -16,7 +14,7 @@ from openai import OpenAI
 from tests.support.asserts import until
 from tests.support.portal import Portal, ask
 from tests.support.server import Server
-from tests.support.upstream import USAGE, Call
+from tests.support.upstream import USAGE, Call, sound
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
 
@@ -27,16 +25,6 @@ IMAGE_USAGE = {
     "output_tokens": 100,
     "input_tokens_details": {"text_tokens": 4, "image_tokens": 6},
 }
-
-
-def sound(seconds: float) -> bytes:
-    out = io.BytesIO()
-    with wave.open(out, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(8000)
-        file.writeframes(b"\0\0" * int(8000 * seconds))
-    return out.getvalue()
 
 
 def served(live: Portal, server: Server, script: Any, **options: Any) -> str:

@@ -112,7 +112,8 @@ def request(**more: Any) -> GatewayRequest:
 def charge() -> Any:
     """A charge that costs nothing, and remembers how it was finished."""
     found = SimpleNamespace(grant=None, cost=0, upstream_cost=0, price_id=None, multiplier=ONE, reserved=0)
-    found.payer, found.billing, found.clamp, found.counts_units = "", "nothing", None, False
+    found.payer, found.billing, found.clamp = "", "nothing", None
+    found.sold_at = lambda candidate, tokens: Price()
     found.meter, found.model = lambda exchange: None, model()
     found.finish = lambda *arguments: setattr(found, "finished", arguments)
     return found

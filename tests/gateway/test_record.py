@@ -91,17 +91,18 @@ def test_each_error_ends_a_request_in_its_own_way(error: RelayError, reason: str
 
 
 async def test_what_reached_the_client_is_counted_where_no_usage_is_reported() -> None:
-    """With everything that is not counted in tokens; an estimate of a whole answer stands before the count."""
+    """With everything that is not counted in tokens; of sound and pictures, as many as there were."""
     counted = {"input_tokens": 30, "output_tokens": 3, "images": 2, "milliseconds": 500, "characters": 12}
-    for estimate, expected in (
-        (None, counted),
-        (Usage(5, output=6, characters=7), {"input_tokens": 5, "output_tokens": 6, "characters": 7}),
+    media = Usage(images=1, output=6)
+    for delivered, expected in (
+        (Delivered(99, lambda: 2.5), counted),
+        (Delivered(99, float, media=lambda: media), {**counted, "output_tokens": 6, "images": 1}),
     ):
         run, exchange = Run(), new_exchange()
         found = record(run, exchange, prompt_tokens=30, units=Usage(images=2, milliseconds=500, characters=12))
         found.begin_attempt(candidate())
-        found.sent, found.estimate = True, estimate
-        found.submit(Outcome(COMPLETED, 200, delivered=Delivered(99, lambda: 2.5)))
+        found.sent = True
+        found.submit(Outcome(COMPLETED, 200, delivered=delivered))
         row = run.reservations.row
         assert row["usage_source"] == "estimated" and {name: row[name] for name in expected} == expected
         assert exchange.tokens_used == row["input_tokens"] + row["output_tokens"], "limits count what was used"
@@ -111,7 +112,7 @@ async def test_a_new_try_has_sent_nothing_yet_and_estimates_nothing() -> None:
     run = Run()
     found = record(run, prompt_tokens=30)
     found.begin_attempt(candidate())
-    found.sent, found.estimate = True, Usage(5, output=6)
+    found.sent = True
     found.begin_attempt(candidate())
     found.submit(Outcome("client_gone", 499))
     row = run.reservations.row

@@ -6,8 +6,10 @@ The name of the model chooses what it does.
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import threading
+import wave
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -245,6 +247,17 @@ class Upstream:
         while not reader.at_eof() and reader.exception() is None and not writer.transport.is_closing():  # noqa: ASYNC110  # a reader has no event for its end
             await asyncio.sleep(0.02)
         call.closed.set()
+
+
+def sound(seconds: float) -> bytes:
+    """A WAV of this length."""
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(b"\0\0" * int(8000 * seconds))
+    return out.getvalue()
 
 
 async def endless(call: Call) -> None:

@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 from portal import limits
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode
-from relay.billing.estimate import estimate_request
+from relay.billing.estimate import estimate_media, estimate_request
 from relay.billing.ledger.rows import RowWrite
 from relay.endpoints.errors import invalid
 from relay.endpoints.files.file_inputs import FileInputs
@@ -67,6 +67,7 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
         most_input=parsed.most_input if named is None else None,
         put_in=request.put_files_in if named is not None else None,
         least_input=parsed.least_input,
+        input_parts=lambda: estimate_media(request.fields["messages"]),
         thinking=parsed.thinking(),
     )
     return await serve(exchange, caller, run, wanted, partial(try_text, request))

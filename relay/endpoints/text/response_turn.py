@@ -17,7 +17,7 @@ from django.http.response import HttpResponseBase
 
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode, objects_of, text_of
-from relay.billing.estimate import estimate_request
+from relay.billing.estimate import estimate_media, estimate_request
 from relay.billing.ledger.rows import Moment, RowWrite, insert, update
 from relay.endpoints.errors import invalid
 from relay.endpoints.files.file_inputs import FileInputs, names_files
@@ -385,5 +385,6 @@ def gateway_request(run: Runtime, turn: ResponseTurn) -> GatewayRequest:
         most_input=None if named else request.most_input,
         put_in=turn.put_files_in,
         least_input=request.least_input,
+        input_parts=lambda: estimate_media(encode(turn.items)),
         thinking=request.thinking(),
     )

@@ -256,10 +256,10 @@ class RequestCharge:
         self._promised = min(self._promised, covered)
         return given
 
-    @property
-    def counts_units(self) -> bool:
-        """Whether something but tokens has a price."""
-        return self._highest_price.has_units
+    def sold_at(self, candidate: Candidate | None, prompt_tokens: int) -> Price:
+        """The price of an answer of this candidate, also where the price was removed while the request ran."""
+        found = self.price(candidate.route, prompt_tokens) if candidate is not None else None
+        return found if found is not None else self._highest_price
 
     def meter(self, exchange: Exchange) -> Meter | None:
         """A meter for a stream, which stops it when what pays for it is used up; None where nothing limits that.
@@ -278,9 +278,7 @@ class RequestCharge:
         if candidate is None or source == "none":
             return
         route = candidate.route
-        price = self.price(route, usage.input)
-        if price is None:  # the price was removed while the request ran
-            price = self._highest_price
+        price = self.sold_at(candidate, usage.input)
         self.price_id = price.id or None
         self.cost = cost(price, usage, self.multiplier)
         self.upstream_cost = self._upstream_cost(route, usage, price)

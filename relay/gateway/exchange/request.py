@@ -28,7 +28,11 @@ class GatewayRequest:
     output_limit: int | None = 0  # tokens of each of `choices` answers; None: the request names no limit
     choices: int = 1
     conversation: str = ""  # requests of the same conversation go to the same channel; empty: none
-    units: Usage = NO_USAGE  # images, characters and milliseconds that are known beforehand
+    # Images, characters and milliseconds that are known beforehand, and tokens of audio and images in the prompt.
+    units: Usage = NO_USAGE
+    audio_between: tuple[int, int] | None = None  # milliseconds that the audio in it can have; None: it has none
+    # The tokens of audio and images in its prompt, where `units` do not say them. Rarely called.
+    input_parts: Callable[[], Usage] | None = None
     exact: bool = False  # the answer cannot be limited to fewer tokens, so its full cost must be covered
     whole: bool = False  # an answer that is cut off is of no use: it is not limited to fewer tokens than `output_limit`
     # The event that a stream gets in place of an error's body once its head is sent; None where that is not sent early.

@@ -23,7 +23,7 @@ from relay.protocols.codec import DONE, EVENT_STREAM, says_something
 from relay.protocols.error_objects import Envelope, named_error, states, unreadable_error
 from relay.protocols.sse import BOUNDARY, event_data, last_boundary, next_boundary, split_events
 from relay.protocols.token_estimate import are_opaque, audio_units, open_member, rest_units, text_units
-from relay.protocols.usage import Usage, newer, present
+from relay.protocols.usage import NO_USAGE, Usage, newer, present
 
 _FINISH: Final = re.compile(rb'"finish_reason"\s*:\s*"')
 _USAGE_AT: Final = re.compile(rb'"usage"\s*:\s*(?=\{)')
@@ -163,6 +163,10 @@ class ChatStream:
         """Whether there is content whose tokens cannot be estimated, such as images."""
         self._count_now()
         return self._opaque
+
+    def media(self) -> Usage:
+        """Images and speech that have been returned so far: audio of a chat is in `audio_units`."""
+        return NO_USAGE
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         """The error event that ends a stream which cannot continue."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from relay.protocols.error_objects import Envelope, is_error_object
 from relay.protocols.passthrough.requests import PassthroughRequest
 from relay.protocols.passthrough.stream import is_page
 from relay.protocols.passthrough.usage import parse_image_usage, parse_transcript_usage, parse_usage
-from relay.protocols.usage import Usage, present
+from relay.protocols.token_estimate import token_units
+from relay.protocols.usage import NO_USAGE, Delivered, Usage, present
 
 
 class _Shape(Envelope):
@@ -41,6 +43,10 @@ _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _EMPTY: Final = (b"null", b'""', b"[]", b"{}")
 _NO_VECTORS: Final = (b"null", b'""', b"[]")
 _SPACE: Final = b" \t\r\n"
+_LONGEST: Final = 1e6  # seconds
+_PLAIN: Final = frozenset(("text", "srt", "vtt"))  # forms of a transcript that are no JSON
+# What SRT and WebVTT have beside what was said: their mark, the numbers of cues, and their times.
+_TIMES: Final = re.compile(rb"^(?:WEBVTT.*|\d+\s*|[\d:.,]+[ \t]*-->.*)$", re.M)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,7 @@ class PassthroughAnswer:
     body: bytes  # for the client
     usage: Usage | None = None  # None: the upstream reports none
     is_error: bool = False  # a 200 with an error object
+    delivered: Delivered | None = None  # None: neither text nor audio nor images
 
 
 AnswerReader = Callable[[bytes, PassthroughRequest], PassthroughAnswer | None]
@@ -107,7 +114,7 @@ def read_completion(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer
         return None
     if found.error is not None:
         return PassthroughAnswer(found.error, None, True)
-    return PassthroughAnswer(body, found.usage)
+    return PassthroughAnswer(body, found.usage, delivered=Delivered.by(body))
 
 
 def read_embeddings(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:
@@ -192,8 +199,9 @@ def read_images(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | N
     if not made:
         return None
     usage = parse_image_usage(found.usage, asked.prompt_tokens) if present(found.usage) else None
-    usage = usage or Usage(input=asked.prompt_tokens)
-    return PassthroughAnswer(body, replace(usage, images=made))
+    media = Usage(images=made, output=made * (asked.output_limit or 0))
+    delivered = Delivered(len(body), float, media=lambda: media)
+    return PassthroughAnswer(body, replace(usage or NO_USAGE, images=made), delivered=delivered)
 
 
 def _with_data(body: bytes) -> bytes:
@@ -215,24 +223,25 @@ def _image_entry(image: object) -> object:
 
 def read_transcription(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:
     """Read a transcription: JSON, or plain text when the client asked for it."""
-    if asked.encoding in {"text", "srt", "vtt"}:
-        if is_page(body):
-            return None
-        found = _decoded(body) if body.lstrip().startswith(b"{") else None
-        return PassthroughAnswer(body, None, found is not None and found.is_error(present(found.text)))
-    found = _decoded(body)
-    if found is None:
-        return None
-    if found.is_error(present(found.text)):
+    plain = asked.encoding in _PLAIN
+    found = _decoded(body) if not plain or body.lstrip().startswith(b"{") else None
+    if found is not None and found.is_error(present(found.text)):
         return PassthroughAnswer(body, None, True)
-    if not present(found.text):
-        return None
+    if found is None or not present(found.text):
+        delivered = Delivered(len(body), lambda: token_units(_TIMES.sub(b"", body).strip()))
+        return PassthroughAnswer(body, delivered=delivered) if plain and not is_page(body) else None
     usage = parse_transcript_usage(found.usage) if present(found.usage) else None
-    if usage is None and isinstance(found.duration, (int, float)) and 0 < found.duration < 1e6:
-        usage = Usage(milliseconds=math.ceil(found.duration * 1000))
-    elif usage is not None and not usage.milliseconds:
-        usage = replace(usage, milliseconds=asked.units.milliseconds)
-    return PassthroughAnswer(body, usage)
+    if (usage is None or not usage.milliseconds) and (seconds := _seconds(found.duration)):
+        usage = replace(usage or NO_USAGE, milliseconds=math.ceil(seconds * 1000))
+    text = bytes(found.text).strip(b'"')
+    return PassthroughAnswer(body, usage, delivered=Delivered(len(body), lambda: token_units(text)))
+
+
+def _seconds(duration: object) -> float:
+    """The `duration` of a transcript, 0 where it is no number of seconds."""
+    if isinstance(duration, bool) or not isinstance(duration, (int, float)):
+        return 0.0
+    return duration if 0 < duration < _LONGEST else 0.0
 
 
 def read_rerank(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace as replace_struct
 
 from portal.lib.json import Json, decode, decode_object, encode, text_of
 from portal.lib.texts import whole_number
 from relay.protocols.fields import MAX_TOKENS, BadRequest, Fields, absent
+from relay.protocols.passthrough.audio import AudioLength
 from relay.protocols.token_estimate import least_units, token_units
 from relay.protocols.usage import ADDED_TO_CHAT, LEAST_ADDED, NO_USAGE, Usage
 
@@ -30,6 +32,8 @@ _BEST_IMAGE: Final = 8000
 _AUDIO_TOKENS_PER_SECOND: Final = 17  # input: a minute is about 1,000
 _TEXT_TOKENS_PER_SECOND: Final = 5  # of the transcript
 _SPOKEN_PER_CHARACTER: Final = 1.5
+_SPOKEN_MILLISECONDS: Final = 100  # of a character that is spoken slowly
+_SLOWEST: Final = 0.25  # of the usual speed
 
 _ADDED_FACTOR: Final = 16  # tokens for each estimated one: an instruction before each of many short texts
 _ADDED_FILES: Final = 131_072  # tokens: sixteen images have about 100,000 however small their files are
@@ -44,11 +48,19 @@ class PassthroughRequest:
     choices: int = 1  # how many answers are requested
     stream: bool = False
     include_usage: bool = False  # the client wants a usage chunk at the end of a stream
-    units: Usage = NO_USAGE  # images, characters and milliseconds that are known beforehand
+    # Images, characters and milliseconds that are known beforehand, and tokens of audio and images.
+    units: Usage = NO_USAGE
+    audio_between: tuple[int, int] | None = None  # milliseconds that the audio in it can have; None: it has none
     exact: bool = True  # the answer cannot be limited to fewer tokens
     encoding: str = ""  # of embeddings: float or base64; of transcriptions: the response_format
     inputs: int = 1  # texts of embeddings and moderations, for each of which there is a vector or a verdict
     unbounded: bool = False  # something that its input names, such as a film, can be of any length
+
+    @property
+    def whole(self) -> Usage:
+        """An estimate of the tokens that it takes, of an answer without text."""
+        output = (self.output_limit or 0) * self.choices
+        return Usage(self.prompt_tokens, output=output, audio_output=min(output, self.units.audio_output))
 
 
 def values_of(fields: Fields, names: frozenset[str]) -> dict[str, object]:
@@ -113,6 +125,11 @@ def _pictured(part: Json) -> bool:
     return any(part.get(name) for name in _PICTURES)
 
 
+def _pictures(inputs: object) -> int:
+    parts = inputs if isinstance(inputs, list) else [inputs]
+    return sum(1 for part in parts if isinstance(part, dict) and _pictured(part))
+
+
 def _is_unbounded(inputs: object) -> bool:
     """Whether an input names what can be of any length: anything but a picture by its address, or a list of parts."""
     parts = inputs if isinstance(inputs, list) else [inputs]
@@ -166,6 +183,7 @@ def parse_embeddings(values: Values) -> PassthroughRequest:
     texts = _need(values, "input", "a text, or a list of texts")
     return PassthroughRequest(
         _text_tokens(texts, "input"),
+        units=Usage(image_input=_PER_PICTURE * _pictures(texts)),
         encoding=str(wanted or "float"),
         inputs=_inputs(texts),
         unbounded=_is_unbounded(texts),
@@ -174,7 +192,12 @@ def parse_embeddings(values: Values) -> PassthroughRequest:
 
 def parse_moderations(values: Values) -> PassthroughRequest:
     texts = _need(values, "input", "a text, a list of texts, or a list of parts")
-    return PassthroughRequest(_text_tokens(texts, "input"), inputs=_inputs(texts), unbounded=_is_unbounded(texts))
+    return PassthroughRequest(
+        _text_tokens(texts, "input"),
+        units=Usage(image_input=_PER_PICTURE * _pictures(texts)),
+        inputs=_inputs(texts),
+        unbounded=_is_unbounded(texts),
+    )
 
 
 def parse_images(values: Values) -> PassthroughRequest:
@@ -187,6 +210,15 @@ def parse_images(values: Values) -> PassthroughRequest:
     return PassthroughRequest(tokens, each, count, _flag(values, "stream"), units=Usage(images=count))
 
 
+def with_pictures(parsed: PassthroughRequest, pictures: int) -> PassthroughRequest:
+    """The same request with pictures that it shows the model."""
+    if not pictures:
+        return parsed
+    tokens = _PER_PICTURE * pictures
+    units = replace_struct(parsed.units, image_input=tokens)
+    return replace(parsed, prompt_tokens=parsed.prompt_tokens + tokens, units=units)
+
+
 def parse_generation(values: Values) -> PassthroughRequest:
     _need(values, "prompt", "what the image shall show")
     return parse_images(values)
@@ -196,24 +228,31 @@ def parse_speech(values: Values) -> PassthroughRequest:
     text = _need(values, "input", "the text to be spoken")
     if not isinstance(text, str):
         raise BadRequest("The field “input” must be a text.", "input")
-    spoken = math.ceil(len(text) * _SPOKEN_PER_CHARACTER)
+    speed = values.get("speed")
+    slower = 1 / max(_SLOWEST, min(speed, 1.0)) if isinstance(speed, (int, float)) and speed > 0 else 1.0
+    spoken = math.ceil(len(text) * _SPOKEN_PER_CHARACTER * slower)
     return PassthroughRequest(
         _text_tokens(text, "input"),
         spoken,
         stream=values.get("stream_format") == "sse",
-        units=Usage(characters=len(text)),
+        units=Usage(
+            characters=len(text),
+            audio_output=spoken,
+            milliseconds=math.ceil(len(text) * _SPOKEN_MILLISECONDS * slower),
+        ),
     )
 
 
-def parse_transcription(values: Values, milliseconds: int) -> PassthroughRequest:
+def parse_transcription(values: Values, length: AudioLength) -> PassthroughRequest:
     """Transcriptions and translations of audio of this length."""
-    seconds = -(-milliseconds // 1000)
+    seconds = -(-length.milliseconds // 1000)
     audio_tokens = seconds * _AUDIO_TOKENS_PER_SECOND + 1
     return PassthroughRequest(
         audio_tokens,
         seconds * _TEXT_TOKENS_PER_SECOND + 16,
         stream=_flag(values, "stream"),
-        units=Usage(milliseconds=milliseconds),
+        units=Usage(milliseconds=length.milliseconds, audio_input=audio_tokens),
+        audio_between=(length.least, length.most),
         encoding=str(values.get("response_format") or "json"),
     )
 

@@ -12,12 +12,16 @@ from portal.lib.json import decode_object, encode
 from relay.protocols.codec import EventCodec
 from relay.protocols.error_objects import event_name, is_error_object, named_error, unreadable_error
 from relay.protocols.events import payload, typed_event
-from relay.protocols.passthrough.usage import parse_transcript_usage
+from relay.protocols.passthrough import speech
+from relay.protocols.passthrough.usage import parse_image_usage, parse_transcript_usage
 from relay.protocols.token_estimate import text_units, token_units
-from relay.protocols.usage import Usage, present
+from relay.protocols.usage import NO_USAGE, Usage, present
 
 _KIND: Final = re.compile(rb'"type"\s*:\s*"([a-z_.]+)"')
 _DELTA: Final = re.compile(rb'"delta"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
+_TEXT: Final = re.compile(rb'"text"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
+_SOUND: Final = re.compile(rb'"audio"\s*:\s*"([A-Za-z0-9+/=\\]*)"')  # of speech, in Base64
+_PARTIAL: Final = frozenset((b"image_generation.partial_image", b"image_edit.partial_image"))
 TERMINAL: Final = frozenset(
     (b"image_generation.completed", b"image_edit.completed", b"transcript.text.done", b"speech.audio.done")
 )
@@ -52,16 +56,27 @@ class TypedStream(EventCodec):
 
     endings: int = 1  # terminal events that complete the stream: one for each image
     units: Usage = field(default_factory=Usage)  # units that the request implies, where the upstream reports none
+    whole: Usage = NO_USAGE  # an estimate of the whole answer
     _ended: int = 0  # terminal events so far
+    _shown: bool = False  # a part of the next image
+    _sound: int = 0  # bytes of speech
+    _head: bytes = b""  # of these, the first
 
     def is_opaque(self) -> bool:
         return bool(self.units.images or self.units.characters)
+
+    def media(self) -> Usage:
+        """An image of which a part was shown counts as one: most of its tokens have been spent by then."""
+        if self.units.images:
+            begun = min(self.endings, self._ended + self._shown)
+            return Usage(images=begun, output=begun * (self.whole.output // self.endings))
+        return speech.spoken(self._head, self._sound, self.whole, self.done) if self.units.characters else NO_USAGE
 
     def finish(self, clean: bool = True) -> bytes:
         if self.done or self.error is not None:
             return b""
         out = self._handle_events(self._last_events())
-        if self._ended and not self.done:  # fewer images than requested
+        if self._ended and not (self.done or self._shown):  # fewer images than requested
             self.done = True
         return out
 
@@ -91,19 +106,32 @@ class TypedStream(EventCodec):
         if self.error is not None:
             return b""
         self.started = True
-        delta = _DELTA.search(data)
-        if delta is not None:
-            self._units += token_units(delta[1])
-        elif b'"choices"' in data:  # vLLM's transcripts
-            self._units += text_units(data)
+        self._count(data, kinds)
         if not kinds & TERMINAL:
             return event
-        self._ended += 1
+        self._ended, self._shown = self._ended + 1, False
         self._read_usage(data)
         if self._ended < self.endings:
             return event
         self._terminal, self.done = event, True
         return b""
+
+    def _count(self, data: bytes, kinds: set[bytes]) -> None:
+        """Count what an event delivers."""
+        if self.units.images:
+            self._shown = self._shown or not kinds.isdisjoint(_PARTIAL)
+        elif self.units.characters:
+            sound = _SOUND.search(data)
+            if sound is not None:
+                if len(self._head) < speech.HEAD:
+                    self._head += speech.decoded(sound[1][: 2 * speech.HEAD])
+                self._sound += len(sound[1]) * 3 // 4
+        elif (delta := _DELTA.search(data)) is not None:
+            self._units += token_units(delta[1])
+        elif b'"choices"' in data:  # vLLM's transcripts
+            self._units += text_units(data)
+        elif not self._units and (text := _TEXT.search(data)) is not None:  # a transcript in one piece
+            self._units += token_units(text[1])
 
     def _named(self, event: bytes, data: bytes, kinds: set[bytes]) -> tuple[bytes, set[bytes]]:
         """An event whose data has no known `type`: an error, or one whose name is its type."""
@@ -122,15 +150,18 @@ class TypedStream(EventCodec):
             found = _event.decode(data)
         except (msgspec.DecodeError, ValueError, RecursionError):
             return
-        usage = parse_transcript_usage(found.usage) if present(found.usage) else None
-        before = self.usage or Usage()
         images = self._ended if self.units.images else 0
+        usage = None
+        if present(found.usage):
+            usage = parse_image_usage(found.usage, self.whole.input) if images else parse_transcript_usage(found.usage)
+        before = self.usage or Usage()
         if usage is not None or images:
             now = usage or Usage()
             self.usage = Usage(
                 input=before.input + now.input,
                 cached_input=before.cached_input + now.cached_input,
                 output=before.output + now.output,
+                audio_output=before.audio_output + now.audio_output,
                 image_input=before.image_input + now.image_input,
                 audio_input=before.audio_input + now.audio_input,
                 images=images,
@@ -153,11 +184,16 @@ class ByteStream:
     mid_event: bool = True
     ending: bytes = b""
     content_type: str = "audio/mpeg"
-    _head: bytes = b""  # the first bytes, until it is clear that they are audio
+    whole: Usage = NO_USAGE  # an estimate of the whole answer
+    _head: bytes = b""  # the first bytes, by which it is told what they are
+    _size: int = 0
     _is_text: bool = False
 
     def feed(self, data: bytes) -> bytes:
+        self._size += len(data)
         if self.started:
+            if len(self._head) < speech.HEAD:
+                self._head += data[: speech.HEAD]
             return data
         self._head += data
         if self._is_text or _is_text(self._head):
@@ -186,6 +222,9 @@ class ByteStream:
 
     def is_opaque(self) -> bool:
         return True
+
+    def media(self) -> Usage:
+        return speech.spoken(self._head, self._size, self.whole, self.done) if self.started else NO_USAGE
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         """Empty: audio has no error events, so the connection is cut instead."""

@@ -308,7 +308,8 @@ def test_what_a_request_tells_the_model_for_certain(request_: dict[str, Any], le
 
 def test_seconds_say_nothing_where_only_tokens_have_a_price() -> None:
     usage, delivered = Usage(milliseconds=9000), Delivered(600, lambda: 125.0)
-    assert believed(usage, delivered, Expected(_PROMPT)) == (usage, True)
+    by_the_second = Expected(_PROMPT, input_priced=False, output_priced=False)
+    assert believed(usage, delivered, by_the_second) == (usage, True)
     estimate = Usage(_PROMPT, output=125, milliseconds=9000)
     assert believed(usage, delivered, Expected(_PROMPT, by_units=False)) == (estimate, False)
 
@@ -332,7 +333,8 @@ def test_text_is_not_counted_where_the_report_is_as_usual() -> None:
 
 def test_answers_by_the_second_or_by_the_character_have_no_tokens() -> None:
     for usage in (Usage(milliseconds=3000), Usage(characters=9), Usage(images=1)):
-        assert believed(usage, Delivered(20, lambda: 2.0), Expected(_PROMPT)) == (usage, True)
+        expected = Expected(_PROMPT, input_priced=False, output_priced=False)
+        assert believed(usage, Delivered(20, lambda: 2.0), expected) == (usage, True)
 
 
 def test_audio_is_estimated_as_audio() -> None:

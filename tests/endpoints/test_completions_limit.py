@@ -1,0 +1,69 @@
+"""Legacy completions are sent the length that the wallet can pay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.money import books_balance, settled
+from tests.support.portal import Portal
+from tests.support.server import Server
+from tests.support.upstream import Call
+
+pytestmark = pytest.mark.shared
+
+WALLET = 10**6  # nano-USD: 50 tokens of output
+
+
+@pytest.mark.parametrize(
+    ("more", "answers"),
+    [
+        ({"max_tokens": 1000}, 1),
+        ({}, 1),
+        ({"max_tokens": -1}, 1),
+        ({"n_predict": 500}, 1),
+        ({"max_tokens": 1000, "n": 3}, 3),
+        ({"max_tokens": 1000, "best_of": 3}, 3),
+        ({"max_tokens": 1000, "n": 2, "best_of": 3, "stream": False}, 3),
+        ({"max_tokens": 1000, "prompt": ["a", "b"]}, 2),
+        ({"max_tokens": 1000, "prompt": [[1], [2]], "n": 1}, 2),
+        ({"max_tokens": 1000, "echo": True}, 1),
+        ({"max_tokens": 1000, "stream": True}, 1),
+        ({"stream": True, "n": 2}, 2),
+    ],
+)
+def test_the_length_that_can_be_paid_is_sent(live: Portal, server: Server, more: dict[str, Any], answers: int) -> None:
+    """An upstream that answers as long as it may, and ends there."""
+
+    async def script(call: Call) -> None:
+        tokens = call.json.get("max_tokens", 1000)
+        length = tokens if isinstance(tokens, int) and tokens > 0 else 1000
+        usage = {"prompt_tokens": 1, "completion_tokens": length * answers}
+        choices = [{"text": "word " * length, "index": at, "finish_reason": "length"} for at in range(answers)]
+        if not call.json.get("stream"):
+            await call.reply(200, {"choices": choices, "usage": usage})
+            return
+        await call.open_stream()
+        await call.event({"choices": choices})
+        await call.event({"choices": [], "usage": usage})
+        await call.event("[DONE]")
+        await call.end()
+
+    model, user = live.model(script, price={"input": 10, "output": 20}), live.user(balance=WALLET)
+    response = server.post(live.token(user), {"model": model, "prompt": "a", **more}, path="/v1/completions")
+    assert response.status_code == 200, response.text
+    sent = live.upstream.last(model).json["max_tokens"]
+    assert 12 <= sent <= WALLET // 20_000 // answers
+    record = live.record(response)
+    assert record.output_tokens == sent * answers and record.cost <= WALLET and not record.shortfall
+    assert settled(user).balance == WALLET - record.cost
+    books_balance()
+
+
+def test_what_is_not_limited_is_refused(live: Portal, server: Server) -> None:
+    model, token = live.model(price={"input": 10, "output": 20}), live.token(live.user(balance=WALLET // 4))
+    body = {"model": model, "prompt": "a", "max_tokens": 1000}
+    response = server.post(token, body, path="/v1/completions")
+    assert response.status_code == 429 and response.json()["error"]["code"] == "insufficient_quota"
+    assert live.upstream.count(model) == 0
