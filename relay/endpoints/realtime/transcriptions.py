@@ -16,6 +16,7 @@ from functools import partial
 from typing import Final
 
 from relay.billing.prices import ceiling, cost
+from relay.billing.unreported import with_unreported
 from relay.endpoints.realtime.connection import ENDPOINT, check_realtime_channel
 from relay.endpoints.realtime.models import SessionModels
 from relay.errors import RelayUnavailable
@@ -167,8 +168,10 @@ class Transcriptions:
         if charge is None:
             return
         written = token_units(used.transcript.encode("utf-8", "replace"))
-        usage = used.usage if used.usage is not None else _estimate(seconds, written)
-        price = charge.price(self._models.route_of(name), usage.input)
+        usage = measured = _estimate(seconds, written)
+        price = charge.price(self._models.route_of(name), (used.usage or measured).input or measured.input)
+        if used.usage is not None:
+            usage = with_unreported(price, used.usage, measured)[0] if price is not None else used.usage
         amount = cost(price, usage, charge.multiplier) if price is not None else 0
         self._dearest = max(self._dearest, amount)
         charge.grant = await self._cover(amount)

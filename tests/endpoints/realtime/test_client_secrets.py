@@ -30,24 +30,27 @@ WRITTEN = {
 }
 
 
+DURATION = {"type": "duration", "seconds": 1}
+
+
 async def transcribe(call: Call) -> None:
     await call.send({**CREATED, "session": {"type": "transcription"}})
     await call.until("input_audio_buffer.commit")
     await call.send({"type": "input_audio_buffer.committed", "item_id": "item_1"})
-    await call.send(WRITTEN)
+    await call.send({**WRITTEN, "usage": DURATION} if call.model == "by duration" else WRITTEN)
 
 
 @pytest.fixture(scope="module")
 def transcriber() -> Iterator[RealtimeUpstream]:
     running = RealtimeUpstream()
-    running.scripts = {"theirs": transcribe}
+    running.scripts = {"theirs": transcribe, "by duration": transcribe}
     yield running
     running.stop()
 
 
-def model_on(live: Portal, upstream: RealtimeUpstream, **options: Any) -> str:
-    channel = live.channel(upstream.base_url, **options)
-    return live.model(None, channels=[channel], upstream_name="theirs", price={"input": 6, "output": 10})
+def model_on(live: Portal, upstream: RealtimeUpstream, name: str = "theirs") -> str:
+    channel = live.channel(upstream.base_url)
+    return live.model(None, channels=[channel], upstream_name=name, price={"input": 6, "output": 10})
 
 
 def transcription(model: str, **more: Any) -> dict[str, Any]:
@@ -217,6 +220,27 @@ def test_transcription_sessions(live: Portal, server: Server, transcriber: Realt
     assert holder["model"] == "theirs"
     rows = until(lambda: len(found := list(UsageRecord.objects.filter(model=model).order_by("pk"))) >= 2 and found)
     assert sorted(row.cost for row in rows) == [0, 30 * 6000 + 5 * 10000]
+
+
+def test_a_transcription_that_reports_seconds_is_charged_by_tokens_where_these_have_the_price(
+    live: Portal, server: Server, transcriber: RealtimeUpstream
+) -> None:
+    from relay.models import UsageRecord
+
+    model = model_on(live, transcriber, "by duration")
+    token = live.token(live.user(balance=10**12))
+    server.catch_up()
+
+    async def run() -> None:
+        address = url(server, f"?intent=transcription&model={model}")
+        async with connect(address, additional_headers=secrets(token)) as socket:
+            await event_of(socket, "session.created")
+            await socket.send(json.dumps({"type": "session.update", "session": transcription(model)}))
+            await commit(socket)
+
+    asyncio.run(run())
+    row = until(lambda: UsageRecord.objects.filter(model=model, end_reason="completed").first())
+    assert row.usage_source == "estimated" and row.cost >= 10 * 6000 + 10000
 
 
 @pytest.mark.parametrize(
