@@ -10,7 +10,7 @@ from django.http.response import HttpResponseBase
 
 from relay.billing.ledger.writer import writer
 from relay.errors import InternalError, RelayError
-from relay.gateway.access.authorization import check_purpose, permitted_model
+from relay.gateway.access.authorization import check_named, check_purpose, permitted_model
 from relay.gateway.attempt import TryChannel, interrupt_error
 from relay.gateway.charging.charge import RequestCharge
 from relay.gateway.exchange.exchange import Exchange
@@ -38,6 +38,8 @@ async def serve(
     check_end(exchange)
     snapshot = snapshot_cache.snapshot
     model = check_access(exchange, caller, request.endpoint, request.model)
+    if request.named:
+        check_named(caller, snapshot, request.named, exchange.wall)
     writer.admit()
     terms = snapshot.terms(caller)
     charge = RequestCharge(

@@ -29,6 +29,7 @@ from relay.protocols.chat_completions.client import ChatClient
 from relay.protocols.chat_completions.request import ChatRequest, conversation_key, parse_chat_request
 from relay.protocols.chat_completions.stream import ChatStream, error_event
 from relay.protocols.fields import BadRequest, Fields
+from relay.protocols.prompts.content import models_in_tools
 from relay.protocols.usage import Usage
 from relay.providers import parameters
 from relay.providers.classify import Failure
@@ -67,6 +68,7 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
         most_input=parsed.most_input if named is None else None,
         put_in=request.put_files_in if named is not None else None,
         least_input=parsed.least_input,
+        named=models_in_tools(parsed.fields.get("tools")),
         input_parts=lambda: estimate_media(request.fields["messages"]),
         thinking=parsed.thinking(),
     )

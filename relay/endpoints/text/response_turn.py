@@ -36,7 +36,7 @@ from relay.gateway.snapshot.views import Pair
 from relay.models import Conversation, ConversationItem, StoredResponse
 from relay.protocols.chat_completions.request import conversation_key
 from relay.protocols.fields import BadRequest, Fields
-from relay.protocols.prompts.content import content_of
+from relay.protocols.prompts.content import content_of, models_in_tools
 from relay.protocols.responses.client import ResponsesClient
 from relay.protocols.responses.client_stream import first_error_event
 from relay.protocols.responses.compaction import expand_summaries
@@ -385,6 +385,7 @@ def gateway_request(run: Runtime, turn: ResponseTurn) -> GatewayRequest:
         most_input=None if named else request.most_input,
         put_in=turn.put_files_in,
         least_input=request.least_input,
+        named=models_in_tools(request.fields.get("tools")),
         input_parts=lambda: estimate_media(encode(turn.items)),
         thinking=request.thinking(),
     )

@@ -74,6 +74,16 @@ def permitted_model(caller: Caller, snapshot: Snapshot, name: str, now: float) -
     return model
 
 
+def check_named(caller: Caller, snapshot: Snapshot, names: Iterable[str], now: float) -> None:
+    """Check the models that parts of a request name, such as its tools. Raises Forbidden.
+
+    One that the portal does not have is left to the upstream to judge.
+    """
+    for name in names:
+        if find_model(snapshot, name) is not None:
+            permitted_model(caller, snapshot, name, now)
+
+
 def check_purpose(caller: Caller, family: str) -> None:
     """Raises Forbidden when the token is for another purpose. `family`: the first word of an endpoint's name."""
     if caller.purpose and family not in PURPOSES[caller.purpose]:

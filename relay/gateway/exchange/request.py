@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from relay.errors import RelayError
 from relay.gateway.exchange.exchange import Exchange
@@ -19,6 +19,7 @@ class GatewayRequest:
 
     endpoint: str  # its name in usage records, one of `relay.providers.apis.PATHS`
     model: str  # as the client wrote it
+    named: tuple[str, ...] = field(default=(), kw_only=True)  # further models, which its tools use
     check_channel: ChannelCheck  # returns why a channel cannot serve the request, None if it can
     stream: bool = False
     prompt_tokens: int = 0

@@ -189,6 +189,7 @@ def _shows_picture(address: str) -> bool:
 class _Tool(msgspec.Struct):
     type: object = None
     tools: object = None
+    model: object = None
 
 
 _tools: Final = msgspec.json.Decoder(list[_Tool] | None)
@@ -205,6 +206,17 @@ def names_foreign_tools(tools: msgspec.Raw | None, own: Collection[str]) -> bool
     except (msgspec.DecodeError, ValueError, RecursionError):
         return True
     return any(_is_foreign(tool.type, tool.tools, own) for tool in found or ())
+
+
+def models_in_tools(tools: msgspec.Raw | None) -> tuple[str, ...]:
+    """The models that the `tools` of a request name, such as one that makes images. Most requests have no such tool."""
+    if tools is None or b'"model"' not in bytes(tools):
+        return ()
+    try:
+        found = _tools.decode(tools)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return ()
+    return tuple(tool.model for tool in found or () if isinstance(tool.model, str))
 
 
 def _is_foreign(kind: object, inner: object, own: Collection[str]) -> bool:
