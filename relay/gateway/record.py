@@ -235,7 +235,7 @@ class Record:
             usage, true = believed(outcome.usage, delivered, self._expected(price))
             if not true or usage.report.beside:
                 self._keep_report(usage.report, true)
-            if may_lack(price, usage):
+            if self.units.milliseconds or may_lack(price, usage):
                 usage, complete = with_unreported(price, usage, self._measured(delivered, price))
                 true = true and complete
             return usage, "reported" if true else "estimated"

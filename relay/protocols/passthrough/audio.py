@@ -72,11 +72,6 @@ def audio_length(content: bytes) -> AudioLength:
     return AudioLength(*(max(1, round(min(seconds, _MAX_SECONDS) * 1000)) for seconds in found))
 
 
-def audio_milliseconds(content: bytes) -> int:
-    """The milliseconds of an audio file."""
-    return audio_length(content).milliseconds
-
-
 def _reader(content: bytes) -> Callable[[bytes], Seconds] | None:
     """What reads the seconds of a file of this kind."""
     start = _after_id3(content)

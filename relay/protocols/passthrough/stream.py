@@ -165,7 +165,7 @@ class TypedStream(EventCodec):
                 image_input=before.image_input + now.image_input,
                 audio_input=before.audio_input + now.audio_input,
                 images=images,
-                milliseconds=now.milliseconds or self.units.milliseconds,
+                milliseconds=now.milliseconds,
                 characters=self.units.characters,
                 report=now.report,
             )

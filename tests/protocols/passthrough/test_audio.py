@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from relay.protocols.passthrough.audio import audio_milliseconds
+from relay.protocols.passthrough.audio import audio_length
 
 SECOND = 32_000  # bytes of 16-bit samples at 16 kHz
 
@@ -146,7 +146,7 @@ HONEST = {
 @pytest.mark.parametrize("name", HONEST)
 def test_an_honest_file_is_as_long_as_it_states(name: str) -> None:
     content, seconds = HONEST[name]
-    assert audio_milliseconds(content) == pytest.approx(seconds * 1000, rel=0.002)
+    assert audio_length(content).milliseconds == pytest.approx(seconds * 1000, rel=0.002)
 
 
 LIES = {
@@ -178,14 +178,14 @@ LIES = {
 @pytest.mark.parametrize("name", LIES)
 def test_a_header_is_believed_only_as_far_as_the_bytes_allow(name: str) -> None:
     content, seconds = LIES[name]
-    assert audio_milliseconds(content) == pytest.approx(seconds * 1000, rel=0.02)
+    assert audio_length(content).milliseconds == pytest.approx(seconds * 1000, rel=0.02)
 
 
 @pytest.mark.parametrize("name", HONEST)
 def test_a_file_that_is_cut_off_has_a_length(name: str) -> None:
     content, _ = HONEST[name]
     for size in (*range(200), 1000, len(content) // 2):
-        assert audio_milliseconds(content[:size]) >= 1
+        assert audio_length(content[:size]).milliseconds >= 1
 
 
 def test_what_is_built_to_take_long_is_not_read_to_its_end_and_counts_by_its_size() -> None:
@@ -199,4 +199,4 @@ def test_what_is_built_to_take_long_is_not_read_to_its_end_and_counts_by_its_siz
         boxes,
         wav(0) + struct.pack("<4sI", b"junk", 0) * (size // 8),
     ):
-        assert audio_milliseconds(content) >= size // SECOND * 1000
+        assert audio_length(content).milliseconds >= size // SECOND * 1000
