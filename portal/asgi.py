@@ -49,7 +49,8 @@ Runtime.periodic_tasks = {
     **({"scheduled work": jobs.run_once} if settings.CONFIG.jobs else {}),
 }
 Runtime.background_tasks = (batch_runner.run_batches,)
-realtime: Any = RealtimeConsumer.as_asgi()  # type: ignore[no-untyped-call]
+# The websockets of apps, by their path.
+relay_sockets: dict[str, Any] = {"/v1/realtime": RealtimeConsumer.as_asgi()}  # type: ignore[no-untyped-call]
 _OF_APPS = ("POST", "HEAD")  # methods at the address itself, which apps use and browsers do not
 _FLUSH_SECONDS = 15  # after the running requests, twice: for their last bytes, and for what is to be written
 _LINGER_SECONDS = 2.0  # after everything has been written, for threads to end
@@ -69,8 +70,8 @@ async def websocket(scope: AsgiScope, receive: Receive, send: Send) -> None:
     if path is None:
         await live_pages(scope, receive, send)
         return
-    if path == "/v1/realtime":
-        await realtime(scope, receive, send)
+    if path in relay_sockets:
+        await relay_sockets[path](scope, receive, send)
         return
     await receive()
     # Clients that try a websocket first fall back to HTTP at once on 426; on 404 or 501 they wait for seconds.
