@@ -72,6 +72,7 @@ RESERVED_DESCRIPTORS: Final = 64  # for the database, files, logs, and the answe
 PAGES_AT_ONCE: Final = 4  # pages that one worker makes at once: each takes the interpreter from the requests of /v1
 PAGES_WAITING: Final = 50  # of one address that wait for their turn
 PAGE_WAIT_SECONDS: Final = 30
+PAGE_TURN_SECONDS: Final = 60  # after which a page leaves its turn to others, such as on a disk that hangs
 
 # -- waits -----------------------------------------------------------------------------------------------------------
 DATABASE_SECONDS: Final = 10  # for a connection, a lock, and a statement of a request to /v1

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 logger: Final = logging.getLogger(__name__)
 # Of their own. All websockets, those of the API too, share the thread that channels takes otherwise.
-_threads: Final = ThreadPoolExecutor(4, "airelays-live")
+_threads: Final = ThreadPoolExecutor(2, "airelays-live")
 _TRY_AGAIN: Final = 1013  # code of the close frame when the portal cannot go on now; the page connects again
 _VIEW_USAGE: Final = "relay.view_usagerecord"
 _REQUEST_STATUS_EVERY: Final = 8  # rounds; workers publish their running requests for 15 seconds after a request

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -39,6 +40,7 @@ _MAPPED_BITS = 96  # of ::ffff:0:0/96
 _UNIQUE_LOCAL = ipaddress.IPv6Network("fc00::/7")
 # The widest network that is still somebody's, by version: operators of proxies publish at most a /12 and a /29.
 _WIDEST = {4: 8, 6: 16}
+_OWN_NAME_SECONDS = 3.0  # that a name server is waited for at the start
 _NO_ADDRESS = gettext_noop("“%(text)s” is not an address, a network or a host name")
 
 
@@ -98,13 +100,26 @@ def _inside_unique_local(network: Network) -> bool:
 
 
 def own_names() -> list[str]:
-    """Names and addresses by which other machines may reach this one. Resolves its own name; sends nothing else."""
+    """Names and addresses by which other machines may reach this one. Resolves its own name; sends nothing else.
+
+    A name server that hangs is waited for a few seconds: then the name and the outgoing addresses are all.
+    """
     name = socket.gethostname()
-    found = {name, socket.getfqdn()}
-    try:
-        found |= {str(entry[4][0]) for entry in socket.getaddrinfo(name, None)}
-    except OSError:
-        pass
+    found = {name}
+    resolved: list[set[str]] = []
+
+    def resolve() -> None:
+        names = {socket.getfqdn()}
+        try:
+            names |= {str(entry[4][0]) for entry in socket.getaddrinfo(name, None)}
+        except OSError:
+            pass
+        resolved.append(names)
+
+    resolving = threading.Thread(target=resolve, daemon=True)
+    resolving.start()
+    resolving.join(_OWN_NAME_SECONDS)
+    found |= resolved[0] if resolved else set()
     for family, target in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
         try:
             with socket.socket(family, socket.SOCK_DGRAM) as probe:

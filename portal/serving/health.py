@@ -24,7 +24,7 @@ from relay.models import Worker
 
 logger = logging.getLogger(__name__)
 _TRY_SECONDS: Final = 1.0
-_CHECKS: Final = 4  # of the database, at a time
+_CHECKS: Final = limits.PAGES_AT_ONCE  # of the database, at a time: as many probes are answered at once
 _threads: Final = ThreadPoolExecutor(_CHECKS, "airelays-ready")
 _trying = threading.Lock()
 _tried_at, _written = float("-inf"), True

@@ -147,11 +147,13 @@ class Pages:
             await send(message)
 
         loop = asyncio.get_running_loop()
+        timer = loop.call_later(limits.PAGE_TURN_SECONDS, done)
         token = page_turn.set(PageTurn(partial(_in_loop, loop, done)))
         try:
             await self._app(scope, receive, send_and_leave)
         finally:
             page_turn.reset(token)
+            timer.cancel()
             done()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -84,4 +85,4 @@ class Download(EventStream):
         except RelayUnavailable:
             return  # the disk hangs, which is logged: the server closes the connection of an answer that has no end
         finally:
-            self._close()
+            asyncio.get_running_loop().run_in_executor(None, self._close)  # which may hang with it

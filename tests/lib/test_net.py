@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+
 import pytest
 
 from portal.lib import net
@@ -156,3 +159,13 @@ def test_the_query_of_a_webhook_is_kept_and_never_shown() -> None:
     assert net.mask_query("https://example.com/") == "https://example.com/"
     with pytest.raises(net.AddressRefused):
         net.check_url("https://example.com/#x", (), query=True)
+
+
+def test_a_name_server_that_hangs_does_not_keep_the_portal_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+    monkeypatch.setattr(net, "_OWN_NAME_SECONDS", 0.05)
+    monkeypatch.setattr("socket.getfqdn", lambda: go.wait() and "")
+    try:
+        assert socket.gethostname() in net.own_names()
+    finally:
+        go.set()

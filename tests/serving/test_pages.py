@@ -186,3 +186,21 @@ def test_servers_that_receive_a_body_first_know_its_limit(settings: Any) -> None
     assert most_body("POST", "/accounts/login/") == limits.PAGE_BYTES
     for path in ("/v1/files", "/v1/none", "/chat/completions", "/openai/deployments/a/chat/completions"):
         assert most_body("POST", path) > settings.CONFIG.max_body_bytes
+
+
+async def test_a_page_that_hangs_leaves_its_turn_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a disk that does not answer, say, which nothing can interrupt."""
+    go = asyncio.Event()
+
+    async def page(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/hanging/":
+            await go.wait()
+        await echo(scope, receive, send)
+
+    monkeypatch.setattr(limits, "PAGE_TURN_SECONDS", 0.05)
+    pages = Pages(page, yes)
+    hanging = [asyncio.ensure_future(visit(pages, "/hanging/")) for _ in range(limits.PAGES_AT_ONCE)]
+    assert (await visit(pages))[0]["status"] == 200
+    go.set()
+    await asyncio.gather(*hanging)
+    assert pages._turns._free == limits.PAGES_AT_ONCE
