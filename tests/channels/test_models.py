@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from relay.channels import connection
+from relay.channels.probe import fetch_models, probe_channel
+from relay.models import Channel
+from tests.services.stalled import stalled
 from tests.support.portal import Portal
 
 pytestmark = pytest.mark.shared
@@ -49,3 +53,11 @@ def test_links_to_gpts(link: str, found: str | None) -> None:
     from relay.channels.models import gpt_id
 
     assert gpt_id(link) == found
+
+
+def test_an_upstream_that_hangs_is_told_in_time(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_MOST_SECONDS", 0.2)
+    with stalled() as server:
+        channel = Channel.objects.create(name="Hanging", provider="custom", base_url=f"http://127.0.0.1:{server.port}")
+        assert "did not answer in time" in fetch_models(channel, None).error
+        assert "did not answer in time" in probe_channel(channel, None, "m").message
