@@ -58,6 +58,6 @@ def test_links_to_gpts(link: str, found: str | None) -> None:
 def test_an_upstream_that_hangs_is_told_in_time(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "_MOST_SECONDS", 0.2)
     with stalled() as server:
-        channel = Channel.objects.create(name="Hanging", provider="custom", base_url=f"http://127.0.0.1:{server.port}")
+        channel = Channel.objects.create(name="Hanging", provider="openai", base_url=f"http://127.0.0.1:{server.port}")
         assert "did not answer in time" in fetch_models(channel, None).error
         assert "did not answer in time" in probe_channel(channel, None, "m").message
