@@ -395,7 +395,7 @@ SOCKETS = (
         "realtime: transcription",
         "realtime",
         {},
-        Usage(20, audio_input=20, output=5),
+        Usage(20, audio_input=20, output=5, milliseconds=1000),
         OF_TRANSCRIPTS,
         socket=[_SOUND, {"type": "input_audio_buffer.commit"}],
     ),

@@ -31,6 +31,9 @@ class Call:
     async def send(self, event: dict[str, Any]) -> None:
         await self.socket.send(json.dumps(event))
 
+    async def say(self, kind: str, **more: Any) -> None:
+        await self.send({"type": kind, **more})
+
     async def receive(self) -> dict[str, Any]:
         event: dict[str, Any] = json.loads(await self.socket.recv())
         self.got.append(event)
@@ -76,6 +79,9 @@ class RealtimeUpstream:
             self.port = server.sockets[0].getsockname()[1]
             self._started.set()
             await self._stop.wait()
+
+    def count(self, model: str) -> int:
+        return len(self.calls[model])
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
