@@ -21,6 +21,7 @@ from portal import limits
 from portal.lib import clock
 from portal.lib.json import Json
 from relay.billing.ledger.rows import RowWrite, insert
+from relay.billing.ledger.writer import writer
 from relay.billing.prices import ONE
 from relay.endpoints.batch_lines import FailedLines, LineQueue
 from relay.endpoints.batch_slots import BatchSlots
@@ -255,6 +256,8 @@ async def _settle(run: Runtime, state: RunningBatch, line: BatchInputLine, outco
         return
     reached = request is not None and request.reached
     wait = wait_after(status, failure, reached, time.time())
+    if wait is not None and wait.reason is BatchWait.PORTAL and reached:
+        state.unsure.add(line.number)
     if wait is not None and (state.ends or not state.active):
         state.lines.leave(line)
         return
@@ -302,6 +305,11 @@ async def _try(run: Runtime, state: RunningBatch, line: BatchInputLine) -> Outco
         if await user_room.left(state.batch.user_id) <= 0:
             state.no_room = True
             return None, 503, b"", Stopping("The results have no room.")
+        if line.number in state.unsure:
+            writer.admit()  # what waited for the database has been written when this does not raise
+            if await snapshot_cache.in_thread(batches.has_outcome, state.batch, line.number):
+                return None, 200, b"", None
+            state.unsure.discard(line.number)
         caller = await state.caller()
     except RelayUnavailable as away:
         return None, away.http_status, away.body(), away

@@ -50,6 +50,7 @@ class RunningBatch:
         self.lines = LineQueue((), time.monotonic())
         self.ok = self.failed = 0  # lines with an outcome
         self.complaint: RelayError | None = None  # why lines were given up
+        self.unsure: set[int] = set()  # lines whose answer may be written, and charged, when the database is back
         self.requests: set[LineRequest] = set()  # that are being made
         self._slots = slots
         self._asked: set[Slot] = set()

@@ -197,6 +197,11 @@ def done_lines(batch: Batch) -> dict[int, bool]:
     return dict(batch.lines.values_list("number", "ok"))
 
 
+def has_outcome(batch: Batch, number: int) -> bool:
+    """Whether the request on a line was answered, or has failed."""
+    return batch.lines.filter(number=number).exists()
+
+
 def all_answered(batch: Batch) -> bool:
     """Whether every request of a batch has its outcome."""
     return batch.lines.count() >= batch.total

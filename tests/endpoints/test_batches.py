@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import pytest
 from openai import OpenAI
 
 from tests.support.asserts import until
-from tests.support.portal import Portal
+from tests.support.portal import Portal, ask
 from tests.support.server import Server, serving
 from tests.support.upstream import Call, completion, hello
 
@@ -484,3 +487,28 @@ def test_a_line_is_kept_though_its_conversation_was_deleted_meanwhile(
     assert done.status == "completed" and done.request_counts.completed == 1
     (found,) = results(sdk, done.output_file_id)
     assert sdk.responses.retrieve(found["response"]["body"]["id"]).status == "completed"
+
+
+@pytest.mark.skipif("TEST_DATABASE_URL" in os.environ, reason="locks the file of SQLite")
+def test_an_answer_that_waits_for_the_database_is_not_made_again(sdk: OpenAI, live: Portal, server: Server) -> None:
+    from relay.models import UsageRecord
+
+    gate = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await gate.wait()
+        await call.reply(200, completion())
+
+    model = live.model(script, price={"input": 1, "output": 1})
+    server.catch_up()
+    batch = submit(sdk, lines(model, 2))
+    until(lambda: live.upstream.count(model) == 2)
+    with closing(sqlite3.connect(server.database, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        live.upstream.set(gate)
+        assert server.post(sdk.api_key, ask(model)).status_code == 503  # and so were the lines, which were before it
+        holder.execute("ROLLBACK")
+    done = wait_for(sdk, batch.id)
+    assert done.status == "completed" and done.request_counts.completed == 2
+    assert live.upstream.count(model) == 3
+    assert UsageRecord.objects.filter(model=model, end_reason="completed").count() == 3

@@ -211,7 +211,8 @@ class Reservations:
         while True:
             last = patient and time.monotonic() >= until
             result = await exchange.wait_for_writer(self._order(grant, budgets, most, minimum if last else need))
-            if not grant.amount and result.kind and not last and result.balance < need:
+            all_there_is = result.balance < need and (patient or result.free >= result.balance)
+            if not grant.amount and result.kind and not last and all_there_is:
                 result = await exchange.wait_for_writer(self._order(grant, budgets, most, minimum))
             if grant.amount or not result.kind:
                 return

@@ -466,6 +466,7 @@ async def test_a_line_of_a_batch_waits_elsewhere_for_money_that_is_held(fake: Wr
     reservations, fake.tight = module.Reservations("UTC"), True
     for balance, held, need, minimum, retry in (
         (500, 5_000, 1_000, 10, True),
+        (500, 300, 1_000, 10, True),  # it would be cut to a half, and later to less
         (5, 100, 1_000, 60, True),  # not even a short answer, while others run
         (5, 0, 1_000, 60, False),
     ):
