@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from relay.endpoints.batch_lines import LineQueue, Progress
+from relay.endpoints.batch_lines import FailedLines, LineQueue, Progress
 from relay.endpoints.batch_waits import MAX_TRIES, PATIENCE, Wait
 from relay.gateway.limits.windows import Limits, MemoryLimiter, Subject, checks
 from relay.models.batch import BatchWait
@@ -57,6 +57,15 @@ def test_an_upstream_that_fails_has_a_number_of_tries_unless_it_says_when() -> N
         assert queue.put_back(take(queue, now), Wait(BatchWait.UPSTREAM, 1.0), now) == []
         tries, now = tries + 1, now + (queue.ready_in(now) or 0.0)
     assert 100 < tries < 400  # "in a second", said all day
+
+
+def test_tries_are_remembered_between_the_turns_of_a_batch() -> None:
+    failed: FailedLines = {}
+    for turn in range(1, MAX_TRIES + 1):
+        queue = LineQueue(lines(2), 0.0, failed=failed)
+        line = take(queue, 0.0)
+        lost = queue.put_back(line, FAILED, 0.0)
+        assert lost == ([line] if turn == MAX_TRIES else []) and line.number == 1
 
 
 def test_an_outage_costs_few_lines_their_tries() -> None:
