@@ -26,9 +26,11 @@ logger = logging.getLogger(__name__)
 _TRY_SECONDS: Final = 1.0
 _CHECKS: Final = limits.PAGES_AT_ONCE  # of the database, at a time: as many probes are answered at once
 _threads: Final = ThreadPoolExecutor(_CHECKS, "airelays-ready")
+_MIGRATED_SECONDS: Final = 60.0  # for which they are believed to be there
 _trying = threading.Lock()
 _tried_at, _written = float("-inf"), True
 _trying_since = 0.0
+_migrated_until = float("-inf")
 _waiting = 0  # checks of the database that have not come back
 
 
@@ -58,7 +60,7 @@ async def _fault_of_database() -> str:
 
     A check that is not back in time goes on in its thread. As long as many do, no more are begun.
     """
-    late = f"the database does not answer within {limits.READY_SECONDS} seconds"
+    late = f"the database does not answer within {limits.READY_SECONDS} seconds: it hangs, or is locked"
     if _waiting >= _CHECKS:
         return late
     # Not in the thread of the request, for which the middleware would wait, too.
@@ -72,12 +74,15 @@ async def _fault_of_database() -> str:
 
 
 def _checked() -> str:
-    global _waiting
+    global _migrated_until, _waiting
     _waiting += 1
     try:
         with statement_timeout(limits.READY_SECONDS):
-            if migrations_missing():
-                return "migrations are outstanding: run “python manage.py migrate”"
+            # To look at all migrations takes longer than anything else here, and nobody takes them back.
+            if time.monotonic() >= _migrated_until:
+                if migrations_missing():
+                    return "migrations are outstanding: run “python manage.py migrate”"
+                _migrated_until = time.monotonic() + _MIGRATED_SECONDS
             if not _can_write():
                 return "the database takes no writes: its disk is full, it is read-only, or it is locked"
     except (DatabaseError, InterfaceError):

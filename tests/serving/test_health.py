@@ -57,11 +57,11 @@ async def test_a_database_that_hangs_is_told_in_time(monkeypatch: pytest.MonkeyP
 
     def hangs() -> bool:
         asked.append(1)
-        return not go.wait()
+        return go.wait()
 
     monkeypatch.setattr(limits, "READY_SECONDS", 0.05)
-    monkeypatch.setattr(health, "migrations_missing", hangs)
-    monkeypatch.setattr(health, "_can_write", lambda: True)
+    monkeypatch.setattr(health, "_migrated_until", float("inf"))
+    monkeypatch.setattr(health, "_can_write", hangs)
     with_config(settings, redis_url="")
     try:
         for _ in range(health._CHECKS + 3):
@@ -81,3 +81,12 @@ def test_a_write_that_hangs_is_not_taken_for_the_last_one_that_went_well(monkeyp
         assert health._can_write(), "another request is trying at this moment"
         monkeypatch.setattr(health, "_trying_since", time.monotonic() - 2)
         assert not health._can_write()
+
+
+def test_missing_migrations_are_looked_for_until_they_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = [True, True, False, True]
+    monkeypatch.setattr(health, "_migrated_until", float("-inf"))
+    monkeypatch.setattr(health, "migrations_missing", lambda: missing.pop(0))
+    monkeypatch.setattr(health, "_can_write", lambda: True)
+    found = [health._checked() for _ in range(4)]
+    assert ["migrate" in one for one in found] == [True, True, False, False] and len(missing) == 1
