@@ -9,9 +9,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from channels.db import database_sync_to_async
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, transaction
+from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.http import HttpRequest, JsonResponse
 
 from portal import limits
@@ -31,7 +30,7 @@ _trying = threading.Lock()
 _tried_at, _written = float("-inf"), True
 _trying_since = 0.0
 _migrated_until = float("-inf")
-_waiting = 0  # checks of the database that have not come back
+_running: Final[set[asyncio.Future[str]]] = set()  # checks of the database that have not come back
 
 
 async def healthz(request: HttpRequest) -> JsonResponse:
@@ -61,21 +60,28 @@ async def _fault_of_database() -> str:
     A check that is not back in time goes on in its thread. As long as many do, no more are begun.
     """
     late = f"the database does not answer within {limits.READY_SECONDS} seconds: it hangs, or is locked"
-    if _waiting >= _CHECKS:
+    if len(_running) >= _CHECKS:
         return late
     # Not in the thread of the request, for which the middleware would wait, too.
-    check = asyncio.ensure_future(database_sync_to_async(_checked, thread_sensitive=False, executor=_threads)())
+    check = asyncio.get_running_loop().run_in_executor(_threads, _checked_once)
+    _running.add(check)
+    check.add_done_callback(_running.discard)
     done, _ = await asyncio.wait((check,), timeout=limits.READY_SECONDS)
     if done:
-        return str(check.result())
-    check.cancel()
+        return check.result()
     logger.error("not ready: %s", late)
     return late
 
 
+def _checked_once() -> str:
+    try:
+        return _checked()
+    finally:
+        connection.close()
+
+
 def _checked() -> str:
-    global _migrated_until, _waiting
-    _waiting += 1
+    global _migrated_until
     try:
         with statement_timeout(limits.READY_SECONDS):
             # To look at all migrations takes longer than anything else here, and nobody takes them back.
@@ -87,8 +93,6 @@ def _checked() -> str:
                 return "the database takes no writes: its disk is full, it is read-only, or it is locked"
     except (DatabaseError, InterfaceError):
         return "the database does not answer"
-    finally:
-        _waiting -= 1
     return ""
 
 
