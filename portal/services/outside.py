@@ -99,7 +99,7 @@ def waiting_for(server: str, seconds: float) -> Iterator[float]:
             raise NotAnswering(f"{found.waiting} others wait for {server} already")
         found.waiting += 1
     try:
-        if not found.free.acquire(timeout=until - time.monotonic()):
+        if not found.free.acquire(timeout=max(0.0, until - time.monotonic())):
             raise NotAnswering(f"earlier calls to {server} have not been answered")
     finally:
         with _lock:
@@ -120,9 +120,12 @@ def call(server: str, seconds: float, function: Callable[P, T], *args: P.args, *
     def work() -> None:
         try:
             with waiting_for(server, seconds):
+                if not outcome.set_running_or_notify_cancel():
+                    return  # nobody waits for it any more, so it is not begun
                 result = function(*args, **kwargs)
         except BaseException as error:
-            outcome.set_exception(error)
+            if not outcome.cancelled():
+                outcome.set_exception(error)
         else:
             outcome.set_result(result)
 
@@ -136,4 +139,5 @@ def call(server: str, seconds: float, function: Callable[P, T], *args: P.args, *
     except TimeoutError:
         if outcome.done():
             raise
+        outcome.cancel()
         raise NotAnswering(f"{server} did not answer within {seconds:g} seconds") from None
