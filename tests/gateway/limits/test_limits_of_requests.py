@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.services.stalled import stalled
 from tests.support.asserts import until
 from tests.support.portal import Portal, ask
 from tests.support.server import Server, free_port, serving
@@ -133,11 +135,21 @@ def test_a_long_prompt_counts_before_it_is_sent(live: Portal, server: Server) ->
     assert left.status_code == 200, "the real usage of 16 tokens has replaced the estimate"
 
 
-def test_redis_away_on_the_wire_and_on_the_pages(live: Portal, tmp_path: Path, django_db_setup: None) -> None:
+@pytest.fixture(params=["refuses connections", "says nothing"])
+def redis_port(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Of a Redis that cannot be used."""
+    if request.param == "refuses connections":
+        yield free_port()
+        return
+    with stalled() as server:
+        yield server.port
+
+
+def test_redis_away_on_the_wire_and_on_the_pages(live: Portal, tmp_path: Path, redis_port: int) -> None:
     """Who has limits is told to come back; the others do not notice; sign-in says what is wrong instead of breaking."""
     model, free = live.model(), live.token()
     limited = live.token(live.user(max_rpm=100))
-    with serving(tmp_path / "log", env={"AIRELAYS_REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}) as server:
+    with serving(tmp_path / "log", env={"AIRELAYS_REDIS_URL": f"redis://127.0.0.1:{redis_port}/0"}) as server:
         headers = {"content-type": "application/json"}
         body = json.dumps(ask(model)).encode()
         refused = httpx.post(
