@@ -11,10 +11,13 @@ import threading
 import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
 
+from portal import asgi
 from tests.support.asserts import until
 from tests.support.load.recorded import prepare
 from tests.support.portal import Portal, ask
@@ -153,3 +156,23 @@ def test_readiness_goes_before_the_listener_when_there_is_a_delay(live: Portal, 
         assert "the portal is stopping" in ready.json()["problems"]
         assert httpx.get(own.url + "/healthz", timeout=5, trust_env=False).status_code == 200
         assert own.process.wait(60) == 0
+
+
+@pytest.mark.parametrize(("written", "code"), [(True, 0), (False, 1)])
+def test_a_thread_that_hangs_does_not_keep_a_stopped_portal_alive(
+    written: bool, code: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Python waits for threads that wait for a disk, say, however long that is. The exit code says what was lost."""
+    ended: list[int] = []
+    config = SimpleNamespace(shutdown_delay_seconds=0.0, shutdown_seconds=0.0)
+    monkeypatch.setattr(asgi, "_FLUSH_SECONDS", 1000 if written else 0)
+    monkeypatch.setattr("os._exit", ended.append)
+    run: Any = SimpleNamespace(config=config, stopped_at=time.monotonic() - 3 if written else 0.0)
+    go = threading.Event()
+    hanging = threading.Thread(target=go.wait, name="on a disk", daemon=True)
+    hanging.start()
+    try:
+        asgi._end_at_last(run)
+    finally:
+        go.set()
+    assert ended == [code] and "on a disk" in caplog.text
