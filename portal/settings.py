@@ -308,7 +308,11 @@ LOGGING = {
         "refusal": {"()": "portal.serving.logs.RefusalFilter"},
     },
     "handlers": {
-        "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["handshake", "refusal"]}
+        "stderr": {
+            "class": "portal.serving.logs.StderrHandler",
+            "formatter": "line",
+            "filters": ["handshake", "refusal"],
+        }
     },
     "root": {"handlers": ["stderr"], "level": CONFIG.log_level},
     "loggers": {

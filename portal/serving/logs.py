@@ -1,10 +1,13 @@
-"""Log formatters for text and JSON. Both redact secrets in all lines, including tracebacks."""
+"""Log formatters for text and JSON, which redact secrets in all lines, and a handler that nobody waits for."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
+import select
 from datetime import UTC, datetime
+from typing import Final
 
 from portal.lib.redact import redact
 
@@ -31,6 +34,47 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             entry["traceback"] = redact(self.formatException(record.exc_info))
         return json.dumps(entry, ensure_ascii=False)
+
+
+_PIECE: Final = 4096  # bytes that a pipe takes at once when it takes any
+_PATIENCE_MS: Final = 100  # for a reader that is behind, with the first line only
+
+
+class StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to the standard error output, and drops lines while nobody reads it.
+
+    A pipe whose reader has stopped is full after 64 KiB. The event loop would stand still at the next line, for good.
+    """
+
+    dropped = 0  # lines since one was written
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            output = self.stream.fileno()
+        except (OSError, ValueError):  # no file, as in some tests
+            super().emit(record)
+            return
+        try:
+            lines = self.format(record) + self.terminator
+            if self.dropped:
+                lines = f"{self.dropped} line(s) of the log were dropped: nobody read them{self.terminator}{lines}"
+            self.flush()
+            if self._write(output, lines.encode("utf-8", "backslashreplace")):
+                self.dropped = 0
+            else:
+                self.dropped += 1
+        except Exception:
+            self.handleError(record)
+
+    def _write(self, output: int, data: bytes) -> bool:
+        """Write as long as that takes no time. Returns whether everything was written."""
+        ready = select.poll()
+        ready.register(output, select.POLLOUT)
+        for start in range(0, len(data), _PIECE):
+            if not ready.poll(0 if self.dropped else _PATIENCE_MS):
+                return False
+            os.write(output, data[start : start + _PIECE])
+        return True
 
 
 class RefusedHandshakeFilter(logging.Filter):
