@@ -96,7 +96,7 @@ PASSTHROUGH_ENDPOINTS: Final = {
             "completions",
             requests.parse_completions,
             answers.read_completion,
-            "prompt max_tokens n best_of stream stream_options",
+            "prompt max_tokens n best_of echo stream stream_options",
         ),
         _spec("embeddings", requests.parse_embeddings, answers.read_embeddings, "input encoding_format"),
         _spec("moderations", requests.parse_moderations, answers.read_moderation, "input", "omni-moderation-latest"),

@@ -67,3 +67,21 @@ def test_what_is_not_limited_is_refused(live: Portal, server: Server) -> None:
     response = server.post(token, body, path="/v1/completions")
     assert response.status_code == 429 and response.json()["error"]["code"] == "insufficient_quota"
     assert live.upstream.count(model) == 0
+
+
+@pytest.mark.parametrize("repeats", [True, False])
+def test_a_prompt_that_is_repeated_is_no_output(live: Portal, server: Server, repeats: bool) -> None:
+    """An upstream may also ignore that it is to repeat it."""
+    prompt = "word " * 2000
+
+    async def script(call: Call) -> None:
+        text = f"{prompt if repeats else ''}and five more of them"
+        usage = {"prompt_tokens": 2000, "completion_tokens": 5}
+        report = {} if call.json["max_tokens"] == 7 else {"usage": usage}
+        await call.reply(200, {"choices": [{"text": text, "index": 0, "finish_reason": "stop"}], **report})
+
+    model, token = live.model(script, price={"input": 1, "output": 100}), live.token()
+    for limit, source in ((50, "reported"), (7, "estimated")):
+        body = {"model": model, "prompt": prompt, "max_tokens": limit, "echo": True}
+        record = live.record(server.post(token, body, path="/v1/completions"))
+        assert (record.usage_source, 5 <= record.output_tokens <= 6) == (source, True)

@@ -9,20 +9,20 @@ import base64
 import math
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 from msgspec.structs import replace
 
-from portal.lib.json import Json, decode, decode_object, encode, object_of, objects_of
+from portal.lib.json import Json, decode, decode_object, encode, object_of, objects_of, text_of
 from relay.protocols.chat_completions.answer import parse_chat_answer
 from relay.protocols.error_objects import Envelope, is_error_object
 from relay.protocols.passthrough.requests import PassthroughRequest
 from relay.protocols.passthrough.stream import is_page
 from relay.protocols.passthrough.usage import parse_image_usage, parse_transcript_usage, parse_usage
-from relay.protocols.token_estimate import token_units
+from relay.protocols.token_estimate import answer_units, token_units
 from relay.protocols.usage import NO_USAGE, Delivered, Usage, present
 
 
@@ -114,7 +114,17 @@ def read_completion(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer
         return None
     if found.error is not None:
         return PassthroughAnswer(found.error, None, True)
-    return PassthroughAnswer(body, found.usage, delivered=Delivered.by(body))
+    delivered = Delivered.by(body)
+    if asked.echoed:
+        delivered = replace(delivered, units=lambda: answer_units(body) - _echoed(body, asked.echoed))
+    return PassthroughAnswer(body, found.usage, delivered=delivered)
+
+
+def _echoed(body: bytes, prompts: Sequence[str]) -> float:
+    """The estimated tokens of a completion that repeat its prompts, and are no output."""
+    texts = [text_of(choice, "text") for choice in objects_of(decode_object(body) or {}, "choices")]
+    repeated = [next((prompt for prompt in prompts if text.startswith(prompt)), "") for text in texts]
+    return sum(token_units(encode(prompt).strip(b'"')) for prompt in repeated)
 
 
 def read_embeddings(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:

@@ -55,6 +55,7 @@ class PassthroughRequest:
     encoding: str = ""  # of embeddings: float or base64; of transcriptions: the response_format
     inputs: int = 1  # texts of embeddings and moderations, for each of which there is a vector or a verdict
     unbounded: bool = False  # something that its input names, such as a film, can be of any length
+    echoed: tuple[str, ...] = ()  # texts with which the answers of a legacy completion begin
 
     @property
     def whole(self) -> Usage:
@@ -166,6 +167,7 @@ def parse_completions(values: Values) -> PassthroughRequest:
     known = isinstance(limit, int) and not isinstance(limit, bool) and limit >= 1
     output_limit = min(limit, MAX_TOKENS) if isinstance(limit, int) and known else None
     choices = max(_count(values, "n", 128), _count(values, "best_of", 128)) * prompts
+    texts = (prompt if isinstance(prompt, list) else [prompt]) if values.get("echo") is True else []
     return PassthroughRequest(
         tokens,
         output_limit,
@@ -173,6 +175,7 @@ def parse_completions(values: Values) -> PassthroughRequest:
         _flag(values, "stream"),
         isinstance(options, dict) and options.get("include_usage") is True,
         exact=False,
+        echoed=tuple(text for text in texts if isinstance(text, str)),
     )
 
 
