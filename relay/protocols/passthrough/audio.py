@@ -180,8 +180,9 @@ def _mpeg(content: bytes, start: int) -> Seconds:
         following = content.find(b"\xff", at + 1)
         following = following if following >= 0 else len(content)
         between, at = between + following - at, following
-    seconds += between / BYTES_PER_SECOND if seconds else 0.0
-    return counted(with_rest(seconds, start, at, len(content)))
+    frames, seconds = seconds, seconds + (between / BYTES_PER_SECOND if seconds else 0.0)
+    found = counted(with_rest(seconds, start, at, len(content)))
+    return found._replace(least=min(found.least, counted(frames).least))  # what is between may be a tag
 
 
 def _is_followed(content: bytes, at: int, size: int) -> bool:

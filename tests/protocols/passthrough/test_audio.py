@@ -188,6 +188,11 @@ def test_a_file_that_is_cut_off_has_a_length(name: str) -> None:
         assert audio_length(content[:size]).milliseconds >= 1
 
 
+def test_a_file_is_at_least_as_long_as_its_frames_and_a_tag_behind_them_is_none() -> None:
+    found = audio_length(mp3(1000) + b"APETAGEX" + bytes(400_000))
+    assert found.least == pytest.approx(0.9 * 36_000, rel=0.01) and found.milliseconds > 100_000
+
+
 def test_what_is_built_to_take_long_is_not_read_to_its_end_and_counts_by_its_size() -> None:
     """Empty segments, syncs without frames, boxes and chunks of no size."""
     size = 4_000_000
