@@ -30,6 +30,7 @@ from relay.protocols.realtime.events import client_event, realtime_error_event
 
 logger: Final = logging.getLogger(__name__)
 _PROTOCOL: Final = "realtime"
+_END_SECONDS: Final = 10.0  # for what runs to write its records, when its client has left
 _NOT_CONFIGURED: Final = InvalidRequest(
     "No “session.update” came that names the model that transcribes. Connect again, and send it first.",
     code="session_not_configured",
@@ -48,6 +49,12 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
     waiting: asyncio.TimerHandle | None = None  # for the event that names the model
     gone = False  # the client has disconnected
     run: Runtime
+
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        """Handle a message. Channels would look for old database connections before each, in a thread; none is used
+        here.
+        """
+        await getattr(self, message["type"].replace(".", "_"))(message)
 
     async def websocket_connect(self, message: dict[str, Any]) -> None:
         peer = (self.scope.get("client") or ("", 0))[0]
@@ -164,7 +171,7 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
                 self.run.watchdog.keep(self.relaying)
                 return
             self.relaying.cancel()
-            await asyncio.wait([self.relaying])
+            await asyncio.wait([self.relaying], timeout=_END_SECONDS)
         self._end()
 
     def _end(self) -> None:

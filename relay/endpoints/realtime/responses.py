@@ -87,14 +87,26 @@ class RealtimeResponse:
         return self._units
 
     def submit(
-        self, reason: str, usage: Usage | None = None, error: RelayError | None = None, wait: bool = True
+        self,
+        reason: str,
+        usage: Usage | None = None,
+        error: RelayError | None = None,
+        wait: bool = True,
+        answered: bool = False,
     ) -> asyncio.Future[None] | None:
-        """Pass its record to the writer; its usage is estimated where none is reported."""
+        """Pass its record to the writer; its usage is estimated where none is reported.
+
+        `answered`: it is charged as used, whatever ended it.
+        """
         delivered = Delivered(
-            self._size, lambda: self._units, lambda: self._audio, reason == COMPLETED, lambda: self._audio > 0
+            self._size,
+            lambda: self._units,
+            lambda: self._audio,
+            reason == COMPLETED or answered,
+            lambda: self._audio > 0,
         )
-        at_work = reason in _OURS
-        future = self.record.submit(Outcome(reason, 200, usage, error, delivered=delivered, at_work=at_work), wait=wait)
+        outcome = Outcome(reason, 200, usage, error, "", delivered, reason in _OURS, answered)
+        future = self.record.submit(outcome, wait=wait)
         if isinstance(self.exchange, Turn):  # the handshake goes on with its connection
             for callback in self.exchange.at_end:
                 callback()
@@ -118,6 +130,7 @@ class RealtimeResponses:
         self._next: RealtimeResponse | None = RealtimeResponse(attempt.record, exchange)
         self._asked: deque[RealtimeResponse] = deque()  # that the upstream was asked for, and has not begun
         self._running: dict[str, RealtimeResponse] = {}
+        self.ended: RelayError | None = None  # why the session ends, while what was being made is read on
         self._last_done = ""
 
     @property
@@ -210,7 +223,9 @@ class RealtimeResponses:
             error = None
         if usage is None and used.status in _UNFINISHED and not response.units():
             response.record.sent = False  # nothing was made
-        future = response.submit(COMPLETED if error is None else end_reason(error), usage, error)
+        answered = error is None and self.ended is not None
+        error = error or self.ended
+        future = response.submit(COMPLETED if error is None else end_reason(error), usage, error, answered=answered)
         if usage is not None:  # as far as it was believed
             self.conversation.answered(response.exchange.tokens_used or 0, response.heard)
         await self._exchange.committed(future)

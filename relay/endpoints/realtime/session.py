@@ -177,6 +177,7 @@ class RealtimeSession:
                 exchange.ended_by, exchange.must_end = exchange.must_end, None
             elif exchange.must_end is Interrupt.SPENT:
                 exchange.must_end = None
+            self.responses.ended = error if exchange.ended_by is None else None
             if self.responses.busy and exchange.must_end is None and not self.socket.closed and exchange.leave():
                 await self._cancel_responses()
                 await self._relay()

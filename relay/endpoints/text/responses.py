@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Final
 from urllib.parse import quote
 
 import httpx
+from django.conf import settings
 from django.http.response import HttpResponseBase
 
 from accounts.models import Change
@@ -18,7 +20,7 @@ from portal.lib.json import Json, decode_object, encode
 from relay.endpoints.text.compaction import answer_trigger
 from relay.endpoints.text.conversation_lookup import read_turn
 from relay.endpoints.text.response_turn import ResponseTurn, answer_turn
-from relay.errors import InvalidRequest, ObjectNotFound, RelayError, UnsupportedParameter
+from relay.errors import InvalidRequest, ObjectNotFound, RelayError, UnsupportedParameter, UpstreamTimeout
 from relay.gateway.access.authorization import permitted_model
 from relay.gateway.background import BackgroundRequest, run_in_background
 from relay.gateway.exchange.exchange import Exchange
@@ -26,6 +28,7 @@ from relay.gateway.replies import Answer, EventStream
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
+from relay.protocols.responses.client_stream import responses_error_event
 from relay.protocols.responses.compaction import wants_compaction
 from relay.protocols.responses.objects import response_object
 from relay.protocols.responses.replay import events_of
@@ -164,25 +167,35 @@ def _shown(user_id: int, response_id: str) -> str | None:
 async def replay_response(exchange: Exchange, caller: Caller, response_id: str, after: int) -> EventStream:
     """Stream the events of a stored response from number `after` + 1, and wait for its end. Raises ObjectNotFound."""
     first = await fetch_response(caller, response_id)
+    config = settings.CONFIG
 
     async def bodies() -> AsyncIterator[Json]:
         yield first
-        while True:
+        while time.monotonic() - exchange.started < config.total_timeout:
             await asyncio.sleep(_POLL_SECONDS)
             yield await fetch_response(caller, response_id)
+        raise UpstreamTimeout("The response has not ended in the time that a request may take. Ask for it again.")
 
     async def pump() -> None:
-        sent = after + 1
-        async for response in bodies():
-            over = response.get("status") not in stored_responses.RUNNING
-            events = events_of(response)
-            new = events[sent:]
-            if new and not over:
-                sent = len(events)
-                await exchange.write(b"".join(new))
-            elif over:
-                await exchange.write_last(b"".join(new))
-                return
+        sent, told = after + 1, time.monotonic()
+        try:
+            async for response in bodies():
+                over = response.get("status") not in stored_responses.RUNNING
+                events = events_of(response)
+                new = events[sent:]
+                if over:
+                    await exchange.write_last(b"".join(new))
+                    return
+                if new:
+                    sent = len(events)
+                    await exchange.write(b"".join(new))
+                elif config.keepalive_seconds and time.monotonic() - told >= config.keepalive_seconds:
+                    await exchange.keep_alive()
+                else:
+                    continue
+                told = time.monotonic()
+        except RelayError as error:  # it is gone, or the database does not answer
+            await exchange.write_last(responses_error_event(sent, error.message, error.public_code, error.param))
 
     return EventStream(pump)
 
