@@ -34,6 +34,7 @@ JSON_BODIES = {
     "create_batch": "",
     "create_client_secret": "",
     "create_session": "",
+    "create_transcription_session": "",
     "create_conversation": "",
     "update_conversation": "/v1/conversations/conv_1",
     "create_items": "/v1/conversations/conv_1/items",

@@ -379,6 +379,7 @@ SHAPES: Final[dict[str, Shape]] = {
         optional_body=True,
     ),
     "create_session": Shape(ANY, ANY, optional_body=True),
+    "create_transcription_session": Shape(ANY, ANY),
     "token_usage": Shape(ANY),
     "request_receipt": Shape(ANY),
     "billing_subscription": Shape(ANY),
