@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import httpx
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 
 from accounts.models import Change
 from portal import limits
@@ -178,6 +179,8 @@ class Runtime:
             try:
                 with statement_timeout(limits.JOB_QUERY_SECONDS):
                     task(lambda: self.stopping)
+            except (OperationalError, InterfaceError) as error:
+                logger.error("%s has to wait, since the database does not answer: %s", name, error)
             except Exception:
                 logger.exception("%s failed; the next round tries again", name)
             finally:

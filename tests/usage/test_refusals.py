@@ -98,8 +98,8 @@ def test_a_refused_websocket_and_a_refused_batch_line_are_kept(live: Portal, ser
         )
     row = until(lambda: RefusedRequest.objects.filter(token=token).first())
     assert row.error_code == "model_not_found" and row.endpoint == "GET /v1/realtime"
-    line = {"custom_id": "one", "method": "POST", "url": "/v1/chat/completions", "body": ask(live.model(price=PRICE))}
-    poor = live.token(live.user(balance=1))
+    line = {"custom_id": "one", "method": "POST", "url": "/v1/chat/completions", "body": ask(live.model(is_open=False))}
+    poor = live.token()
     content = b"".join(encode(line | {"custom_id": str(number)}) + b"\n" for number in range(3))
     upload = server.request(
         "POST", poor, "/v1/files", data={"purpose": "batch"}, files={"file": ("lines.jsonl", content)}
@@ -112,7 +112,7 @@ def test_a_refused_websocket_and_a_refused_batch_line_are_kept(live: Portal, ser
             found if len(found := RefusedRequest.objects.filter(token__digest=digest_of(poor)).order_by("pk")) else None
         )
     )
-    assert rows[0].error_code == "insufficient_quota" and batch["id"] in rows[0].endpoint
+    assert rows[0].error_code == "model_not_allowed" and batch["id"] in rows[0].endpoint
 
 
 def test_sums_by_code_and_deletion_by_age(people: People, settings: Any) -> None:
