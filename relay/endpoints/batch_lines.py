@@ -93,6 +93,7 @@ class LineQueue:
         self._lanes: dict[str, _Lane] = {}
         self._failed: FailedLines = failed if failed is not None else {}
         self._flying = 0
+        self._left = 0
         for line in lines:
             self._lane(line).fresh.append(line)
         if waited:
@@ -107,6 +108,11 @@ class LineQueue:
     def over(self) -> bool:
         """Whether every line has been taken and none can come back."""
         return not self._flying and not any(lane.fresh or lane.later for lane in self._lanes.values())
+
+    @property
+    def answered(self) -> bool:
+        """Whether every line has its outcome."""
+        return self.over and not self._left
 
     def ready_in(self, now: float) -> float | None:
         """Seconds until a line can be taken; None: none before one that was taken comes back."""
@@ -140,8 +146,9 @@ class LineQueue:
             lane.held_until = min(lane.held_until, now)
 
     def leave(self, line: BatchInputLine) -> None:
-        """A line that was taken gets no outcome here, since the batch ends."""
+        """A line that was taken gets no outcome here, since the batch ends, or goes on elsewhere."""
         self._flying -= 1
+        self._left += 1
 
     def put_back(self, line: BatchInputLine, wait: Wait, now: float) -> list[BatchInputLine]:
         """A line waits. Returns the lines that wait no longer, with what came of this one as their outcome."""

@@ -167,7 +167,7 @@ async def _run_batch(run: Runtime, state: RunningBatch, running: Collection[Runn
             return
         if state.status == Batch.Status.IN_PROGRESS and not parsed.errors:
             await _answer_all(run, state, parsed)
-        if run.stopping or state.lost or (state.makes_room and not state.lines.over):
+        if run.stopping or state.lost or (state.makes_room and not state.lines.answered):
             await snapshot_cache.in_thread(batch_claims.put_back, batch, owner, 0.0)
             return
         outcome = Batch.Status.FAILED if parsed.errors else state.outcome  # errors here: the input file was deleted

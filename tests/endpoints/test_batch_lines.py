@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+
+from portal.lib import clock
+from relay.endpoints import batch_runner
 from relay.endpoints.batch_lines import FailedLines, LineQueue, Progress
+from relay.endpoints.batch_slots import BatchSlots
 from relay.endpoints.batch_waits import MAX_TRIES, PATIENCE, Wait
+from relay.endpoints.running_batch import RunningBatch
 from relay.gateway.limits.windows import Limits, MemoryLimiter, Subject, checks
+from relay.gateway.snapshot.cache import snapshot_cache
+from relay.models import Batch
 from relay.models.batch import BatchWait
-from relay.storage.batch_input import BatchInputLine
+from relay.storage.batch_input import BatchInput, BatchInputLine
 
 LIMIT, UPSTREAM = Wait(BatchWait.LIMIT, 1.0), Wait(BatchWait.UPSTREAM, 30.0)
 FAILED, UNPAID = Wait(BatchWait.UPSTREAM, counted=True), Wait(BatchWait.MONEY, bounded=True)
@@ -36,6 +48,46 @@ def test_lines_of_one_model_wait_together_and_one_tries_first() -> None:
     queue.finish(again, 1.1)
     assert take(queue, 1.1).number == 2 and take(queue, 1.1).number == 3 and queue.waiting(1.1) is None
     assert queue.ready_in(2.0) is None and not queue.over
+
+
+def test_a_line_that_is_left_is_not_answered() -> None:
+    queue = LineQueue(lines(2), 0.0)
+    queue.finish(take(queue, 0.0), 0.1)
+    queue.leave(take(queue, 0.1))
+    assert queue.over and not queue.answered
+
+
+@pytest.mark.parametrize(("makes_room", "ends"), [(True, "put_back"), (False, "finish")])
+def test_a_batch_that_makes_room_with_a_line_in_hand_goes_on_later(
+    monkeypatch: pytest.MonkeyPatch, makes_room: bool, ends: str
+) -> None:
+    called: list[str] = []
+
+    async def in_thread(function: Any, *arguments: Any) -> Any:
+        called.append(function.__name__)
+        return BatchInput((), "", ()) if function.__name__ == "read_input" else True
+
+    async def answer_all(run: Any, state: RunningBatch, parsed: BatchInput) -> None:
+        state.lines = LineQueue(lines(1), 0.0)
+        line = take(state.lines, 0.0)
+        state.makes_room = makes_room
+        if makes_room:
+            state.lines.leave(line)  # the request was ended before an upstream had it
+        else:
+            state.lines.finish(line, 0.1)
+
+    monkeypatch.setattr(snapshot_cache, "in_thread", in_thread)
+    monkeypatch.setattr(snapshot_cache, "in_slow_thread", in_thread)
+    monkeypatch.setattr(batch_runner, "_answer_all", answer_all)
+    now = clock.now()
+    batch = Batch(pk=1, user_id=1, status="in_progress", created_at=now, expires_at=now + timedelta(hours=1))
+
+    async def run() -> None:
+        state = RunningBatch(batch, "owner", BatchSlots(1))
+        await batch_runner._run_batch(SimpleNamespace(stopping=False), state, [state])  # type: ignore[arg-type]
+
+    asyncio.run(run())
+    assert called[-1] == ends
 
 
 def test_a_request_that_ends_lets_the_next_begin_at_once() -> None:
