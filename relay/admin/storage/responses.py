@@ -95,7 +95,7 @@ class ConversationAdmin(_StoredAdmin):
 class BatchAdmin(ReadOnlyAdmin):
     """Batches of requests that are made in the background."""
 
-    list_display = ("batch_id", "user", "endpoint", "model", "state", "progress", "waits", "why", "created_at")
+    list_display = ("batch_id", "user", "state", "progress", "waits", "why", "model", "endpoint", "created_at")
     list_filter = ("status", "waits_for", "endpoint")
     list_select_related = ("user",)
     search_fields = ("=batch_id", "=input_file_id", "user__username")
