@@ -151,11 +151,15 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
                 await self.close(code=code, reason=reason)  # type: ignore[no-untyped-call]
 
     async def _send(self, frame: str | bytes) -> None:
-        """Send a frame to the client; returns when its buffer has room again."""
-        if isinstance(frame, str):
-            await self.send(text_data=frame)  # type: ignore[no-untyped-call]
-        else:
-            await self.send(bytes_data=frame)  # type: ignore[no-untyped-call]
+        """Send a frame to the client; returns when its buffer has room again.
+
+        One that has left is told to `disconnect` in a moment.
+        """
+        with contextlib.suppress(OSError, RuntimeError):
+            if isinstance(frame, str):
+                await self.send(text_data=frame)  # type: ignore[no-untyped-call]
+            else:
+                await self.send(bytes_data=frame)  # type: ignore[no-untyped-call]
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if self.session is not None:

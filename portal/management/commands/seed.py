@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from portal.services.timeouts import statement_timeout
 from relay.usage import rollup
 from relay.usage.demo_data import NotEmpty, SeedPlan, seed
 
@@ -32,7 +33,8 @@ class Command(BaseCommand):
             raise CommandError("Numbers of users, tokens and days must be at least 1.")
         began = time.monotonic()
         try:
-            seed(plan, self._progress, options["password"])
+            with statement_timeout(None):  # as long as the server answers others
+                seed(plan, self._progress, options["password"])
         except NotEmpty as reason:
             raise CommandError(str(reason)) from None
         self._progress("sums of", 0)
