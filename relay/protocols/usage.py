@@ -16,7 +16,6 @@ from typing import Final, Literal
 import msgspec
 from msgspec.structs import replace
 
-from portal.lib.json import decode_object, object_of
 from relay.protocols.token_estimate import answer_units, audio_units, is_opaque_answer
 
 CEILING = 2**53  # a larger count is an upstream's mistake
@@ -25,6 +24,8 @@ RAW_LIMIT: Final = 2048  # bytes of a usage object that are kept
 # How an upstream counts reasoning tokens: as part of the completion; listed, but not part of it (xAI); or not listed,
 # so that only the total includes them (Gemini's API in OpenAI's form).
 ReasoningCount = Literal["inside", "beside", "unlisted"]
+# Where vendors say what a request costs: OpenRouter, Perplexity, xAI. `relay.billing.stated_cost` reads it.
+CostMember = Literal["cost", "cost.total_cost", "cost_in_usd_ticks"]
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -222,35 +223,6 @@ def newer(before: Usage | None, now: Usage | None) -> Usage | None:
     contradictory = shrunk or before.report.contradictory or now.report.contradictory
     found = Usage(**largest, report=replace(now.report, contradictory=contradictory))
     return replace(found, cache_write=min(found.cache_write, found.input - found.cached_input))
-
-
-# Where vendors say what a request costs: OpenRouter, Perplexity, xAI. Nano-USD in one unit of it.
-CostMember = Literal["cost", "cost.total_cost", "cost_in_usd_ticks"]
-_COST_UNITS: Final[dict[str, float]] = {"cost": 1e9, "cost.total_cost": 1e9, "cost_in_usd_ticks": 0.1}
-_LARGEST_COST: Final = 10**13  # nano-USD: 10,000 USD for one request
-
-
-def reported_cost(raw: bytes, member: str) -> int | None:
-    """What a usage object says that the request costs, in nano-USD; None when it does not.
-
-    Source: the pages of xAI on cost tracking (10^10 ticks are a USD) and of OpenRouter on usage accounting (`cost` is
-    what the account is charged; with the customer's own key at a vendor, that vendor charges the rest), November 2026.
-    """
-    usage = decode_object(raw)
-    if usage is None or member not in _COST_UNITS:
-        return None
-    outer, _, inner = member.partition(".")
-    stated = _number(object_of(usage, outer).get(inner) if inner else usage.get(outer))
-    if stated is None:
-        return None
-    if member == "cost" and usage.get("is_byok") is True:
-        stated += _number(object_of(usage, "cost_details").get("upstream_inference_cost")) or 0
-    cost = stated * _COST_UNITS[member]
-    return math.ceil(round(cost, 3)) if 0 <= cost <= _LARGEST_COST else None
-
-
-def _number(value: object) -> int | float | None:
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 # -- believing ---------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Final
 
 from portal.lib import money
 from relay.billing.prices import Price, PriceList, affordable_output, ceiling, cost
+from relay.billing.stated_cost import reported_cost
 from relay.errors import InsufficientQuota, ModelNotPriced
 from relay.gateway.charging.answer_lengths import ASSUMED_OUTPUT, USUAL_WINDOW, answer_lengths, thinking_beside
 from relay.gateway.charging.reservations import Grant, Reservations
@@ -16,7 +17,7 @@ from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ModelView, Route
-from relay.protocols.usage import Usage, reported_cost
+from relay.protocols.usage import Usage
 
 STREAM_STEP: Final = 4096  # tokens that are reserved ahead, for streams without an output limit
 _LEAST_STEP: Final = 64  # tokens by which the reservation of a stream grows that exceeds its output limit
