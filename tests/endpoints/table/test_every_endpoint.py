@@ -437,39 +437,53 @@ def slow(row: Row) -> Any:
 
     async def script(call: Call) -> None:
         await row.begin(call)
+        while row.name not in _left:  # noqa: ASYNC110  # it is told by another thread
+            await asyncio.sleep(0.05)
         await asyncio.sleep(1.5)
         await row.finish(call)
 
     return script
 
 
-def leave(server: Server, cell: Cell) -> None:
-    """Ask, and leave without waiting for the end."""
+async def leave(server: Server, live: Portal, cell: Cell) -> None:
+    """Ask, and leave once the upstream answers: of a stream, with its first bytes; else without a byte."""
     row = cell.row
-    if row.socket:
-        url = f"ws://127.0.0.1:{server.port}/v1/realtime?model={cell.model}"
-        realtime_upstream.talk(url, cell.token, row.socket, leaves=True)
-        return
     body = {"model": cell.model, **row.body}
     files = {row.file: ("a.bin", CONTENT[row.file])} if row.file else None
     given: dict[str, Any] = {"data": body, "files": files} if files else {"json": body}
     headers = {"authorization": f"Bearer {cell.token}"}
-    with httpx.Client(timeout=httpx.Timeout(60, read=0.4), trust_env=False, verify=NO_CERTIFICATES) as client:
-        try:
-            with client.stream("POST", f"{server.v1}/{row.path}", headers=headers, **given) as response:
-                next(response.iter_raw())
-        except httpx.ReadTimeout:
-            pass  # nothing is sent of it before its end
+    async with httpx.AsyncClient(timeout=60, trust_env=False, verify=NO_CERTIFICATES) as client:
+
+        async def ask() -> None:
+            async with client.stream("POST", f"{server.v1}/{row.path}", headers=headers, **given) as response:
+                await anext(response.aiter_raw())
+
+        asking = asyncio.ensure_future(ask())
+        while not asking.done() and (row.stream or not asked(live, cell)):  # noqa: ASYNC110  # another thread's
+            await asyncio.sleep(0.05)
+        asking.cancel()
+        await asyncio.wait({asking})
+    _left.add(row.name)
+
+
+def leave_all(server: Server, live: Portal) -> None:
+    """All at once, since each upstream goes on for a while."""
+
+    async def all_of_them(cells: list[Cell]) -> None:
+        await asyncio.gather(*(leave(server, live, one) for one in cells))
+
+    leaving = [one for (_, step), one in _cells.items() if step == "client leaves"]
+    asyncio.run(all_of_them([one for one in leaving if not one.row.socket]))
+    for one in (one for one in leaving if one.row.socket):
+        url = f"ws://127.0.0.1:{server.port}/v1/realtime?model={one.model}"
+        realtime_upstream.talk(url, one.token, one.row.socket, leaves=True)
+        _left.add(one.row.name)
 
 
 def check_client_leaves(server: Server, live: Portal, cell: Cell) -> None:
     """What the upstream reports after its client has left is charged, and nothing stays reserved."""
-    if not cell.more["left"]:  # all leave at once, since each upstream goes on for a while
-        others = [one for (_, step), one in _cells.items() if step == "client leaves"]
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda one: leave(server, one), others))
-        for one in others:
-            one.more["left"] = True
+    if not _left:
+        leave_all(server, live)
     row = cell.row
     cell.more["paid"] = bool(row.socket)
     record = record_of(cell)
@@ -515,7 +529,7 @@ STEPS: dict[str, tuple[Prepare, Check]] = {
     "cleaning": (prepare_cleaning, check_cleaning),
     "end reason": (prepare_end_reason, check_end_reason),
     "record before the end": (plain(), check_before_end),
-    "client leaves": (plain(slow, balance=PLENTY, more={"left": False}), check_client_leaves),
+    "client leaves": (plain(slow, balance=PLENTY), check_client_leaves),
     "upstream leaves": (plain(cut, balance=PLENTY), check_upstream_leaves),
 }
 
@@ -552,6 +566,7 @@ CELLS.sort(key=lambda cell: cell[0].batch)  # lines wait to be taken, while the 
 
 
 _cells: dict[tuple[str, str], Cell] = {}
+_left: set[str] = set()  # the rows whose client has left
 _shared: dict[str, Any] = {}  # a user, a token, channels
 
 
