@@ -22,6 +22,7 @@ class PortalConfig(AppConfig):
     verbose_name = gettext_lazy("Portal")
 
     def ready(self) -> None:
+        import gc
         import sys
 
         from django.contrib import admin
@@ -37,3 +38,5 @@ class PortalConfig(AppConfig):
 
             limit_daphne()
         admin.site.index_title = gettext_lazy("Overview")
+        gc.freeze()
+        gc.enable()  # entry points load without it

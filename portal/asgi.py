@@ -14,9 +14,10 @@ import time
 from types import FrameType
 from typing import Any
 
+gc.disable()  # until all is imported, which stays
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 
-from django.core.asgi import get_asgi_application
+from django.core.asgi import get_asgi_application  # noqa: E402
 
 django_pages: Any = get_asgi_application()  # must come before imports of models
 
@@ -38,6 +39,7 @@ from relay.gateway.runtime import Runtime, current, runtime  # noqa: E402
 from relay.storage import retention  # noqa: E402
 from relay.usage import refusals, rollup  # noqa: E402
 
+gc.enable()
 logger = logging.getLogger(__name__)
 relay = RelayHandler()
 pages = Pages(django_pages)

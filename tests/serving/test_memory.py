@@ -1,4 +1,4 @@
-"""What a worker does not load."""
+"""What a worker does not load; it looks for garbage once it has loaded."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ import pytest
 from tests.support.server import ROOT
 
 _LOAD = """
+import gc
 import sys
+import manage
 import django
+assert not gc.isenabled()
 django.setup()
+assert gc.isenabled()
 import portal.asgi
+assert gc.isenabled()
 print(*sorted(sys.modules))
 """
 
