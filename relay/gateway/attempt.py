@@ -99,6 +99,10 @@ class Attempt:
         self.record.mark_first_token()
         self.record.end_attempt(self.candidate, self.began)
 
+    def begin_again(self) -> None:
+        """The channel is asked once more, after an answer that did not do."""
+        self.began, self._answered_in, self._began_at = time.monotonic(), None, time.time()
+
     def failed(self, failure: Failure) -> None:
         """The attempt failed before its answer began; another channel may be tried."""
         self.run.health.failed(self.candidate, self._model, failure, self._began_at, self._requester)

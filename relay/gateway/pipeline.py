@@ -11,7 +11,8 @@ from django.http.response import HttpResponseBase
 from relay.billing.ledger.writer import writer
 from relay.errors import InternalError, RelayError
 from relay.gateway.access.authorization import check_named, check_purpose, permitted_model
-from relay.gateway.attempt import TryChannel, interrupt_error
+from relay.gateway.attempt import Attempt, TryChannel, interrupt_error
+from relay.gateway.background import BackgroundRequest
 from relay.gateway.charging.charge import RequestCharge
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.interrupts import Interrupt
@@ -72,7 +73,8 @@ async def serve(
     except Exception:
         logger.exception("a request failed", extra={"request_id": exchange.request_id})
         failed, reason = InternalError(), INTERNAL
-    if record.attempts and run.shows_relay_headers(exchange):
+    told = any(name == b"x-relay-attempts" for name, _ in exchange.reply_headers)
+    if record.attempts and not told and run.shows_relay_headers(exchange):
         exchange.reply_headers.append((b"x-relay-attempts", b"%d" % len(record.attempts)))
     status = failed.http_status if exchange.early_start is None else 200  # as the client was told
     await exchange.committed(record.submit(Outcome(reason, status, error=failed)))
@@ -130,3 +132,39 @@ def check_end(exchange: Exchange) -> None:
     """Raises RelayError when the request has been ended while it waited."""
     if exchange.must_end is not None:
         raise interrupt_error(exchange.must_end)
+
+
+async def begin_another(attempt: Attempt, request: GatewayRequest, outcome: Outcome) -> None:
+    """Prepare to ask the same channel again: what it was asked so far becomes a request of its own, with this outcome.
+
+    `request`: what is asked now. Its limits and its money are asked for first: the attempt is as it was when these
+    raise RelayError. Raises RelayUnavailable when the record cannot be written, Ended, CancelledError.
+    """
+    record, run, exchange, before = attempt.record, attempt.run, attempt.exchange, _exchange_beside(attempt.exchange)
+    caller, model = before.caller, record.charge.model
+    assert caller is not None  # noqa: S101  # it has been admitted
+    charge = RequestCharge(run.reservations, caller, model, record.charge.multiplier, run.fallback_price, exchange.wall)
+    checks = (*snapshot_cache.snapshot.terms(caller).checks, *model.checks)
+    checks += (*attempt.channel.checks, *attempt.candidate.key.checks)
+    counted = [check for check in checks if check.kind != SLOTS]  # it keeps its slots
+    try:
+        if counted:
+            await run.admission.admit(before, counted, request.prompt_tokens + (request.output_limit or 0))
+        before.tokens_used = 0
+        await charge.reserve(exchange, request)
+        first = record.set_apart(before, charge, request)
+        await exchange.committed(first.submit(outcome))
+    finally:
+        for callback in before.at_end:
+            callback()
+    attempt.begin_again()
+    exchange.check_end()  # it may have been ended meanwhile
+
+
+def _exchange_beside(exchange: Exchange) -> BackgroundRequest:
+    """An exchange beside this one, for the record of a request that was made for it."""
+    assert exchange.caller is not None  # noqa: S101
+    found = BackgroundRequest(exchange.caller, b"")
+    found.ip, found.client_id = exchange.ip, exchange.client_id
+    found.started, found.wall = exchange.started, exchange.wall
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Final
 
 import msgspec
@@ -191,6 +192,14 @@ class Record:
         if self.resent:
             entry["detail"] = self._with_resent(failure.detail if failure else "")
         self.attempts.append(entry)
+
+    def set_apart(self, exchange: Exchange, charge: RequestCharge, request: GatewayRequest) -> Record:
+        """What was asked so far, as the record of a request of its own; this one goes on with another charge."""
+        first = copy(self)
+        first.exchange, first.attempts = exchange, [*self.attempts]
+        self.charge, self.request = charge, request
+        self.sent, self.first_token_ms, self.unseen = False, None, None
+        return first
 
     def _with_resent(self, detail: str) -> str:
         return "; ".join(filter(None, (_RESENT if self.resent else "", detail)))

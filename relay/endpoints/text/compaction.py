@@ -14,15 +14,16 @@ from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode, object_of, text_of
 from relay.billing.estimate import estimate_prompt
 from relay.endpoints.text.conversation_lookup import read_turn
-from relay.endpoints.text.endpoint import ask_amended, open_text
+from relay.endpoints.text.endpoint import ask_amended
 from relay.endpoints.text.response_turn import ENDPOINT, ResponseTurn, gateway_request
-from relay.errors import RelayError, UnsupportedEndpoint, UnsupportedParameter, UpstreamRefused
+from relay.endpoints.text.summary import COMPACT, cut_off, summary_of_turn, write_summary
+from relay.errors import RelayError, UnsupportedEndpoint, UnsupportedParameter
 from relay.gateway.access.authorization import permitted_model
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.pipeline import count_request, serve
-from relay.gateway.record import COMPLETED, TRUNCATED, Outcome
+from relay.gateway.record import COMPLETED, Outcome
 from relay.gateway.replies import Answer, EventStream
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
@@ -30,16 +31,10 @@ from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
 from relay.protocols.chat_completions.request import conversation_key
 from relay.protocols.error_objects import is_error_object
-from relay.protocols.prompts.content import content_of
 from relay.protocols.responses.compaction import (
-    ASK,
-    INSTRUCTIONS,
     TRIGGER,
-    calls_tools,
     compaction_item,
     compaction_object,
-    conversation_to_compact,
-    is_longer,
     summary_in,
     upstream_compaction,
     wants_compaction,
@@ -47,16 +42,13 @@ from relay.protocols.responses.compaction import (
 )
 from relay.protocols.responses.objects import response_object
 from relay.protocols.responses.replay import events_of
-from relay.protocols.responses.request import ResponsesRequest, user_item, without_upstream_ids
 from relay.protocols.responses.usage import parse_responses_usage
 from relay.protocols.usage import Delivered, Usage
 from relay.providers import parameters
 from relay.providers.classify import Failure
 from relay.storage import responses as stored_responses
 
-_COMPACT: Final = "responses.compact"
 _INPUT_TOKENS: Final = "responses.input_tokens"
-_SUMMARY_TOKENS: Final = 8192  # thinking of the model included
 _OMITTED: Final = frozenset(("previous_response_id", "conversation", "store", "stream", "background"))
 # What OpenAI's compaction endpoint takes (as Codex sends it) of a request that is meant for /responses.
 _COMPACT_FIELDS: Final = frozenset(
@@ -106,17 +98,17 @@ async def compact(exchange: Exchange, caller: Caller, run: Runtime) -> HttpRespo
     """Compact a conversation. Raises RelayError."""
     turn = await read_turn(exchange, caller, run)
     await turn.read_whole()
-    summary = _summary(turn)
+    summary = summary_of_turn(turn)
 
     async def try_channel(attempt: Attempt) -> HttpResponseBase:
-        if _serves(run, _COMPACT, attempt.channel):
-            return await _ask_upstream(turn, _COMPACT, attempt)
+        if _serves(run, COMPACT, attempt.channel):
+            return await _ask_upstream(turn, COMPACT, attempt)
 
         def answer(response: Json) -> bytes:
             items = stored_responses.with_ids([*turn.history, *turn.raw_input], time_ordered_hex())
             return encode(compaction_object(f"resp_{time_ordered_hex()}", turn.created, items, response))
 
-        return Answer(await _write_summary(summary, attempt, answer))
+        return Answer(await write_summary(summary, attempt, answer))
 
     return await serve(exchange, caller, run, _compaction_request(run, turn, summary), try_channel)
 
@@ -131,7 +123,7 @@ async def answer_trigger(exchange: Exchange, run: Runtime, turn: ResponseTurn) -
             "A compaction is not made in the background: leave “background” out.", param="background"
         )
     await turn.read_whole()
-    summary = _summary(turn)
+    summary = summary_of_turn(turn)
 
     def answer(item: Json, usage: Json) -> bytes:
         ids: Json = {**turn.ids, "store": False, "completed_at": int(time.time())}
@@ -145,7 +137,7 @@ async def answer_trigger(exchange: Exchange, run: Runtime, turn: ResponseTurn) -
     async def try_channel(attempt: Attempt) -> HttpResponseBase:
         body = await _compacted_upstream(run, turn, attempt, answer)
         if body is None:
-            body = await _write_summary(summary, attempt, written)
+            body = await write_summary(summary, attempt, written)
         if not turn.stream:
             return Answer(body)
         return EventStream(partial(exchange.write_last, b"".join(events_of(decode_object(body) or {}))))
@@ -175,10 +167,10 @@ async def _compacted_upstream(
 
     `answer` makes it of the compaction item and the usage. Raises Failure, Ended, RelayUnavailable.
     """
-    if not _serves(run, _COMPACT, attempt.channel):
+    if not _serves(run, COMPACT, attempt.channel):
         return None
     try:
-        found, _ = await _fetch(turn, _COMPACT, attempt)
+        found, _ = await _fetch(turn, COMPACT, attempt)
     except Failure as failure:
         if failure.status not in _NOT_COMPACTED:
             raise
@@ -186,59 +178,6 @@ async def _compacted_upstream(
     body = answer(upstream_compaction(found) or {}, object_of(found, "usage"))
     await attempt.finish(body, parse_responses_usage(encode(found["usage"])) if found.get("usage") else None)
     return body
-
-
-async def _write_summary(summary: ResponseTurn, attempt: Attempt, answer: Callable[[Json], bytes]) -> bytes:
-    """Let the model write the summary; `answer` makes the client's answer of its response.
-
-    Raises Failure, Ended, RelayError.
-    """
-
-    async def ask() -> bytes:
-        opened = await open_text(summary, attempt)
-        text, usage = await opened.read_whole()
-        response = decode_object(text) or {}
-        if cut := why_incomplete(response):
-            raise await _cut_off(attempt, cut, usage, Delivered.by(text, opened.received))
-        if not (written := summary_in(response)):  # the conversation would be lost
-            raise attempt.unreadable_answer(text, "a summary")
-        if is_longer(written, summary.items):
-            raise await _cut_off(attempt, "longer", usage, Delivered.by(text, opened.received))
-        if calls_tools(response):
-            raise await _cut_off(attempt, "tool_calls", usage, Delivered.by(text, opened.received))
-        attempt.answered()
-        body = answer(response)
-        await attempt.finish(body, usage, Delivered.by(text, opened.received))
-        return body
-
-    return await ask_amended(summary, attempt, ask)
-
-
-async def _cut_off(attempt: Attempt, why: str, usage: Usage | None, delivered: Delivered) -> RelayError:
-    """The error for a summary that must not replace the conversation: cut off, followed by tool calls, or too long.
-
-    What the upstream has done is charged; the record is on disk. Another attempt would be charged again, so the error
-    is none that clients repeat on their own. Raises RelayUnavailable.
-    """
-    attempt.answered()
-    filtered = why == "content_filter"
-    what = {
-        "content_filter": "was cut off by a content filter",
-        "tool_calls": "ended in tool calls",
-        "longer": "is longer than the conversation",
-    }
-    error = UpstreamRefused(
-        400,
-        f"The summary {what.get(why, 'was cut off before its end')}, so the conversation was not compacted. Compact it "
-        "with another model, or go on without a part of it.",
-        "invalid_request_error",
-        why if filtered else "compaction_incomplete",
-        None,
-    )
-    outcome = Outcome(TRUNCATED, error.http_status, usage, error, f"the summary is incomplete: {why}", delivered, True)
-    await attempt.exchange.committed(attempt.record.submit(outcome))
-    attempt.add_headers(cost=True)
-    return error
 
 
 def _serves(run: Runtime, api: str, channel: ChannelView) -> bool:
@@ -253,31 +192,11 @@ def _estimated_count(turn: ResponseTurn) -> Answer:
     return Answer(encode({"object": "response.input_tokens", "input_tokens": tokens}))
 
 
-def _summary(turn: ResponseTurn) -> ResponseTurn:
-    """A turn that asks the model for a summary, for upstreams without the compaction endpoint."""
-    members: Json = {
-        "model": turn.parsed.model,
-        "instructions": INSTRUCTIONS,
-        "max_output_tokens": _SUMMARY_TOKENS,
-        "store": False,
-    }
-    items = [*without_upstream_ids(turn.history), *turn.expanded_input]
-    items = [*conversation_to_compact(items), user_item(ASK)]
-    fields = {name: msgspec.Raw(encode(value)) for name, value in members.items()}
-    fields["input"] = msgspec.Raw(encode(items))
-    content = content_of(items)
-    model, limit = turn.parsed.model, _SUMMARY_TOKENS
-    request = ResponsesRequest(encode(fields), fields, model, False, False, False, "", "", limit, content)
-    summary = ResponseTurn(request, turn.caller, items, items, id=turn.id, created=turn.created, endpoint=_COMPACT)
-    summary.makers, summary.files = turn.makers, turn.files
-    return summary
-
-
 async def _ask_upstream(turn: ResponseTurn, api: str, attempt: Attempt) -> HttpResponseBase:
     """Send the request to the upstream's own endpoint."""
     found, text = await _fetch(turn, api, attempt)
     usage: Usage | None = None
-    if api == _COMPACT:
+    if api == COMPACT:
         usage = parse_responses_usage(encode(found["usage"])) if found.get("usage") else None
     await attempt.finish(text, usage)
     return Answer(text)
@@ -290,7 +209,7 @@ async def _fetch(turn: ResponseTurn, api: str, attempt: Attempt) -> tuple[Json, 
     fields, dropped = parameters.apply(attempt.channel.policy(ENDPOINT), known, attempt.channel.strips_nulls)
     fields = dict(fields)
     fields["model"] = msgspec.Raw(encode(attempt.candidate.route.upstream_name))
-    attempt.record.sent = api == _COMPACT
+    attempt.record.sent = api == COMPACT
 
     async def ask() -> bytes:
         await turn.prepare(attempt, native=True)
@@ -307,9 +226,10 @@ async def _fetch(turn: ResponseTurn, api: str, attempt: Attempt) -> tuple[Json, 
     )
     if found is not None and is_error_object(found, answered):
         raise attempt.error_in_body(text)
-    if found is not None and api == _COMPACT and (cut := why_incomplete(found)):
+    if found is not None and api == COMPACT and (cut := why_incomplete(found)):
         usage = parse_responses_usage(encode(found["usage"])) if found.get("usage") else None
-        raise await _cut_off(attempt, cut, usage, Delivered.by(text))
+        attempt.answered()
+        raise await cut_off(attempt, cut, usage, Delivered.by(text))
     if found is None or not answered:
         raise attempt.unreadable_answer(text, f"an answer of {api}")
     attempt.answered()

@@ -13,6 +13,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
+import msgspec
 from django.http.response import HttpResponseBase
 
 from portal.lib.ids import time_ordered_hex
@@ -187,6 +188,12 @@ class ResponseTurn:
         if self.parsed.previous_id:
             found["previous_response_id"] = self.parsed.previous_id
         return found
+
+    def limit_output(self, tokens: int) -> None:
+        """Ask for an answer of so many tokens from now on."""
+        fields = {**self.parsed.fields, "max_output_tokens": msgspec.Raw(encode(tokens))}
+        self.parsed = replace(self.parsed, body=encode(fields), fields=fields, output_limit=tokens)
+        self._members = self._client = None
 
     # -- each channel ------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from openai import OpenAI
 
 from tests.endpoints.text.responses_upstream import USED, response
 from tests.protocols.chat_rules import refusal
+from tests.support.money import settled
 from tests.support.portal import Portal
 from tests.support.server import Server
 from tests.support.upstream import Call, Script, completion
@@ -270,3 +271,104 @@ def test_a_trigger_in_the_background_is_refused(live: Portal, server: Server) ->
     body = {"model": model, "input": TRIGGERED["input"], "background": True}
     answer = server.post(live.token(), body, path="/v1/responses")
     assert answer.status_code == 422 and answer.json()["error"]["param"] == "background"
+
+
+# -- more room -------------------------------------------------------------------------------------------------------
+
+
+def _limit(call: Call) -> int:
+    found = call.json.get("max_output_tokens") or call.json.get("max_completion_tokens") or call.json["max_tokens"]
+    assert isinstance(found, int)
+    return found
+
+
+async def _thinks_long(call: Call) -> None:
+    """A model that uses 20,000 tokens, most of them thinking."""
+    enough = _limit(call) >= 20_000
+    used = {"prompt_tokens": 100, "completion_tokens": 20_000 if enough else _limit(call), "total_tokens": 0}
+    used["total_tokens"] = used["prompt_tokens"] + used["completion_tokens"]
+    answer = completion("They like tea." if enough else "")
+    answer["choices"][0]["finish_reason"] = "stop" if enough else "length"
+    await call.reply(200, {**answer, "usage": used})
+
+
+def _records(user: int) -> list[tuple[str, int, int]]:
+    from relay.models import UsageRecord
+
+    found = UsageRecord.objects.filter(user_id=user).order_by("output_tokens")
+    return [(one.end_reason, one.output_tokens, one.cost) for one in found]
+
+
+@pytest.mark.parametrize(("body", "path"), [({"input": TALK}, "/v1/responses/compact"), (TRIGGERED, "/v1/responses")])
+def test_a_summary_that_was_cut_is_asked_for_again_with_more_room_and_both_are_charged(
+    live: Portal, server: Server, body: dict[str, Any], path: str
+) -> None:
+    model = live.model(_thinks_long, text_api="chat", price={"input": 1, "output": 1})
+    user = live.user(balance=10**12)
+    answer = server.post(live.token(user), {"model": model, **body}, path=path)
+    assert answer.status_code == 200, answer.text
+    assert [item["type"] for item in answer.json()["output"]][-1] == "compaction"
+    first, second = 8_292_000, 20_100_000
+    assert _records(user.pk) == [("truncated", 8192, first), ("completed", 20_000, second)]
+    assert live.record(answer).output_tokens == 20_000 and settled(user).balance == 10**12 - first - second
+
+
+def test_a_summary_that_is_cut_again_is_an_error(live: Portal, server: Server) -> None:
+    async def script(call: Call) -> None:
+        answer = completion("They")
+        answer["choices"][0]["finish_reason"] = "length"
+        await call.reply(200, answer)
+
+    model = live.model(script, text_api="chat", price={"input": 1, "output": 1})
+    answer = server.post(live.token(), {"model": model, "input": TALK}, path="/v1/responses/compact")
+    assert answer.status_code == 400 and answer.json()["error"]["code"] == "compaction_incomplete"
+    assert live.upstream.count(model) == 2
+    assert answer.headers.get_list("x-relay-attempts") == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("balance", "limits", "longest", "why"),
+    [
+        (9 * 10**6, {}, None, "money"),
+        (10**12, {"max_rpm": 1}, None, "limits"),
+        (10**12, {}, 8_000, "writes no longer ones"),
+    ],
+    ids=["wallet", "limit", "model"],
+)
+def test_no_more_room_is_given_than_wallet_limits_and_model_have(
+    live: Portal, server: Server, balance: int, limits: dict[str, int], longest: int | None, why: str
+) -> None:
+    from relay.models import Token
+    from relay.models.token import digest_of
+
+    model = live.model(_thinks_long, text_api="chat", price={"input": 1, "output": 1})
+    if longest is not None:
+        from relay.models import Model
+
+        Model.objects.filter(name=model).update(max_output_tokens=longest)
+    user = live.user(balance=balance)
+    token = live.token(user)
+    row = Token.objects.get(digest=digest_of(token))
+    for name, value in limits.items():
+        setattr(row, name, value)
+    row.save()
+    server.catch_up()
+    answer = server.post(token, {"model": model, "input": TALK}, path="/v1/responses/compact")
+    assert answer.status_code == 400 and why in answer.json()["error"]["message"], answer.text
+    assert _records(user.pk) == [("truncated", 8192, 8_292_000)] and live.upstream.count(model) == 1
+
+
+def test_an_upstream_that_refuses_more_room_is_no_error_of_the_client(live: Portal, server: Server) -> None:
+    async def script(call: Call) -> None:
+        if _limit(call) > 16_384:
+            message = "max_tokens is too large: 32768. This model supports at most 16384 completion tokens."
+            await call.error(400, message, "invalid_value")
+        else:
+            await _thinks_long(call)
+
+    model = live.model(script, text_api="chat", price={"input": 1, "output": 1})
+    user = live.user(balance=10**12)
+    answer = server.post(live.token(user), {"model": model, "input": TALK}, path="/v1/responses/compact")
+    assert answer.status_code == 400 and answer.json()["error"]["code"] == "compaction_incomplete"
+    assert "the upstream refused a longer one" in answer.json()["error"]["message"]
+    assert _records(user.pk) == [("truncated", 0, 0), ("truncated", 8192, 8_292_000)]
