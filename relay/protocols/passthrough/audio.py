@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from relay.protocols.passthrough.flac import flac
+from relay.protocols.passthrough.matroska import MARK, matroska
 from relay.protocols.passthrough.mp4 import mp4
 from relay.protocols.passthrough.sound import (
     AAC_RATES,
@@ -26,12 +27,13 @@ from relay.protocols.passthrough.sound import (
     byte_rate,
     counted,
     guessed,
+    opus_packet,
+    vorbis_packet,
     with_rest,
 )
 
 _MAX_SECONDS: Final = 24 * 3600
 _NOT_AUDIO: Final = 0.1  # share of a file that chunks beside the audio may have to be believed
-_HIGHEST_RATE: Final = 384_000  # samples per second that are no mistake
 # Bits of a sample by the format tag of a WAV: ADPCM, G.711, GSM 6.10. PCM says it itself.
 _WAV_BITS: Final = {0x02: 4.0, 0x11: 4.0, 0x06: 8.0, 0x07: 8.0, 0x31: 1.625}
 _WAV_MPEG: Final = (0x50, 0x55, 0xFF)  # MP2, MP3, AAC
@@ -46,7 +48,6 @@ _KBITS: Final = {  # by MPEG-1 or a later version, and layer
     (2, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (2, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-_OPUS_MS: Final = (10, 20, 40, 60) * 3 + (10, 20) * 2 + (2.5, 5, 10, 20) * 4  # of a frame, by its configuration
 _ASF: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
@@ -88,6 +89,8 @@ def _reader(content: bytes) -> Callable[[bytes], Seconds] | None:
         return lambda content: mp4(content, start)
     if content.startswith(_ASF):
         return _asf
+    if mark[:4] == MARK:
+        return matroska
     if start or (mark[:1] == b"\xff" and mark[1:2] >= b"\xe0"):
         return lambda content: _mpeg(content, start)
     return None
@@ -244,8 +247,7 @@ class _OggStream:
         self._opus, self._each, self._rate = head.startswith(b"OpusHead"), 0.0, 0
         if head.startswith(b"\x01vorbis"):
             (self._rate,) = struct.unpack_from("<I", head, 12)
-            if self._rate <= _HIGHEST_RATE:
-                self._each = (1 << (head[28] >> 4)) / 2 / self._rate  # two long blocks overlap by a half
+            self._each = vorbis_packet(head)
         elif head.startswith(b"Speex   "):
             self._each = 0.02 * max(1, struct.unpack_from("<I", head, 64)[0])
         self._total, self.granule = 0.0, 0
@@ -255,19 +257,13 @@ class _OggStream:
         begins = not continued
         for size in table:
             if begins and size:
-                self._total += self._each if self._each else _opus(content, at) if self._opus else 0.0
+                self._total += self._each if self._each else opus_packet(content, at) if self._opus else 0.0
             at, begins = at + size, size < 255
 
     def seconds(self) -> float:
         if not self._rate:
             return self._total
         return believed(self.granule / self._rate, self._total / 2, self._total, self._total)
-
-
-def _opus(content: bytes, at: int) -> float:
-    """The seconds of an Opus packet. RFC 6716, 3.1."""
-    frames = (1, 2, 2, 0)[content[at] & 3] or content[at + 1] & 63
-    return min(120.0, frames * _OPUS_MS[content[at] >> 3]) / 1000 if content[at : at + 4] != b"Opus" else 0.0
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Final
 
 from relay.protocols.passthrough.sound import (
+    AAC_FRAME,
     AAC_RATES,
     BYTES_PER_SECOND,
     LEAST_RATE,
@@ -20,8 +20,6 @@ from relay.protocols.passthrough.sound import (
     counted,
     guessed,
 )
-
-_FRAME: Final = 1024  # samples of AAC
 
 
 def _boxes(content: bytes, start: int, end: int, most: int = PARTS) -> Iterator[tuple[bytes, int, int]]:
@@ -99,15 +97,15 @@ def _track(content: bytes, start: int, end: int, stated: float, fragments: dict[
     added = fragments.get(_track_id(content, parts.get(b"tkhd")), 0)
     rate = _aac_rate(content[entry : parts.get(b"", end)])
     if rate:
-        return counted(min(count + added, len(content)) * _FRAME / rate)
+        return counted(min(count + added, len(content)) * AAC_FRAME / rate)
     if added or (fragments and not count):
         return UNKNOWN
     if content[entry + 12 :][:4] != b"mp4a":
         length = believed(stated, size / STEREO_RATE, size / LEAST_RATE, size / BYTES_PER_SECOND)
         return guessed(length, size, STEREO_RATE)
     (rate,) = struct.unpack_from(">H", content, entry + 40)
-    least = max(size / LOSSY_RATE, count * _FRAME / 48_000)  # HE-AAC has twice as many samples in each
-    otherwise = max(least, count * _FRAME / min(max(rate, 8000), 48_000))
+    least = max(size / LOSSY_RATE, count * AAC_FRAME / 48_000)  # HE-AAC has twice as many samples in each
+    otherwise = max(least, count * AAC_FRAME / min(max(rate, 8000), 48_000))
     return guessed(believed(stated, least, size / LEAST_RATE, otherwise), size, LOSSY_RATE)
 
 

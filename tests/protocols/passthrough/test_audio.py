@@ -123,6 +123,47 @@ def asf(size: int, milliseconds: int) -> bytes:
     )
 
 
+def element(name: str, *content: bytes, unknown: bool = False) -> bytes:
+    body = b"".join(content)
+    size = b"\x01\xff\xff\xff\xff\xff\xff\xff" if unknown else (len(body) | 1 << 56).to_bytes(8, "big")
+    return bytes.fromhex(name) + size + body
+
+
+def webm(
+    blocks: list[bytes], codec: bytes = b"A_OPUS", each: int = 20, private: bytes = b"", rate: float = 48_000.0
+) -> bytes:
+    """As browsers record it: in clusters of 50 blocks, of whose sizes nothing is known. `each`: milliseconds of one."""
+    described = [element("d7", b"\1"), element("83", b"\2"), element("86", codec), element("63a2", private)]
+    described.append(
+        element("e1", element("b5", struct.pack(">d", rate)), element("9f", b"\1"), element("6264", b"\x10"))
+    )
+    picture = element("ae", element("d7", b"\2"), element("83", b"\1"), element("86", b"V_VP8"))
+    clusters = []
+    for start in range(0, len(blocks), 50):
+        made = [
+            element("a3", b"\x81", struct.pack(">h", index * each), b"\x80", block)
+            + element("a3", b"\x82\0\0\x80", block)
+            for index, block in enumerate(blocks[start : start + 50])
+        ]
+        clusters.append(element("1f43b675", element("e7", (start * each).to_bytes(4, "big")), *made, unknown=True))
+    tracks = element("1654ae6b", picture, element("ae", *described))
+    head = element("1a45dfa3", element("4282", b"webm"))
+    return head + element(
+        "18538067", element("1549a966", element("2ad7b1", b"\x0f\x42\x40")), tracks, *clusters, unknown=True
+    )
+
+
+def laced(codec: bytes, flags: bytes, *frames: bytes) -> bytes:
+    """A file of 1,000 blocks in groups, each of which has several frames."""
+    tracks = element("1654ae6b", element("ae", element("d7", b"\1"), element("83", b"\2"), element("86", codec)))
+    group = element("a0", element("a1", b"\x81\0\0", flags, *frames))
+    return element("1a45dfa3") + element("18538067", tracks, element("1f43b675", *[group] * 1000))
+
+
+OPUS = b"\x48" + bytes(59)  # 20 ms
+AAC_CONFIG = b"\x14\x08"  # AAC-LC, 16 kHz, one channel
+VORBIS = b"\x02\x1e\x00" + b"\x01vorbis" + struct.pack("<IBIIIIBB", 0, 1, 16_000, 0, 0, 0, 0xB8, 1)
+
 HONEST = {
     "wav": (wav(100), 100),
     "wav without a size": (wav(100, 0xFFFFFFFF), 100),
@@ -140,6 +181,16 @@ HONEST = {
     "m4a with the decoder's rate": (m4a(1000, 64_000, told=True), 64),
     "m4a in fragments": (m4a(0, 0, told=True) + fragments(100, 10), 64),
     "wma": (asf(400_000, 50_000), 50),
+    "webm": (webm([OPUS] * 5000), 100),
+    "webm of longer packets": (webm([b"\x4b\x03" + bytes(170)] * 1000, each=60), 60),
+    "webm with vorbis": (webm([bytes(100)] * 1000, b"A_VORBIS", 64, VORBIS), 64),
+    "webm with frames of one size": (laced(b"A_OPUS", b"\x04\x02", OPUS, OPUS, OPUS), 60),
+    "webm with frames as in ogg": (laced(b"A_OPUS", b"\x02\x02\x3c\x3c", OPUS, OPUS, OPUS), 60),
+    "webm with frames by difference": (laced(b"A_OPUS", b"\x06\x02\xbc\xbf", OPUS, OPUS, OPUS), 60),
+    "matroska with aac": (webm([bytes(256)] * 1000, b"A_AAC", 64, AAC_CONFIG, 16_000.0), 64),
+    "matroska with mp3": (webm([bytes(144)] * 1000, b"A_MPEG/L3", 72, rate=16_000.0), 72),
+    "matroska with samples": (webm([bytes(3200)] * 1000, b"A_PCM/INT/LIT", 100, rate=16_000.0), 100),
+    "matroska with another codec": (webm([bytes(2000)] * 1001, b"A_AC3", 100), 100),
 }
 
 
@@ -171,6 +222,16 @@ LIES = {
     "m4a with fragments": (m4a(10, 640, told=True) + fragments(99, 10), 64),
     "wma of a moment": (asf(400_000, 1), 100),
     "matroska": (b"\x1aE\xdf\xa3" + bytes(400_000), 100),
+    "webm without times": (webm([OPUS] * 5000, each=0), 100),
+    "webm with a second description": (
+        webm([OPUS] * 5000).replace(b"\x16\x54\xae\x6b", element("ec", bytes(9)) + b"\x16\x54\xae\x6b")
+        + element("1654ae6b", element("ae", element("d7", b"\1"), element("83", b"\1"))),
+        100,
+    ),
+    "webm with a hole": (webm([OPUS] * 2500) + bytes(64) + webm([OPUS] * 2500), 100),
+    "matroska with aac at a higher rate": (webm([bytes(256)] * 1000, b"A_AAC", 64, AAC_CONFIG, 96_000.0), 64),
+    "matroska with another codec that takes no time": (webm([bytes(2000)] * 1000, b"A_AC3", 0), 500),
+    "matroska with samples of no size": (webm([bytes(4000)] * 100, b"A_PCM/INT/LIT", 0, rate=-1.0), 100),
     "nothing": (bytes(400_000), 100),
 }
 

@@ -1,0 +1,211 @@
+"""The length of the sound in Matroska and WebM, by the packets of its blocks. Pure. Source: RFC 9559 and RFC 8794.
+
+Browsers record Opus in WebM, and write neither the length of the file nor that of its clusters: only the blocks say how
+long it is. What can hold other elements is entered, whatever size it states, so that none of them hides blocks.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+from relay.protocols.passthrough.sound import (
+    AAC_FRAME,
+    AAC_RATES,
+    BYTES_PER_SECOND,
+    LEAST_RATE,
+    STEPS,
+    STEREO_RATE,
+    UNKNOWN,
+    Seconds,
+    believed,
+    byte_rate,
+    counted,
+    guessed,
+    opus_packet,
+    vorbis_packet,
+    with_rest,
+)
+
+MARK: Final = b"\x1a\x45\xdf\xa3"
+_CLUSTER: Final = b"\x1f\x43\xb6\x75"
+_TRACK: Final = 0xAE
+# Segment, Tracks, TrackEntry, Audio, Cluster, BlockGroup.
+_ENTERED: Final = frozenset((0x18538067, 0x1654AE6B, _TRACK, 0xE1, 0x1F43B675, 0xA0))
+_BLOCKS: Final = frozenset((0xA1, 0xA3))  # Block, SimpleBlock
+_CLUSTER_TIME, _SCALE = 0xE7, 0x2AD7B1
+# Of a track.
+_NUMBER, _TYPE, _CODEC, _PRIVATE, _ENCODINGS = 0xD7, 0x83, 0x86, 0x63A2, 0x6D80
+_RATE, _CHANNELS, _BITS = 0xB5, 0x9F, 0x6264
+_SOUND: Final = 2  # a type of tracks
+_USUAL_SCALE: Final = 1_000_000  # nanoseconds of a timestamp
+_MP3_FRAME: Final = 1152  # samples
+_RATES: Final = (8000.0, 48_000.0)  # samples per second of MP3 that are believed
+
+
+class _Track:
+    """One track, as far as it is described, and what its blocks hold."""
+
+    def __init__(self) -> None:
+        self.sound, self.number, self.codec, self.private, self.packed = False, 0, b"", b"", False
+        self.rate, self.channels, self.bits = 8000.0, 1, 0  # the defaults of RFC 9559
+        self.seconds, self.size, self.first, self.last = 0.0, 0, -1, 0
+
+    def describe(self, name: int, value: bytes) -> None:
+        if name == _CODEC:
+            self.codec = value.rstrip(b"\0")
+        elif name == _PRIVATE:
+            self.private = value
+        elif name == _ENCODINGS:
+            self.packed = True
+        elif name == _RATE and len(value) in (4, 8):
+            (self.rate,) = struct.unpack(">f" if len(value) == 4 else ">d", value)
+        elif name in (_NUMBER, _TYPE, _CHANNELS, _BITS):
+            number = int.from_bytes(value[:8], "big")
+            if name == _NUMBER:
+                self.number = number
+            elif name == _TYPE:
+                self.sound = number == _SOUND
+            elif name == _CHANNELS:
+                self.channels = number
+            else:
+                self.bits = number
+
+    def read(self, content: bytes, frames: Sequence[tuple[int, int]], time: int) -> None:
+        """Count the frames of a block: where each begins, and its size."""
+        self.first = time if self.first < 0 else min(self.first, time)
+        self.last = max(self.last, time)
+        for at, size in frames:
+            self.size += size
+            if self.codec == b"A_OPUS" and size:
+                self.seconds += opus_packet(content, at)
+            else:
+                self.seconds += self._frame_seconds(size)
+
+    def _frame_seconds(self, size: int) -> float:
+        """The seconds of a frame of another codec than Opus; 0 where only its timestamp says them."""
+        if self.codec.startswith(b"A_PCM/"):
+            rate = byte_rate(self.rate, self.channels, self.bits)
+            return size / rate if rate else 0.0
+        if self.codec.startswith(b"A_AAC"):
+            return AAC_FRAME / self._aac_rate()
+        if self.codec == b"A_VORBIS":
+            return vorbis_packet(self.private[max(0, self.private.find(b"\x01vorbis")) :])
+        sane = min(max(self.rate, _RATES[0]), _RATES[1])
+        return _MP3_FRAME / sane if self.codec == b"A_MPEG/L3" else 0.0
+
+    def _aac_rate(self) -> float:
+        """As its decoder is told it: of HE-AAC that of its core."""
+        index = int.from_bytes(self.private[:2].ljust(2, b"\0"), "big") >> 7 & 15
+        stated = AAC_RATES[index] if len(self.private) >= 2 and index < len(AAC_RATES) else self.rate
+        return min(max(stated, AAC_RATES[-1]), AAC_RATES[0])
+
+    def length(self, scale: int) -> Seconds:
+        """Its seconds, by its frames where these say them, otherwise by their timestamps as far as they can be true.
+
+        `scale`: nanoseconds of a timestamp.
+        """
+        stated = (self.last - max(0, self.first)) * scale / 1e9
+        if self.seconds and not self.packed:
+            if self.codec == b"A_VORBIS":  # its blocks are long or short
+                return counted(believed(stated, self.seconds / 2, self.seconds, self.seconds))
+            return counted(self.seconds)
+        size = self.size
+        length = believed(stated, size / STEREO_RATE, size / LEAST_RATE, size / BYTES_PER_SECOND)
+        return guessed(length, size, STEREO_RATE)
+
+
+def matroska(content: bytes) -> Seconds:
+    """The longest sound of the tracks; unknown where no block of one is found."""
+    tracks: dict[int, _Track] = {}
+    open_track, scale, cluster, at, steps = _Track(), _USUAL_SCALE, 0, 0, 0
+    while at < len(content) and steps < STEPS:
+        steps += 1
+        name, size, body = _element(content, at)
+        end = body + size
+        if not name or (end > len(content) and name not in _ENTERED):
+            following = content.find(_CLUSTER, at + 1)
+            if following < 0:
+                break  # it ends in the middle of an element
+            at = following
+            continue
+        at = body if name in _ENTERED else end
+        if name == _TRACK:
+            open_track = _Track()
+        elif name in _BLOCKS:
+            number, frames, time = _block(content, body, end)
+            steps += len(frames)
+            if number in tracks:
+                tracks[number].read(content, frames, cluster + time)
+        elif name == _CLUSTER_TIME:
+            cluster = int.from_bytes(content[body : min(end, body + 8)], "big")
+        elif name == _SCALE:
+            scale = int.from_bytes(content[body : min(end, body + 8)], "big") or _USUAL_SCALE
+        elif name not in _ENTERED:
+            open_track.describe(name, content[body:end])
+            if open_track.sound and open_track.number:
+                tracks.setdefault(open_track.number, open_track)
+    lengths = [track.length(scale) for track in tracks.values() if track.size]
+    found = max(lengths, default=UNKNOWN)
+    whole = with_rest(found.length, 0, at, len(content)) if found.length else 0.0
+    more = whole - found.length
+    return Seconds(whole, found.least, found.most + more) if more > 0 else found
+
+
+def _element(content: bytes, at: int) -> tuple[int, int, int]:
+    """The id of the element at this place, its size and where its content begins. 0 as the id: there is none.
+
+    An unknown size is more than any file has.
+    """
+    width = 9 - content[at].bit_length()
+    if width > 4:
+        return 0, 0, 0
+    name = int.from_bytes(content[at : at + width], "big")
+    size, body = _number(content, at + width)
+    return (name, size, body) if body else (0, 0, 0)
+
+
+def _number(content: bytes, at: int) -> tuple[int, int]:
+    """A number of variable length, and where it ends; 0 as the latter: there is none."""
+    first = content[at] if at < len(content) else 0
+    width = 9 - first.bit_length()
+    if width > 8 or at + width > len(content):
+        return 0, 0
+    value = int.from_bytes(content[at : at + width], "big") - (1 << 7 * width)
+    return (1 << 62 if value == (1 << 7 * width) - 1 else value), at + width
+
+
+def _block(content: bytes, at: int, end: int) -> tuple[int, list[tuple[int, int]], int]:
+    """The track of a block, where its frames begin and their sizes, and its time in its cluster."""
+    number, at = _number(content, at)
+    if not at or at + 3 > end:
+        return 0, [], 0
+    (time,) = struct.unpack_from(">h", content, at)
+    lacing, at = content[at + 2] & 6, at + 3
+    if not lacing:
+        return number, [(at, end - at)], time
+    count, at = (content[at] + 1 if at < end else 1), at + 1
+    sizes: list[int] = []
+    if lacing == 4:  # all of one size
+        sizes = [max(0, end - at) // count] * (count - 1)
+    elif lacing == 2:  # as in Ogg
+        for _ in range(count - 1):
+            size = 0
+            while at < end:
+                size, at = size + content[at], at + 1
+                if content[at - 1] < 255:
+                    break
+            sizes.append(size)
+    else:  # each but the first by its difference
+        for index in range(count - 1):
+            value, following = _number(content, at)
+            width = following - at
+            at = following or end
+            sizes.append(value if not index else sizes[-1] + value - ((1 << 7 * width - 1) - 1 if width > 0 else 0))
+    frames: list[tuple[int, int]] = []
+    for size in (*sizes, end):
+        size = max(0, min(size, end - at))
+        frames.append((at, size))
+        at += size
+    return number, frames, time
