@@ -30,13 +30,14 @@ from relay.gateway.stream import stream_answer
 from relay.gateway.upstream import UpstreamAnswer
 from relay.protocols.chat_completions.answer import chunks_of, whole_completion
 from relay.protocols.chat_completions.request import conversation_key
-from relay.protocols.chat_completions.stream import ChatStream, error_event
+from relay.protocols.chat_completions.stream import error_event
 from relay.protocols.codec import Codec
 from relay.protocols.fields import BadRequest, Fields, as_object, one_count, one_limit, read_document, read_model
 from relay.protocols.multipart import MultipartForm, Part, parse_form
 from relay.protocols.passthrough import answers, conversion, requests
 from relay.protocols.passthrough.answers import AnswerReader
 from relay.protocols.passthrough.audio import AudioLength, audio_length
+from relay.protocols.passthrough.completions import CompletionStream
 from relay.protocols.passthrough.requests import PassthroughRequest
 from relay.protocols.passthrough.speech import HEAD, spoken
 from relay.protocols.passthrough.stream import ByteStream, TypedStream
@@ -337,10 +338,11 @@ async def _codec(request: _Request, channel: ChannelView, upstream: UpstreamAnsw
     if (parsed.stream or "event-stream" in upstream.content_type) and await upstream.is_json():
         return None
     if endpoint == "completions" and parsed.stream:
-        return ChatStream(
+        return CompletionStream(
             drop_usage=channel.stream_usage and not parsed.include_usage,
             watch_finish=not channel.sends_done,
             choices=parsed.choices,
+            echoed=parsed.echoed,
         )
     if parsed.stream and "event-stream" in upstream.content_type and endpoint != "completions":
         return TypedStream(max(1, parsed.units.images), parsed.units, parsed.whole)

@@ -85,3 +85,30 @@ def test_a_prompt_that_is_repeated_is_no_output(live: Portal, server: Server, re
         body = {"model": model, "prompt": prompt, "max_tokens": limit, "echo": True}
         record = live.record(server.post(token, body, path="/v1/completions"))
         assert (record.usage_source, 5 <= record.output_tokens <= 6) == (source, True)
+
+
+@pytest.mark.parametrize("pieces", [1, 7, 400])
+@pytest.mark.parametrize("repeats", [True, False])
+def test_a_prompt_that_a_stream_repeats_is_no_output(live: Portal, server: Server, repeats: bool, pieces: int) -> None:
+    """In one chunk as vLLM sends it, also one that is longer than what is held, or in pieces."""
+    prompt = "word \u6c34" * 16_000
+    size = -(-len(prompt) // pieces)
+
+    async def script(call: Call) -> None:
+        await call.open_stream()
+        said = [prompt[at : at + size] for at in range(0, len(prompt), size)] if repeats else []
+        for text in (*said, " and five more of", " them"):
+            await call.event({"choices": [{"text": text, "index": at, "finish_reason": None} for at in range(2)]})
+        await call.event({"choices": [{"text": "", "index": at, "finish_reason": "stop"} for at in range(2)]})
+        if call.json["max_tokens"] != 7:
+            await call.event({"choices": [], "usage": {"prompt_tokens": 40_000, "completion_tokens": 10}})
+        await call.event("[DONE]")
+        await call.end()
+
+    model, user = live.model(script, price={"input": 1, "output": 100}), live.user(balance=10**9)
+    for limit, source in ((50, "reported"), (7, "estimated")):
+        body = {"model": model, "prompt": prompt, "max_tokens": limit, "echo": True, "stream": True, "n": 2}
+        answer = server.post(live.token(user), body, path="/v1/completions")
+        assert answer.status_code == 200 and "error" not in answer.text and answer.text.endswith("data: [DONE]\n\n")
+        record = live.record(answer)
+        assert (record.usage_source, 10 <= record.output_tokens <= 12) == (source, True), record.output_tokens
