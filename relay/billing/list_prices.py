@@ -19,6 +19,7 @@ from relay.providers.vendors import VENDORS
 _CLASSES: Final = {
     "input": "input_mtok",
     "cached_input": "cache_read_mtok",
+    "cached_audio_input": "cache_audio_read_mtok",
     "cache_write": "cache_write_mtok",
     "output": "output_mtok",
     "audio_input": "input_audio_mtok",

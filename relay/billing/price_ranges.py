@@ -9,14 +9,16 @@ from typing import Final
 
 Amounts = Mapping[str, Decimal]  # by price class: USD per 1M tokens, or per unit
 Tier = tuple[int, Amounts]  # applies to prompts of more tokens than the number
-# Classes of tokens without a price of their own are charged at that of the class that they are a part of.
-_PART_OF: Final[Mapping[str, str]] = {
-    "cached_input": "input",
-    "cache_write": "input",
-    "audio_input": "input",
-    "image_input": "input",
-    "reasoning": "output",
-    "audio_output": "output",
+# Classes of tokens without a price of their own are charged at that of the class that they are a part of: the first of
+# these that has one.
+_PART_OF: Final[Mapping[str, tuple[str, ...]]] = {
+    "cached_input": ("input",),
+    "cached_audio_input": ("cached_input", "audio_input", "input"),
+    "cache_write": ("input",),
+    "audio_input": ("input",),
+    "image_input": ("input",),
+    "reasoning": ("output",),
+    "audio_output": ("output",),
 }
 _NOTHING: Final = Decimal(0)
 
@@ -41,7 +43,7 @@ def price_ranges(lists: Iterable[Sequence[Tier]]) -> tuple[PriceRange, ...]:
     for above in sorted({tier[0] for tiers in priced for tier in tiers}):
         inside = [next(amounts for least, amounts in reversed(tiers) if least <= above) for tiers in priced]
         names = list(dict.fromkeys(name for amounts in inside for name in amounts))
-        spans = {name: [_amount(amounts, name) for amounts in inside] for name in names}
+        spans = {name: [amount_of(amounts, name) for amounts in inside] for name in names}
         found = PriceRange(
             above,
             {name: min(values) for name, values in spans.items()},
@@ -58,8 +60,6 @@ def with_general(own: Sequence[Tier], general: Sequence[Tier]) -> list[Tier]:
     return [*(tier for tier in general if least is None or tier[0] < least), *own]
 
 
-def _amount(amounts: Amounts, name: str) -> Decimal:
+def amount_of(amounts: Amounts, name: str) -> Decimal:
     """What a list charges for a class."""
-    if name in amounts:
-        return amounts[name]
-    return amounts.get(_PART_OF.get(name, ""), _NOTHING)
+    return next((amounts[one] for one in (name, *_PART_OF.get(name, ())) if one in amounts), _NOTHING)

@@ -31,6 +31,7 @@ class Price:
     input: int = 0
     output: int = 0
     cached_input: int | None = None
+    cached_audio_input: int | None = None
     cache_write: int | None = None
     reasoning: int | None = None
     audio_input: int | None = None
@@ -42,6 +43,7 @@ class Price:
     second: int = 0
     character: int = 0
     # Derived from the above, since they are needed for every request.
+    cached_audio: int = field(init=False, default=0)  # the price of cached audio, of whatever class it is
     dearest_input: int = field(init=False, default=0)  # the highest price of any class of input but cached
     dearest_output: int = field(init=False, default=0)  # the highest price of any class of output
     has_units: bool = field(init=False, default=False)  # something is charged per unit
@@ -51,6 +53,9 @@ class Price:
         object.__setattr__(
             self, "dearest_input", max(self.input, self.cache_write or 0, self.audio_input or 0, self.image_input or 0)
         )
+        audio = self.input if self.audio_input is None else self.audio_input
+        cached = (self.cached_audio_input, self.cached_input, audio)
+        object.__setattr__(self, "cached_audio", next(amount for amount in cached if amount is not None))
         object.__setattr__(self, "dearest_output", max(self.output, self.reasoning or 0, self.audio_output or 0))
         object.__setattr__(self, "has_units", bool(self.call or self.image or self.second or self.character))
         parts = (self.audio_input, self.image_input, self.audio_output)
@@ -102,7 +107,9 @@ def cost(price: Price, usage: Usage, multiplier: int = ONE) -> int:
     if usage.cached_input:
         cached = min(usage.cached_input, text_in)
         text_in -= cached
-        per_million += cached * (price.input if price.cached_input is None else price.cached_input)
+        heard = min(usage.cached_audio_input, cached)
+        per_million += (cached - heard) * (price.input if price.cached_input is None else price.cached_input)
+        per_million += heard * price.cached_audio if heard else 0
     if usage.cache_write:
         written = min(usage.cache_write, text_in)
         text_in -= written

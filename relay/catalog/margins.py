@@ -10,17 +10,13 @@ from typing import Final
 
 from django.db.models import F, Max, OuterRef, QuerySet, Subquery
 
+from relay.billing.price_ranges import amount_of
 from relay.models import ChannelModel, ModelPrice
-from relay.models.price import CLASSES, UNIT_CLASSES, PricePurpose
+from relay.models.price import CLASSES, PricePurpose
 
 ONE: Final = Decimal(1)
 _NOTHING: Final = Decimal(0)
 _FREE: Final = Decimal("Infinity")  # no multiplier makes anything of nothing
-_PARENTS: Final[Mapping[str, str]] = {
-    name: "output" if name in {"output", "reasoning", "audio_output"} else "input"
-    for name in CLASSES
-    if name not in UNIT_CLASSES
-}
 Classes = Mapping[str, Decimal]
 Tiers = Sequence[tuple[int, Classes]]  # length of prompts above which each applies, ascending
 
@@ -84,9 +80,9 @@ def _highest(sold: Tiers, charged: Tiers, times: Decimal) -> Decimal:
     for above in {above for above, _classes in (*sold, *charged)}:
         price, cost = _tier(sold, above), _tier(charged, above)
         for name in CLASSES:
-            asked = _amount(cost, name) * times
+            asked = amount_of(cost, name) * times
             if asked:
-                paid = _amount(price, name)
+                paid = amount_of(price, name)
                 worst = max(worst, asked / paid if paid else _FREE)
     return worst
 
@@ -97,13 +93,6 @@ def _tier(tiers: Tiers, above: int) -> Classes:
         if start <= above:
             found = classes
     return found
-
-
-def _amount(classes: Classes, name: str) -> Decimal:
-    value = classes.get(name)
-    if value is None and name in _PARENTS:
-        value = classes.get(_PARENTS[name])
-    return _NOTHING if value is None else value
 
 
 def _tiers(now: datetime, model: int | None) -> dict[tuple[int, int | None, str], list[tuple[int, Classes]]]:

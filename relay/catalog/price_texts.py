@@ -26,6 +26,7 @@ ONE: Final = Decimal(1)
 _WORDS: Final[Mapping[str, str]] = {
     "input": gettext_noop("%(usd)s in"),
     "cached_input": gettext_noop("%(usd)s cached"),
+    "cached_audio_input": gettext_noop("%(usd)s cached audio"),
     "cache_write": gettext_noop("%(usd)s written to the cache"),
     "output": gettext_noop("%(usd)s out"),
     "reasoning": gettext_noop("%(usd)s reasoning"),

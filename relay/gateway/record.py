@@ -376,4 +376,5 @@ class Record:
             self.charge.reserved,
             self.charge.payer,
             self.charge.billing,
+            usage.cached_audio_input,
         )

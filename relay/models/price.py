@@ -18,6 +18,7 @@ from relay.models.channel import Channel
 TOKEN_CLASSES = (
     "input",
     "cached_input",
+    "cached_audio_input",
     "cache_write",
     "output",
     "reasoning",
@@ -75,6 +76,7 @@ class ModelPrice(ChangeTracked):
     )
     input = _usd("input, per 1M", required=True)
     cached_input = _usd("cached input, per 1M")
+    cached_audio_input = _usd("cached audio input, per 1M")
     cache_write = _usd("cache write, per 1M")
     output = _usd("output, per 1M", required=True)
     reasoning = _usd("reasoning, per 1M")

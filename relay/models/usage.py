@@ -79,6 +79,8 @@ class UsageRecord(models.Model):
     # Counted as OpenAI does: cached and cache-write tokens are part of the input, reasoning tokens of the output.
     input_tokens = models.PositiveBigIntegerField(default=0)
     cached_input_tokens = models.PositiveBigIntegerField(default=0)
+    # Of the cached ones. Audio of the input that was not cached is in `audio_input_tokens`.
+    cached_audio_input_tokens = models.PositiveBigIntegerField(default=0, db_default=0)
     cache_write_tokens = models.PositiveBigIntegerField(default=0)
     output_tokens = models.PositiveBigIntegerField(default=0)
     reasoning_tokens = models.PositiveBigIntegerField(default=0)

@@ -51,6 +51,7 @@ class Usage(msgspec.Struct, frozen=True, eq=False):
 
     input: int = 0
     cached_input: int = 0
+    cached_audio_input: int = 0  # of the cached input
     cache_write: int = 0
     output: int = 0
     reasoning: int = 0
@@ -164,6 +165,7 @@ class Counts(msgspec.Struct):
         return Usage(
             input=self.input,
             cached_input=min(self.cached, self.input),
+            cached_audio_input=min(self.cached_audio, self.cached, self.input),
             cache_write=min(self.written, self.input - min(self.cached, self.input)),
             output=self.output,
             reasoning=min(self.reasoning, self.output),
@@ -188,9 +190,7 @@ _NONSENSE: Final = re.compile(rb'[Tt]oken(?:s|Count)"\s*:\s*(?:["\[{tf-]|\d{16}|
 
 def count(value: object) -> int:
     """A count from an upstream's answer; 0 for anything but a plausible non-negative number."""
-    if value is None:
-        return 0
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if value is None or isinstance(value, bool) or not isinstance(value, (int, float)):
         return 0
     return int(value) if 0 <= value < CEILING else 0
 
@@ -248,6 +248,7 @@ _DENSEST_SO_FAR: Final = 2  # the same of an answer that broke off, whose last r
 _THINNEST: Final = 4  # real tokens in one estimated: every character its own
 # Bytes of an answer for one reported token, from which it is worth counting its text. A chunk has about 300.
 _BYTES_PER_TOKEN: Final = 512
+_NO_PARTS: Final = dict.fromkeys(("cached_input", "cached_audio_input", "cache_write", "audio_input", "image_input"), 0)
 
 
 class Delivered(msgspec.Struct, frozen=True):
@@ -310,7 +311,7 @@ def believed(usage: Usage, delivered: Delivered | None, expected: Expected) -> t
     by_units = expected.by_units and bool(usage.images or usage.milliseconds or usage.characters)
     needs_input = expected.input_priced or not by_units
     if (not usage.input and expected.prompt and needs_input) or _input_is_false(usage.input, delivered, expected):
-        usage = replace(usage, input=expected.prompt, cached_input=0, cache_write=0, audio_input=0, image_input=0)
+        usage = replace(usage, input=expected.prompt, **_NO_PARTS)
         true = False
     needs_output = expected.output_priced or not by_units
     if (usage.output or needs_output) and _output_is_false(usage, delivered, expected):
@@ -323,10 +324,7 @@ def believed(usage: Usage, delivered: Delivered | None, expected: Expected) -> t
 
 
 def _length_is_false(milliseconds: int, between: tuple[int, int] | None) -> bool:
-    """Whether audio cannot be as long as reported.
-
-    Upstreams round up, or bill ten seconds at least (Groq's price list, November 2026).
-    """
+    """Whether audio cannot be as long as reported. Upstreams round up, or bill ten seconds at least (Groq)."""
     if milliseconds > LONGEST_AUDIO:
         return True
     if between is None:

@@ -279,6 +279,7 @@ def _chunks(
                 cost,
                 ("house" if user in unlimited else "wallet") if cost else "",
                 "usage" if completed else "nothing",
+                0,
             )
         )
         if len(rows) == _CHUNK:

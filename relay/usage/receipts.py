@@ -27,6 +27,7 @@ from relay.usage import rollup
 TOKEN_FIELDS = (
     ("input_tokens", "input"),
     ("cached_input_tokens", "cached_input"),
+    ("cached_audio_input_tokens", "cached_audio_input"),
     ("cache_write_tokens", "cache_write"),
     ("output_tokens", "output"),
     ("reasoning_tokens", "reasoning"),

@@ -13,7 +13,11 @@ from relay.models.price import CLASSES
 AMOUNTS = st.dictionaries(st.sampled_from(CLASSES), st.decimals(0, 9, places=2), min_size=1)
 TIERS = st.dictionaries(st.integers(1, 50), AMOUNTS, max_size=3)
 LISTS = st.lists(st.builds(lambda base, more: [(0, base), *more.items()], AMOUNTS, TIERS), min_size=1, max_size=4)
-PART_OF = {"reasoning": "output", "audio_output": "output"}
+PART_OF = {
+    "reasoning": ("output",),
+    "audio_output": ("output",),
+    "cached_audio_input": ("cached_input", "audio_input", "input"),
+}
 
 
 def charged(tiers: list[Tier], prompt: int, name: str) -> Decimal:
@@ -21,7 +25,8 @@ def charged(tiers: list[Tier], prompt: int, name: str) -> Decimal:
     if name in amounts:
         return amounts[name]
     alone = name.startswith("per_") or name in {"input", "output"}
-    return Decimal(0) if alone else amounts.get(PART_OF.get(name, "input"), Decimal(0))
+    parts = () if alone else PART_OF.get(name, ("input",))
+    return next((amounts[part] for part in parts if part in amounts), Decimal(0))
 
 
 @given(LISTS, st.integers(1, 60))

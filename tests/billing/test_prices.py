@@ -193,6 +193,7 @@ numbers = st.integers(min_value=0, max_value=2**53)
         Usage,
         input=numbers,
         cached_input=numbers,
+        cached_audio_input=numbers,
         cache_write=numbers,
         output=numbers,
         reasoning=numbers,
@@ -286,3 +287,45 @@ def test_no_request_costs_more_than_can_be_written() -> None:
     dear = Price(input=10**18, output=10**18, second=10**18)
     assert cost(dear, Usage(input=2**33, milliseconds=2**53), 10**9) == LARGEST_COST < 2**63
     assert ceiling(dear, 2**33, 2**33, 10**9) == LARGEST_COST
+
+
+@pytest.mark.parametrize(
+    ("price", "expected"),
+    [
+        # gpt-realtime-mini: text 0.60, cached 0.06; audio 10, cached 0.30 (OpenAI's price list, November 2026)
+        ({"input": 600, "cached_input": 60, "audio_input": 10_000, "cached_audio_input": 300}, 60 * 100 + 300 * 1000),
+        ({"input": 600, "cached_input": 60, "audio_input": 10_000}, 60 * 1100),
+        ({"input": 600, "audio_input": 10_000}, 600 * 100 + 10_000 * 1000),
+        ({"input": 600}, 600 * 1100),
+        ({"input": 600, "cached_input": 60, "audio_input": 10_000, "cached_audio_input": 0}, 60 * 100),
+    ],
+)
+def test_cached_audio_has_its_own_price_or_that_of_what_it_is_a_part_of(price: dict[str, int], expected: int) -> None:
+    found = Price(**{name: amount * M for name, amount in price.items()})
+    fresh = 400 * price["input"] + 200 * price.get("audio_input", price["input"])
+    usage = Usage(1700, cached_input=1100, cached_audio_input=1000, audio_input=200)
+    assert cost(found, usage) == (expected + fresh) * M // 10**6
+    more = Usage(1700, cached_input=1100, cached_audio_input=10**9, audio_input=200)  # no more than was cached
+    assert cost(found, more) <= ceiling(found, 1700, 0, ONE)
+
+
+def test_cached_audio_is_read_from_what_vendors_report() -> None:
+    chat = {
+        "prompt_tokens": 1700,
+        "completion_tokens": 1,
+        "prompt_tokens_details": {
+            "cached_tokens": 1100,
+            "audio_tokens": 1200,
+            "cached_tokens_details": {"text_tokens": 100, "audio_tokens": 1000},
+        },
+    }
+    gemini = {
+        "promptTokenCount": 1700,
+        "candidatesTokenCount": 1,
+        "cachedContentTokenCount": 1100,
+        "promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 1200}, {"modality": "TEXT", "tokenCount": 500}],
+        "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 1000}, {"modality": "TEXT", "tokenCount": 100}],
+    }
+    expected = Usage(1700, cached_input=1100, cached_audio_input=1000, audio_input=200, output=1)
+    assert parse_chat_usage(json.dumps(chat).encode()) == expected
+    assert parse_gemini_usage(json.dumps(gemini).encode()) == expected

@@ -37,6 +37,7 @@ def test_a_receipt_tells_everything_to_its_owner(live: Portal, server: Server) -
     assert found["usage"] == {
         "input": 9,
         "cached_input": 4,
+        "cached_audio_input": 0,
         "cache_write": 0,
         "output": 7,
         "reasoning": 3,

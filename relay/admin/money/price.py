@@ -71,9 +71,10 @@ class ModelPriceAdmin(BaseAdmin):
             {
                 "fields": (
                     ("input", "output"),
-                    ("cached_input", "cache_write"),
-                    ("reasoning", "image_input"),
+                    ("cached_input", "cached_audio_input"),
+                    ("cache_write", "reasoning"),
                     ("audio_input", "audio_output"),
+                    ("image_input",),
                 )
             },
         ),

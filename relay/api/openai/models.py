@@ -67,6 +67,7 @@ async def _model_objects(request: HttpRequest, models: Iterable[ModelView]) -> l
 _PRICES = (
     ("input", "input"),
     ("cached_input", "cached_input"),
+    ("cached_audio_input", "cached_audio_input"),
     ("cache_write", "cache_write"),
     ("output", "output"),
     ("reasoning", "reasoning"),

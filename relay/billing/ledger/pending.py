@@ -17,7 +17,7 @@ COLUMNS: Final = (
     "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "audio_input_tokens",
     "audio_output_tokens", "image_input_tokens", "images", "milliseconds", "characters", "usage_source", "latency_ms",
     "first_token_ms", "attempts", "attempt_log", "client_ip", "price_id", "price_multiplier", "cost", "shortfall",
-    "upstream_cost", "reserved", "payer", "billing",
+    "upstream_cost", "reserved", "payer", "billing", "cached_audio_input_tokens",
 )  # fmt: skip
 STARTED_AT: Final = COLUMNS.index("started_at")
 SHORTFALL: Final = COLUMNS.index("shortfall")

@@ -156,6 +156,7 @@ def price_view(row: ModelPrice) -> Price:
         input=classes["input"] or 0,
         output=classes["output"] or 0,
         cached_input=classes["cached_input"],
+        cached_audio_input=classes["cached_audio_input"],
         cache_write=classes["cache_write"],
         reasoning=classes["reasoning"],
         audio_input=classes["audio_input"],

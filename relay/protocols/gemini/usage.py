@@ -16,6 +16,7 @@ class _GeminiUsage(msgspec.Struct):
     totalTokenCount: object = None
     promptTokensDetails: object = None
     candidatesTokensDetails: object = None
+    cacheTokensDetails: object = None
 
 
 _gemini_decoder = msgspec.json.Decoder(_GeminiUsage)
@@ -47,6 +48,8 @@ def parse_gemini_usage(raw: bytes | msgspec.Raw) -> Usage | None:
         audio_input=_of_modality(found.promptTokensDetails, "AUDIO"),
         audio_output=min(_of_modality(found.candidatesTokensDetails, "AUDIO"), answer),
         image_input=_of_modality(found.promptTokensDetails, "IMAGE"),
+        cached_audio=_of_modality(found.cacheTokensDetails, "AUDIO"),
+        cached_images=_of_modality(found.cacheTokensDetails, "IMAGE"),
     ).usage(raw)
 
 

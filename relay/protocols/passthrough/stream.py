@@ -160,6 +160,7 @@ class TypedStream(EventCodec):
             self.usage = Usage(
                 input=before.input + now.input,
                 cached_input=before.cached_input + now.cached_input,
+                cached_audio_input=before.cached_audio_input + now.cached_audio_input,
                 output=before.output + now.output,
                 audio_output=before.audio_output + now.audio_output,
                 image_input=before.image_input + now.image_input,

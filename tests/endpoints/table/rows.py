@@ -17,6 +17,7 @@ from tests.support.upstream import Call, chunk, completion, sound
 PRICE = {
     "input": 1,
     "cached_input": "0.5",
+    "cached_audio_input": "0.25",
     "output": 8,
     "reasoning": 16,
     "audio_input": 4,
@@ -380,12 +381,17 @@ SOCKETS = (
         "realtime",
         "realtime",
         {},
-        Usage(20, cached_input=4, output=10, audio_input=10, audio_output=8),
+        Usage(20, cached_input=4, cached_audio_input=3, output=10, audio_input=7, audio_output=8),
         {
             "total_tokens": 30,
             "input_tokens": 20,
             "output_tokens": 10,
-            "input_token_details": {"text_tokens": 10, "audio_tokens": 10, "cached_tokens": 4},
+            "input_token_details": {
+                "text_tokens": 10,
+                "audio_tokens": 10,
+                "cached_tokens": 4,
+                "cached_tokens_details": {"text_tokens": 1, "audio_tokens": 3},
+            },
             "output_token_details": {"text_tokens": 2, "audio_tokens": 8},
         },
         socket=[{"type": "response.create"}],
