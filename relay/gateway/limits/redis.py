@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from portal import limits
 from portal.services import redis
@@ -170,12 +172,18 @@ class RedisLimiter:
         self._acquire = self._redis.register_script(_ACQUIRE)
         self._finish = self._redis.register_script(_FINISH)
         self._slots: dict[str, list[str]] = {}  # the keys of each slot of this worker
+        self._away_until = 0.0  # `time.monotonic()` seconds until which nobody waits for Redis, 0: it answers
 
     async def acquire(self, wanted: Sequence[Check], tokens: int, slot: str, now: float = -1.0) -> LimitVerdict:
         """Count a request against all of its limits, or against none.
 
-        `now` below 0: Redis' own clock, which all workers share.
+        `now` below 0: Redis' own clock, which all workers share. Of a Redis that hangs, one request at a time finds
+        out whether it answers again; the others are told at once.
         """
+        if self._away_until:
+            if time.monotonic() < self._away_until:
+                raise RelayUnavailable(_DOWN, retry_after=5)
+            self._away_until = time.monotonic() + limits.REDIS_SECONDS
         values: list[str | float] = [repr(now), slot, SLOT_SECONDS]
         for check in wanted:
             values += (check.window, check.limit, check.cost(tokens))
@@ -183,8 +191,11 @@ class RedisLimiter:
             async with asyncio.timeout(limits.REDIS_SECONDS):  # connecting, asking and answering together
                 found = await self._acquire(keys=[self._prefix + check.key for check in wanted], args=values)
         except (RedisError, OSError) as error:
+            hangs = isinstance(error, (TimeoutError, RedisTimeout))
+            self._away_until = time.monotonic() + limits.REDIS_AWAY_SECONDS if hangs else 0.0
             logger.error("limits cannot be counted: Redis: %s", _said(error))
             raise RelayUnavailable(_DOWN, retry_after=5) from error
+        self._away_until = 0.0
         verdict = LimitVerdict(wanted[int(found[0]) - 1] if found[0] else None, float(found[1]), float(found[2]))
         day = None
         for check, text in zip(wanted, found[3:], strict=True):
