@@ -34,8 +34,14 @@ from accounts.sign_in.outbound import CheckedSession
 from accounts.sign_in.provider_faults import fault_page
 from portal.lib import net
 from portal.lib.crypto import SecretBox, Undecryptable
+from portal.services import outside
 
 logger: Final = logging.getLogger(__name__)
+# Mails that are sent where there is an account, and not where there is none. The page must not tell which, not even by
+# the time that it takes.
+_TELLING: Final = frozenset(
+    f"account/email/{name}" for name in ("password_reset_code", "password_reset_key", "login_code")
+)
 _CONNECTION: Final = "pending_connection"  # session key of a sign-in that waits to be connected to an account
 _CONNECTION_SECONDS: Final = 600
 
@@ -95,16 +101,20 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ha
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
         """Send a mail with a code, which names the product, and the portal by its configured address.
 
-        Raises ImmediateHttpResponse when the mail server does not take it.
+        Raises ImmediateHttpResponse when the mail server does not take it. What would tell that there is an account is
+        not waited for: failures are only logged.
         """
         host = urlsplit(settings.CONFIG.public_url).netloc or self.request.get_host()
         context = {"current_site": {"name": "AIRelays", "domain": host}, **context}
+        telling = outside.unawaited.set(template_prefix in _TELLING)
         try:
             super().send_mail(template_prefix, email, context)
         except (OSError, smtplib.SMTPException) as error:
             logger.error("a mail for a sign-in could not be sent: %s", error)
             page = render(self.request, "account/mail_failed.html", status=503)
             raise ImmediateHttpResponse(page) from None
+        finally:
+            outside.unawaited.reset(telling)
 
     def send_notification_mail(self, template_prefix: str, user: User, *args: Any, **kwargs: Any) -> None:
         """Tell somebody of a change that has been made; whether the mail can be sent changes nothing about it."""

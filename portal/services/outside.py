@@ -45,6 +45,8 @@ class PageTurn:
 
 
 page_turn: Final[ContextVar[PageTurn | None]] = ContextVar("page_turn", default=None)
+# Whether a mail that is sent now is not waited for: how long that takes would tell whether there is an account.
+unawaited: Final[ContextVar[bool]] = ContextVar("unawaited", default=False)
 
 
 class _Server:
@@ -141,3 +143,22 @@ def call(server: str, seconds: float, function: Callable[P, T], *args: P.args, *
             raise
         outcome.cancel()
         raise NotAnswering(f"{server} did not answer within {seconds:g} seconds") from None
+
+
+def later(server: str, seconds: float, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Begin a call to a server in a thread of its own. Nobody waits for it; a failure is logged.
+
+    It counts among the calls to the server, and is given up when it cannot begin within `seconds`.
+    """
+
+    def work() -> None:
+        page_turn.set(None)
+        try:
+            with waiting_for(server, seconds):
+                function(*args, **kwargs)
+        except Exception as error:
+            logger.error("%s, which nobody waited for: %s", server, error)
+
+    threading.Thread(
+        target=contextvars.copy_context().run, args=(work,), name=f"airelays {server}", daemon=True
+    ).start()

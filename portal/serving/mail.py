@@ -21,7 +21,7 @@ class BoundedBackend(EmailBackend):
     """Sends by SMTP. Raises NotAnswering, an OSError, when the mail server has not taken a mail in time.
 
     Within a transaction mails are sent after it, and failures only logged: everybody else would wait for the mail
-    server, too.
+    server, too. Nor does anybody wait for mails that are sent `unawaited`.
     """
 
     def send_messages(self, email_messages: Sequence[Any]) -> int:
@@ -29,6 +29,9 @@ class BoundedBackend(EmailBackend):
             transaction.on_commit(partial(self._send_later, list(email_messages)))
             return len(email_messages)
         send = super().send_messages
+        if outside.unawaited.get():
+            outside.later("the mail server", limits.MAIL_SECONDS, send, list(email_messages))
+            return len(email_messages)
         return outside.call("the mail server", limits.MAIL_SECONDS, send, email_messages) or 0
 
     def _send_later(self, email_messages: Sequence[Any]) -> None:

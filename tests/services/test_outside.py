@@ -11,6 +11,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.core.mail import send_mail
 from django.db import transaction
+from django.test import Client
 
 from portal import limits
 from portal.services import outside
@@ -132,3 +133,40 @@ def test_a_mail_in_a_transaction_is_sent_after_it(
     with transaction.atomic():
         outside.step_aside()
     assert "inside a transaction" in caplog.text, "what asks others there is told to the log"
+
+
+@pytest.mark.parametrize("path", ["/accounts/password/reset/", "/accounts/login/code/"])
+def test_a_page_does_not_tell_by_its_time_whether_there_is_an_account(
+    silent_mail_server: None,
+    db: None,
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    path: str,
+) -> None:
+    """Neither page waits for the mail server, however long that takes."""
+    from allauth.account.models import EmailAddress
+
+    from accounts.models import User
+
+    settings.MAILS = settings.ACCOUNT_LOGIN_BY_CODE_ENABLED = settings.ACCOUNT_PREVENT_ENUMERATION = True
+    monkeypatch.setattr(outside, "call", lambda *_: pytest.fail("the page waits for the mail server"))
+    begun: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(outside, "later", lambda *work: begun.append(work))
+    user = User.objects.create_user("ada", email="ada@example.org")
+    EmailAddress.objects.update_or_create(user=user, defaults={"email": user.email, "verified": True, "primary": True})
+    answers = [Client().post(path, {"email": f"{name}@example.org"}) for name in ("ada", "nobody")]
+    assert [answer.status_code for answer in answers] == [302, 302]
+    assert answers[0]["location"] == answers[1]["location"]
+    assert [work[0] for work in begun] == ["the mail server"]
+
+
+def test_what_nobody_waits_for_ends_in_time_too(go: threading.Event, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        outside.later("it", 0.05, go.wait)
+    until(lambda: not outside._servers["it"].free._value)
+    outside.later("it", 0.05, pytest.fail)
+    until(lambda: "nobody waited for: earlier calls to it have not been answered" in caplog.text)
+    done = threading.Event()
+    outside.later("another", 5.0, done.set)
+    assert done.wait(60)
