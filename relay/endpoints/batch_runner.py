@@ -99,7 +99,7 @@ async def _start_batches(run: Runtime, running: dict[RunningBatch, asyncio.Task[
     owner = run.reservations.owner
     users = await snapshot_cache.in_thread(batch_claims.waiting_users, [one.batch.pk for one in running])
     while (user_id := next_user(users, running)) is not None:
-        batch = await snapshot_cache.in_thread(batch_claims.claim, owner, user_id, [one.batch.pk for one in running])
+        batch = await _claim(owner, user_id, [one.batch.pk for one in running])
         if batch is None:
             users.remove(user_id)
             continue
@@ -110,6 +110,18 @@ async def _start_batches(run: Runtime, running: dict[RunningBatch, asyncio.Task[
         users = await snapshot_cache.in_thread(batch_claims.waiting_users, [one.batch.pk for one in running])
         for one in to_make_room(users, running.keys(), time.monotonic()):
             one.make_room()
+
+
+async def _claim(owner: str, user_id: int, running: list[int]) -> Batch | None:
+    """Claim a batch of a user. Raises RelayUnavailable."""
+    claiming = batch_claims.Claiming(owner)
+    try:
+        return await snapshot_cache.in_thread(claiming.claim, user_id, running)
+    except BaseException as error:
+        batch = claiming.give_up()
+        if batch is not None and isinstance(error, RelayUnavailable):
+            return batch
+        raise
 
 
 def _on_batch_done(

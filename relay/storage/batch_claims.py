@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -56,6 +57,36 @@ def claim(owner: str, user_id: int, running: Collection[int]) -> Batch | None:
         return None
     batch.owner, batch.lease_until = owner, until
     return batch
+
+
+class Claiming:
+    """One claim that is made in a thread, for somebody who does not wait for it without an end.
+
+    A claim that succeeds after it was given up is given back: nobody would run that batch until the lease has run out.
+    """
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+        self._lock = threading.Lock()
+        self._over = False
+        self._claimed: Batch | None = None
+
+    def claim(self, user_id: int, running: Collection[int]) -> Batch | None:
+        """As the function `claim`, in a thread."""
+        batch = claim(self._owner, user_id, running)
+        with self._lock:
+            if not self._over:
+                self._claimed = batch
+                return batch
+        if batch is not None:
+            put_back(batch, self._owner, 0.0)
+        return None
+
+    def give_up(self) -> Batch | None:
+        """Wait for it no longer. Returns the batch if it has been claimed already."""
+        with self._lock:
+            self._over = True
+            return self._claimed
 
 
 def renew(owner: str, running: Collection[int], extend: bool = True) -> dict[int, str]:

@@ -61,3 +61,23 @@ def test_the_lines_of_ended_batches_are_deleted(people: People) -> None:
     assert (ended.lines.count(), running.lines.count()) == (0, 1500)
     batches.delete_lines(running.pk)
     assert running.lines.count() == 1500, "it has not ended"
+
+
+def test_a_claim_that_succeeds_after_it_was_given_up_is_given_back(people: People) -> None:
+    ada = people.owner.pk
+    batch = _batch(ada, 30)
+    claiming = batch_claims.Claiming("me")
+    assert claiming.give_up() is None
+    assert claiming.claim(ada, []) is None
+    batch.refresh_from_db()
+    assert batch.owner == "" and batch_claims.waiting_users([]) == [ada], "any worker may run it at once"
+
+
+def test_a_claim_that_succeeds_at_the_moment_when_it_is_given_up_is_used(people: People) -> None:
+    ada = people.owner.pk
+    batch = _batch(ada, 30)
+    claiming = batch_claims.Claiming("me")
+    assert claiming.claim(ada, []) == batch
+    assert claiming.give_up() == batch
+    batch.refresh_from_db()
+    assert batch.owner == "me" and batch_claims.waiting_users([batch.pk]) == []
