@@ -10,7 +10,8 @@ from typing import Final
 from django.core.management import execute_from_command_line
 from django.db import DatabaseError, InterfaceError, connection
 
-from portal.services.databases import HOUR, MYSQL_WAITS
+from portal import limits
+from portal.services.databases import HOUR, mysql_waits
 from portal.services.timeouts import statement_timeout
 
 _SERVING: Final = (["serve"], ["start"], ["runserver"])
@@ -20,11 +21,12 @@ _SERVING: Final = (["serve"], ["start"], ["runserver"])
 def unhurried() -> Iterator[None]:
     """Inside, a statement may take as long as the database answers others: a migration, or a proof of the books.
 
-    The driver of MySQL has a limit for each connection, which is an hour then.
+    MySQL has limits for each connection, which are an hour then.
     """
     options = connection.settings_dict["OPTIONS"]
-    before = {wait: options[wait] for wait in MYSQL_WAITS if wait in options}
-    options.update(dict.fromkeys(before, HOUR))
+    usual = mysql_waits(limits.QUERY_SECONDS, limits.DATABASE_SECONDS) if connection.vendor == "mysql" else {}
+    before = {wait: value for wait, value in usual.items() if options.get(wait) == value}
+    options.update({wait: value for wait, value in mysql_waits(HOUR, HOUR).items() if wait in before})
     if before:
         connection.close()
     try:

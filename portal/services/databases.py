@@ -10,7 +10,6 @@ import dj_database_url
 from portal import limits
 
 HOUR: Final = 3600
-MYSQL_WAITS: Final = ("read_timeout", "write_timeout")  # options of its driver
 _ENGINES = {
     "django.db.backends.postgresql": "PostgreSQL",
     "django.db.backends.mysql": "MySQL or MariaDB",
@@ -47,6 +46,24 @@ def _load_mysql() -> None:
         ) from None
 
 
+def mysql_waits(statement: int, lock: int) -> dict[str, Any]:
+    """Options of MySQL's driver that end waits for a statement and for a lock after so many seconds.
+
+    The driver gives a server up that does not answer; the server itself ends a statement that nobody waits for any
+    more, and waits for locks: of rows (its default is 50 seconds) and of tables (a day in MariaDB, a year in MySQL).
+    MariaDB has another name for the time of a statement than MySQL, where it is for reading alone: each skips the
+    other's comment (https://mariadb.com/docs/server/reference/sql-statements/comment-syntax).
+    """
+    return {
+        "read_timeout": statement,
+        "write_timeout": statement,
+        "init_command": (
+            f"SET SESSION innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock}"
+            f" /*!50708 , max_execution_time = {statement * 1000} */ /*M!100101 , max_statement_time = {statement} */"
+        ),
+    }
+
+
 def from_url(url: str, connections: int) -> dict[str, Any]:
     """Django's settings for a database URL. PostgreSQL has a connection pool; Django has none for MySQL."""
     found: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=0))
@@ -67,9 +84,7 @@ def from_url(url: str, connections: int) -> dict[str, Any]:
     else:
         options.setdefault("isolation_level", "read committed")
         options.setdefault("charset", "utf8mb4")
-        for wait in MYSQL_WAITS:
-            options.setdefault(wait, limits.QUERY_SECONDS)
-        # MySQL's own default is 50 seconds.
-        options.setdefault("init_command", f"SET SESSION innodb_lock_wait_timeout = {limits.DATABASE_SECONDS}")
+        for wait, value in mysql_waits(limits.QUERY_SECONDS, limits.DATABASE_SECONDS).items():
+            options.setdefault(wait, value)
     found["TEST"] = {"NAME": found["NAME"]}
     return found

@@ -29,7 +29,8 @@ def test_databases(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     monkeypatch.setitem(sys.modules, "MySQLdb", ModuleType("MySQLdb"))
     mysql = from_url("mysql://airelays@db/airelays", 4)["OPTIONS"]
     assert mysql["connect_timeout"] > 0 and mysql["read_timeout"] > 0 and mysql["write_timeout"] > 0
-    assert "innodb_lock_wait_timeout" in mysql["init_command"]
+    for wait in ("innodb_lock_wait_timeout", "lock_wait_timeout", "max_statement_time", "max_execution_time"):
+        assert f" {wait} = " in mysql["init_command"]
     from portal.settings import SQLITE
 
     assert SQLITE["OPTIONS"]["timeout"] > 0
