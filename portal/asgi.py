@@ -35,7 +35,7 @@ from relay.api.paths import relay_path  # noqa: E402
 from relay.billing import notices  # noqa: E402
 from relay.endpoints import batch_runner  # noqa: E402
 from relay.gateway.exchange.exchange import AsgiScope, Receive, Send  # noqa: E402
-from relay.gateway.runtime import Runtime, current, runtime  # noqa: E402
+from relay.gateway.runtime import Runtime, current, runtime_of_server  # noqa: E402
 from relay.storage import retention  # noqa: E402
 from relay.usage import refusals, rollup  # noqa: E402
 
@@ -141,7 +141,7 @@ async def lifespan(scope: AsgiScope, receive: Receive, send: Send) -> None:
         message: Any = await receive()
         if message["type"] == "lifespan.startup":
             try:
-                _handle_stop_signals(await runtime())
+                _handle_stop_signals(await runtime_of_server())
                 gc.collect()
                 # Requests create no reference cycles. Collecting every 700 objects, the default, costs 2 % of the CPU.
                 gc.set_threshold(20_000, 20, 20)

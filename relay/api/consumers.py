@@ -64,7 +64,11 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
             peer = client_ip(peer, forwarded.decode("latin-1"), settings.TRUSTED_PROXIES)
         exchange = self.exchange = Handshake(self.scope, peer)
         exchange.task = asyncio.current_task()
-        self.run = await runtime()
+        try:
+            self.run = await runtime()
+        except RelayError as error:  # its database is away, and it has not started yet
+            self.exchange = None
+            await self._answer_with(error, exchange.request_id)
         self.run.watchdog.add(exchange)
         try:
             query = single_parameters(parse_qsl(self.scope.get("query_string", b"").decode("latin-1")))
@@ -184,13 +188,15 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
             self.exchange = None
 
     async def _refuse(self, error: RelayError) -> NoReturn:
-        """Answer the handshake with an HTTP error if the server supports that; close the websocket otherwise."""
+        """Keep why the handshake is refused, and answer it."""
         exchange = self.exchange
-        request_id = ""
         if exchange is not None:
-            request_id = exchange.request_id
             self.run.refusals.add(exchange, error, "GET /v1/realtime")
         self._end()
+        await self._answer_with(error, exchange.request_id if exchange is not None else "")
+
+    async def _answer_with(self, error: RelayError, request_id: str) -> NoReturn:
+        """Answer the handshake with an HTTP error if the server supports that; close the websocket otherwise."""
         if "websocket.http.response" in self.scope.get("extensions", {}):
             body = error.body()
             headers = [

@@ -6,6 +6,7 @@ Started with the server, or by the first request.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import threading
@@ -51,7 +52,7 @@ from relay.usage.running import ended_by
 logger: Final = logging.getLogger(__name__)
 _TIDY_SECONDS: Final = 0.5
 _SWEEP_SECONDS: Final = 15.0
-
+_START_PAUSE: Final = 0.5  # between tries to start, each of which waits for the database in its own time limits
 
 PeriodicTask = Callable[[Callable[[], bool]], None]
 BackgroundTask = Callable[["Runtime"], Coroutine[Any, Any, None]]
@@ -109,6 +110,16 @@ class Runtime:
             self._starting = asyncio.ensure_future(self._start())
             self._starting.add_done_callback(self._end_of_start)
         await asyncio.shield(self._starting)
+
+    def begin_to_start(self) -> None:
+        """Try to start in the background until the database can be read, or the portal stops."""
+        self.watchdog.spawn(self._keep_starting())
+
+    async def _keep_starting(self) -> None:
+        while not (self._started or self.stopping):
+            await asyncio.sleep(_START_PAUSE)
+            with contextlib.suppress(RelayUnavailable):  # logged
+                await self.start()
 
     def _end_of_start(self, attempt: asyncio.Future[None]) -> None:
         self._starting = None
@@ -342,3 +353,17 @@ async def runtime() -> Runtime:
 def current() -> Runtime | None:
     """The runtime of this process, None if it has not been started."""
     return _runtime if _runtime is not None and _runtime._started else None
+
+
+async def runtime_of_server() -> Runtime:
+    """The runtime of a server's process, which serves although its database is away: requests get 503 until it is back.
+
+    A worker that did not start would take all workers with it: their supervisor stops when one cannot start.
+    """
+    try:
+        return await runtime()
+    except RelayUnavailable:
+        logger.error("the database cannot be read yet: requests are refused with 503 until it can")
+        assert _runtime is not None  # noqa: S101  # it is there, and has not started
+        _runtime.begin_to_start()
+        return _runtime
