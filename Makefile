@@ -13,7 +13,7 @@ endif
 TEST_WORKERS ?= 4
 PARALLEL := -n $(TEST_WORKERS) --dist loadscope --no-loadscope-reorder
 .DEFAULT_GOAL := help
-PHONY_MORE := tour messages pages browser corpus hunt fuzz soak uploads
+PHONY_MORE := tour messages pages browser corpus hunt fuzz soak uploads everything
 .PHONY: $(PHONY_MORE) help run test test-all services services-stop check format bench faults failover lock dev clean
 
 help: ## list the commands
@@ -88,6 +88,9 @@ hunt: dev ## ten thousand random clients against an upstream that counts: what w
 
 soak: dev ## the long tests: twenty kills under load, a minute of fifty clients, 200,000 requests
 	@$(VENV) -m pytest -m soak --timeout 3600 -s tests/soak $(ARGS)
+
+everything: dev ## all kinds of requests, upstreams that fail, kills and restarts: every cent must agree (ARGS="--minutes 60")
+	@$(VENV) -m bench.everything.run $(ARGS)
 
 lock: ## compile the lock files again (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements.in -o requirements.txt
