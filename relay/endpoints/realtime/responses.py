@@ -39,11 +39,12 @@ _OURS: Final = frozenset((ENDED, SHUTDOWN, "timeout"))  # reasons for which an u
 class RealtimeResponse:
     """One response, from the hold of its money to its record."""
 
-    __slots__ = ("_audio", "_size", "_units", "exchange", "heard", "meter", "record", "refusal")
+    __slots__ = ("_audio", "_size", "_units", "exchange", "heard", "meter", "probable_input", "record", "refusal")
 
     def __init__(self, record: Record, exchange: Exchange) -> None:
         self.record, self.exchange = record, exchange
-        self.heard = 0.0  # what the conversation had counted when it began
+        self.heard = (0.0, 0.0)  # what the conversation had counted when it began
+        self.probable_input: int | None = None  # tokens, when it began; None: it has not
         self.meter: Meter | None = record.charge.meter(exchange)
         self.refusal: RelayError | None = None  # why nothing is held for it
         self._units = self._audio = 0.0  # estimated tokens that arrived
@@ -98,6 +99,8 @@ class RealtimeResponse:
 
         `answered`: it is charged as used, whatever ended it.
         """
+        if self.probable_input is not None:
+            self.record.prompt_tokens = self.probable_input
         delivered = Delivered(
             self._size,
             lambda: self._units,
@@ -189,6 +192,8 @@ class RealtimeResponses:
                 response = await self._make(held=False)
                 response.refusal = error
         response.heard = self.conversation.unreported
+        if not self.conversation.unbounded:
+            response.probable_input = self._within_window(self.conversation.probable_input)
         response.record.sent = True
         self._running[response_id] = response
         self._exchange.progress = partial(self._progress, response.record)
@@ -285,11 +290,17 @@ class RealtimeResponses:
         return response if response is not None else await self._make()
 
     def _input_tokens(self) -> int:
-        model = snapshot_cache.snapshot.models.get(self._model)
-        window = model.context_window if model is not None else None
         tokens = self.conversation.input_tokens
         if self.conversation.unbounded:
-            tokens = max(tokens, window or ADDED_TO_CHAT)
+            tokens = max(tokens, self._window() or ADDED_TO_CHAT)
+        return self._within_window(tokens)
+
+    def _window(self) -> int | None:
+        model = snapshot_cache.snapshot.models.get(self._model)
+        return model.context_window if model is not None else None
+
+    def _within_window(self, tokens: int) -> int:
+        window = self._window()
         return min(tokens, window) if window else tokens
 
     def _most_input(self) -> int | None:

@@ -1,6 +1,7 @@
 """Counts what a realtime session has said: the input that its next response may read, and running responses. Pure.
 
-Input is counted high, since it is what a response may cost at most; output as estimates of text and audio are.
+Input is counted twice: high, since money is held for what a response may cost at most, and as it probably is, which
+is charged where the upstream reports nothing. Output is counted as estimates of text and audio are.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from relay.protocols.token_estimate import token_units
 
 LEAST_INPUT: Final = 2000  # tokens that are assumed at least: instructions and tools of the upstream's own
 _BYTES_PER_TOKEN: Final = 2  # of text, at least in all but strange texts
+_USUAL_BYTES: Final = 4  # of a token of text with its JSON
 _PER_IMAGE: Final = 2000
 _SAMPLES: Final = 48_000  # bytes per second of 16-bit samples at 24 kHz
 _TELEPHONE: Final = 8_000  # of G.711
@@ -76,6 +78,7 @@ class Conversation:
     """The conversation of one session."""
 
     _heard: float = 0.0  # tokens of input since the last report, counted high
+    _probable: float = 0.0  # the same, as they probably are
     _reported: int = 0  # input and output of the last response
     _rate: int = _SAMPLES  # bytes of audio in a second
     unbounded: bool = False  # the upstream may add input that did not come from here
@@ -85,17 +88,24 @@ class Conversation:
         """What the next response reads, at most as far as that is known."""
         return max(LEAST_INPUT, self._reported + round(self._heard))
 
+    @property
+    def probable_input(self) -> int:
+        """What the next response probably reads."""
+        return self._reported + round(self._probable)
+
     def sent(self, event: Json) -> float:
         """Count an event of the client; returns the seconds of audio that it appends."""
         if text_of(event, "type") == "input_audio_buffer.append":
             return self.sent_audio(len(text_of(event, "audio")) * 3 // 4)
-        self._heard += self._tokens(event)
+        self._heard += self._tokens(event, _BYTES_PER_TOKEN)
+        self._probable += self._tokens(event, _USUAL_BYTES)
         self.unbounded = self.unbounded or _ELSEWHERE.search(encode(event)) is not None
         return 0.0
 
     def sent_audio(self, size: int) -> float:
         """Count bytes of audio, such as came in a binary frame; returns their seconds."""
         self._heard += size / self._rate * _HEARD_PER_SECOND
+        self._probable += size / self._rate * _HEARD_PER_SECOND
         return size / self._rate
 
     def configured(self, text: str) -> None:
@@ -103,17 +113,17 @@ class Conversation:
         self._rate = _TELEPHONE if _FORMAT.search(text) is not None else _SAMPLES
 
     @property
-    def unreported(self) -> float:
-        """What is counted here and in no report yet."""
-        return self._heard
+    def unreported(self) -> tuple[float, float]:
+        """What is counted here and in no report yet: high, and as it probably is."""
+        return self._heard, self._probable
 
-    def answered(self, tokens: int, before: float) -> None:
+    def answered(self, tokens: int, before: tuple[float, float]) -> None:
         """Take the input and output of a response, of which the next one reads all.
 
         `before`: `unreported` when it began.
         """
         self._reported = max(self._reported, tokens)
-        self._heard = max(0.0, self._heard - before)
+        self._heard, self._probable = max(0.0, self._heard - before[0]), max(0.0, self._probable - before[1])
 
     def delta_units(self, delta: Delta) -> tuple[float, float]:
         """The estimated tokens of a part of a response, and of them those of audio."""
@@ -126,7 +136,7 @@ class Conversation:
     def _audio(self, text: str, per_second: int) -> float:
         return len(text) * 3 / 4 / self._rate * per_second
 
-    def _tokens(self, value: object) -> float:
+    def _tokens(self, value: object, bytes_per_token: int) -> float:
         total, left = 0.0, [value]
         while left:
             value = left.pop()
@@ -137,12 +147,12 @@ class Conversation:
                     elif name in {"image_url", "url"} and isinstance(member, str):
                         total += _PER_IMAGE
                     else:
-                        total += len(name) / _BYTES_PER_TOKEN
+                        total += len(name) / bytes_per_token
                         left.append(member)
             elif isinstance(value, list):
                 left += value
             elif isinstance(value, str):
-                total += len(value.encode("utf-8", "replace")) / _BYTES_PER_TOKEN
+                total += len(value.encode("utf-8", "replace")) / bytes_per_token
             else:
                 total += 1
         return total

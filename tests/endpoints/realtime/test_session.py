@@ -604,7 +604,8 @@ def test_input_that_a_session_cannot_have_had_is_estimated(live: Portal, server:
 
     asyncio.run(run())
     row = records(model, 1)[0]
-    assert (row.usage_source, row.input_tokens, row.output_tokens) == ("estimated", 2000, 500)
+    assert (row.usage_source, row.output_tokens) == ("estimated", 500)
+    assert 10 < row.input_tokens < 60, "what was said, and not what is held for it"
 
 
 def test_a_revoked_token_ends_the_connection(live: Portal, server: Server, model: str) -> None:

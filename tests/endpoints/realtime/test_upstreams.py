@@ -283,6 +283,7 @@ def test_a_response_that_the_upstream_cuts_is_charged_by_what_arrived(spoken: Re
     assert (event["error"]["code"], code) == ("upstream_truncated", 1011)
     (row,) = spoken.records(model)
     assert (row.end_reason, row.usage_source) == ("truncated", "estimated")
+    assert 0 < row.input_tokens < 100, "what was said, and not what is held for it"
     assert 300 < row.output_tokens < 600 and settled(user).used == row.cost > 0
 
 
