@@ -21,6 +21,7 @@ _KILL_AT, _REDIS_AT, _POSTGRES_AT, _DEAD_KEY_AT = 30.0, 75.0, 140.0, 45.0  # the
 _KEEPS_OLDEST: Final = 1500.0  # seconds after which the oldest worker is killed, and not the youngest
 _REPLACED_SECONDS: Final = 90.0  # until a worker that was killed has a successor
 _DOWN: Final = 2.0  # seconds that Redis or PostgreSQL is away
+_DOWN_LONG: Final = 25.0  # that PostgreSQL is away where a worker begins without it: longer than that waits
 _DEAD: Final = 40.0  # that a key is refused
 _QUIET: Final = 20.0  # before the end
 
@@ -140,7 +141,7 @@ class Chaos:
             self.events.append(event)
             await asyncio.to_thread(self.postgres.stop, mode)
             killed = None if number % 2 else self._kill_worker()  # its successor begins without a database
-            await asyncio.sleep(_DOWN if killed is None else 4 * _DOWN)
+            await asyncio.sleep(_DOWN if killed is None else _DOWN_LONG)
             await asyncio.to_thread(self.postgres.start)
             if killed is not None:
                 await self._replaced(killed)

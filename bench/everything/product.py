@@ -76,7 +76,7 @@ class Product:
     def cpu(self, *servers: int) -> dict[int, float]:
         """Seconds of processor time of each process of the run, the portal's included, and of servers beside it."""
         found = {}
-        for pid in [pid for root in (os.getpid(), *servers) for pid in family(root)]:
+        for pid in [pid for root in (os.getpid(), *servers) for pid in _family(root)]:
             try:
                 fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
             except OSError:
@@ -127,6 +127,14 @@ class Product:
 
         with psycopg.connect(self.env["AIRELAYS_DATABASE_URL"], connect_timeout=10) as connection:
             return connection.execute(sql.encode()).fetchall()
+
+
+def _family(pid: int) -> list[int]:
+    """A process and its descendants; none while some of them are ending."""
+    try:
+        return family(pid)
+    except OSError:
+        return []
 
 
 def rss_mib(pid: int) -> float:

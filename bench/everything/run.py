@@ -53,6 +53,8 @@ _LEFT: Final = {
     "responses that have not ended": "SELECT count(*), 0 FROM relay_storedresponse WHERE status IN "
     "('queued', 'in_progress')",
 }
+_HELD: Final = "SELECT id, owner, user_id, amount, expires_at - extract(epoch from now())::int FROM relay_reservation"
+_RUNNING: Final = "SELECT pid, running, state FROM relay_worker WHERE seen_at > now() - interval '1 min'"
 
 
 async def _work(options: argparse.Namespace, folder: Path) -> report.Findings:
@@ -168,6 +170,11 @@ async def _drain(found: report.Findings, product: Product) -> None:
             if number:
                 left.append(f"{name}: {number}" + (f", {amount} nano-USD" if amount else ""))
     found.leftovers += left
+    if left:
+        held = await asyncio.to_thread(product.query, _HELD)
+        found.leftovers += [f"reservation {row}; the workers are {product.workers()}" for row in held]
+        workers = await asyncio.to_thread(product.query, _RUNNING)
+        found.leftovers += [f"worker {row}" for row in workers]
     for command in (("ledger", "verify"), ("rollup", "verify"), ("uploads", "verify", "--contents")):
         code, said = await asyncio.to_thread(product.manage, *command)
         if code:
