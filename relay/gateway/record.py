@@ -260,6 +260,8 @@ class Record:
         units, request, prompt = self.units, self.request, self.prompt_tokens
         parts = request.input_parts() if request.input_parts is not None and price.prices_parts else units
         media = delivered.media() if delivered is not None else NO_USAGE
+        if media.input:  # of audio that could not be measured before
+            prompt, parts = media.input, media
         output, audio = media.output, media.audio_output
         if not (media.output or media.images):
             output = estimate_text(self._with_unseen(delivered.units() if delivered is not None else 0.0))

@@ -16,7 +16,9 @@ from typing import Final
 
 import msgspec
 
-from portal.lib.json import decode, decode_object, encode, object_of
+from portal.lib.json import decode, decode_object, encode, object_of, text_of
+from portal.lib.redact import clean_upstream_message
+from relay.protocols.errors import Told
 from relay.protocols.events import UNREADABLE, payload
 
 _EVENT_NAME: Final = re.compile(rb"(?:^|[\r\n])event:[ ]?([^\r\n]*)")
@@ -25,6 +27,7 @@ _SAYS_ERROR: Final = re.compile(r"error|fail|exception|timed? ?out|refused|denie
 _BARE: Final = (b"{", b"[")  # with which no line of an event begins
 _KEEP_ALIVE: Final = 64  # bytes; shorter data without an object is a sign of life, such as `data: ping`
 _SUCCESS: Final = frozenset(("0", "200", "ok", "success"))  # values of `code` that mean no error
+_TEXTS: Final = ("type", "object", "model", "size", "id")  # of an entry that is an error, beside what it says
 _NO_ANSWER: Final = ("detail", "errors", "error_code", "error_msg")
 
 
@@ -76,6 +79,26 @@ def is_error_object(found: Mapping[str, object], answered: bool) -> bool:
     ):
         return True
     return any(states(found.get(name)) for name in _NO_ANSWER) or "Error" in object_of(found, "Response")
+
+
+def error_of_entry(entry: object, answered: bool) -> bytes | None:
+    """The error that an entry of an answer's list is, or has, as a body of its own; None for another entry.
+
+    `answered`: the member that holds the answer is in the entry.
+    """
+    if not isinstance(entry, dict) or not is_error_object(entry, answered):
+        return None
+    return encode({"error": entry["error"]} if states(entry.get("error")) else entry)
+
+
+def told_entry(entry: Mapping[str, object], body: bytes, told: Told) -> dict[str, object]:
+    """An entry that is an error as the client is told it: with its error cleaned, and no text that is not.
+
+    `body`: of its error, as `error_of_entry` has it.
+    """
+    plain = {name: value for name, value in entry.items() if isinstance(value, (bool, int, float))}
+    texts = {name: clean_upstream_message(text_of(entry, name), 200) for name in _TEXTS if text_of(entry, name)}
+    return {**texts, **plain, "error": told(body)}
 
 
 def states(value: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -45,6 +46,9 @@ class UpstreamError:
     )  # the error of the vendor behind a relay, which quotes it; empty: none
 
 
+Told = Callable[[bytes], dict[str, object]]  # what a client is told of an error: its four members, from its body
+
+
 def read_error(body: bytes) -> UpstreamError | None:
     """Parse the error in a body; None when it has none of the known shapes, for example HTML.
 
@@ -83,6 +87,12 @@ def read_error(body: bytes) -> UpstreamError | None:
         quoted_text(text),
         quoted if quoted and _said(quoted) not in message else b"",
     )
+
+
+def told_plainly(body: bytes) -> dict[str, object]:
+    """What an error says, in the form of OpenAI's."""
+    error = read_error(body) or UpstreamError(NO_REASON, "", None, None)
+    return {"message": error.message, "type": error.type or "server_error", "param": error.param, "code": error.code}
 
 
 def read_text(body: bytes) -> UpstreamError | None:

@@ -259,7 +259,7 @@ class Delivered(msgspec.Struct, frozen=True):
     audio: Callable[[], float] = float  # of them, of audio
     finished: bool = True
     opaque: Callable[[], bool] = bool  # whether it has content whose tokens cannot be estimated, such as images
-    # Images and speech, whose tokens are no text: images, milliseconds, output, and of it audio.
+    # Images and speech, whose tokens are no text; of audio that could not be measured before, its length and input.
     media: Callable[[], Usage] = Usage
 
     @classmethod

@@ -17,6 +17,7 @@ from relay.protocols.chat_completions.dialects import FAILED, error_of_choices, 
 from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.codec import DONE, says_something
 from relay.protocols.error_objects import Envelope, is_error_object, named_error, states, unreadable_error
+from relay.protocols.errors import Told
 from relay.protocols.events import payload
 from relay.protocols.sse import is_stream, split_events
 from relay.protocols.usage import Usage, present
@@ -46,6 +47,7 @@ class ChatAnswer(msgspec.Struct, frozen=True):
     usage: Usage | None  # None: the upstream reports none
     error: bytes | None  # the error object of a 200 that is none
     model: str  # empty when the answer does not name it
+    has_failures: bool = False  # some of its choices have an error
 
 
 def parse_chat_answer(body: bytes) -> ChatAnswer | None:
@@ -63,7 +65,19 @@ def parse_chat_answer(body: bytes) -> ChatAnswer | None:
         if all(map(_has_failed, answer.choices)):
             error = error_of_choices(body)
     usage = parse_chat_usage(answer.usage) if present(answer.usage) else None
-    return ChatAnswer(usage, error, answer.model if isinstance(answer.model, str) else "")
+    failures = any(present(choice.error) for choice in answer.choices or ())
+    return ChatAnswer(usage, error, answer.model if isinstance(answer.model, str) else "", failures)
+
+
+def clean_choices(body: bytes, told: Told) -> bytes:
+    """A completion whose choices with an error say what the client is told of it."""
+    whole = read_whole_object(body)
+    if whole is None:
+        return body
+    for choice in objects_of(whole, "choices"):
+        if states(choice.get("error")):
+            choice["error"] = told(encode({"error": choice["error"]}))
+    return encode(whole)
 
 
 def _has_failed(choice: _Ending) -> bool:

@@ -17,8 +17,10 @@ import msgspec
 from msgspec.structs import replace
 
 from portal.lib.json import Json, decode, decode_object, encode, object_of, objects_of, text_of
-from relay.protocols.chat_completions.answer import parse_chat_answer
-from relay.protocols.error_objects import Envelope, is_error_object
+from relay.protocols.chat_completions.answer import clean_choices, parse_chat_answer
+from relay.protocols.error_objects import Envelope, error_of_entry, is_error_object, told_entry
+from relay.protocols.errors import Told
+from relay.protocols.passthrough.images.entries import clean_entries, read_entries
 from relay.protocols.passthrough.requests import PassthroughRequest
 from relay.protocols.passthrough.stream import is_page
 from relay.protocols.passthrough.usage import parse_image_usage, parse_transcript_usage, parse_usage
@@ -38,12 +40,10 @@ class _Shape(Envelope):
 
 
 _shape: Final = msgspec.json.Decoder(_Shape)
-_raws: Final = msgspec.json.Decoder(list[msgspec.Raw])
-_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_EMPTY: Final = (b"null", b'""', b"[]", b"{}")
 _NO_VECTORS: Final = (b"null", b'""', b"[]")
 _SPACE: Final = b" \t\r\n"
 _LONGEST: Final = 1e6  # seconds
+_SEGMENTS: Final = ("segments", "words", "chunks", "utterances")  # parts of a transcript
 _PLAIN: Final = frozenset(("text", "srt", "vtt"))  # forms of a transcript that are no JSON
 # What SRT and WebVTT have beside what was said: their mark, the numbers of cues, and their times.
 _TIMES: Final = re.compile(rb"^(?:WEBVTT.*|\d+\s*|[\d:.,]+[ \t]*-->.*)$", re.M)
@@ -55,7 +55,8 @@ class PassthroughAnswer:
 
     body: bytes  # for the client
     usage: Usage | None = None  # None: the upstream reports none
-    is_error: bool = False  # a 200 with an error object
+    is_error: bool = False  # a 200 with an error object, which is the body
+    clean: Callable[[bytes, Told], bytes] | None = None  # cleans entries that are errors; None: there are none
     delivered: Delivered | None = None  # None: neither text nor audio nor images
 
 
@@ -92,19 +93,22 @@ def _has_vectors(raw: msgspec.Raw, least: int) -> bool:
     return not 0 < count < least  # none: they have another name
 
 
-def _is_image(raw: msgspec.Raw) -> bool:
-    """Whether an entry of an images answer holds an image: in `url` or `b64_json`, or under a name of the vendor's."""
-    try:
-        entry = _members.decode(raw)
-    except (msgspec.DecodeError, ValueError):
-        return bytes(raw) not in _EMPTY  # an address or a string of Base64
-    values = [entry[name] for name in ("url", "b64_json") if name in entry] or list(entry.values())
-    return any(bytes(value) not in _EMPTY for value in values)
-
-
 def _is_verdict(entry: object) -> bool:
     """Whether an entry of a moderation says anything: `flagged`, `categories`, `category_scores`, or a vendor's own."""
     return isinstance(entry, dict) and any(value is not None for value in entry.values())
+
+
+def _first_error(entries: object, *answers: str) -> PassthroughAnswer | None:
+    """The answer as an error when an entry is one: what is asked for each text is told for all, or for none.
+
+    `answers`: the members in which an entry has its part of the answer.
+    """
+    for entry in entries if isinstance(entries, list) else ():
+        answered = isinstance(entry, dict) and any(entry.get(name) is not None for name in answers)
+        error = error_of_entry(entry, answered)
+        if error is not None:
+            return PassthroughAnswer(error, None, True)
+    return None
 
 
 def read_completion(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:
@@ -117,7 +121,8 @@ def read_completion(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer
     delivered = Delivered.by(body)
     if asked.echoed:
         delivered = replace(delivered, units=lambda: answer_units(body) - _echoed(body, asked.echoed))
-    return PassthroughAnswer(body, found.usage, delivered=delivered)
+    clean = clean_choices if found.has_failures else None
+    return PassthroughAnswer(body, found.usage, clean=clean, delivered=delivered)
 
 
 def _echoed(body: bytes, prompts: Sequence[str]) -> float:
@@ -133,10 +138,20 @@ def read_embeddings(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer
         return None
     if found.is_error(present(found.data)):
         return PassthroughAnswer(body, None, True)
-    if not (_has_entries(found.data) and _has_vectors(found.data, asked.inputs)):
+    if not _has_entries(found.data):
+        return None
+    if _may_have_errors(found.data) and (failed := _first_error(decode(found.data), "embedding")) is not None:
+        return failed
+    if not _has_vectors(found.data, asked.inputs):
         return None
     usage = parse_usage(found.usage) if present(found.usage) else None
     return PassthroughAnswer(in_encoding(body, found.data, asked.encoding), usage)
+
+
+def _may_have_errors(data: msgspec.Raw) -> bool:
+    """Whether entries with vectors may be errors. Vectors have no such names in them, and are not parsed."""
+    text = bytes(data)
+    return b'"error' in text or b'"message"' in text or b'"detail"' in text or b'"embedding"' not in text
 
 
 def in_encoding(body: bytes, data: msgspec.Raw, wanted: str) -> bytes:
@@ -186,6 +201,8 @@ def read_moderation(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer
     if found.is_error(present(found.results)):
         return PassthroughAnswer(body, None, True)
     results = decode(found.results) if _has_entries(found.results) else None
+    if (failed := _first_error(results, "flagged", "categories", "category_scores")) is not None:
+        return failed
     if not (isinstance(results, list) and len(results) >= asked.inputs and all(map(_is_verdict, results))):
         return None
     return PassthroughAnswer(body, parse_usage(found.usage) if present(found.usage) else None)
@@ -200,18 +217,17 @@ def read_images(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | N
     if not _has_entries(found.data) and _has_entries(found.images):
         body = _with_data(body)
         found = _decoded(body) or found
-    if not _has_entries(found.data):
+    entries = read_entries(found.data) if _has_entries(found.data) else None
+    if not entries:
         return None
-    try:
-        made = sum(map(_is_image, _raws.decode(found.data)))
-    except (msgspec.DecodeError, ValueError):
-        return None
+    made, errors = sum(entry.is_image for entry in entries), [entry.error for entry in entries if entry.error]
     if not made:
-        return None
+        return PassthroughAnswer(errors[0], None, True) if errors else None
     usage = parse_image_usage(found.usage, asked.prompt_tokens) if present(found.usage) else None
     media = Usage(images=made, output=made * (asked.output_limit or 0))
     delivered = Delivered(len(body), float, media=lambda: media)
-    return PassthroughAnswer(body, replace(usage or NO_USAGE, images=made), delivered=delivered)
+    usage = replace(usage or NO_USAGE, images=made)
+    return PassthroughAnswer(body, usage, clean=clean_entries if errors else None, delivered=delivered)
 
 
 def _with_data(body: bytes) -> bytes:
@@ -238,13 +254,43 @@ def read_transcription(body: bytes, asked: PassthroughRequest) -> PassthroughAns
     if found is not None and found.is_error(present(found.text)):
         return PassthroughAnswer(body, None, True)
     if found is None or not present(found.text):
-        delivered = Delivered(len(body), lambda: token_units(_TIMES.sub(b"", body).strip()))
+        delivered = _heard(body, _TIMES.sub(b"", body).strip() if plain else b"", asked)
         return PassthroughAnswer(body, delivered=delivered) if plain and not is_page(body) else None
     usage = parse_transcript_usage(found.usage) if present(found.usage) else None
     if (usage is None or not usage.milliseconds) and (seconds := _seconds(found.duration)):
         usage = replace(usage or NO_USAGE, milliseconds=math.ceil(seconds * 1000))
-    text = bytes(found.text).strip(b'"')
-    return PassthroughAnswer(body, usage, delivered=Delivered(len(body), lambda: token_units(text)))
+    delivered, clean = _heard(body, bytes(found.text).strip(b'"'), asked), None
+    if b'"error' in body:
+        whole = decode_object(body) or {}
+        errors = [error for name in _SEGMENTS if (error := _errors_of(whole, name))]
+        if errors and not text_of(whole, "text").strip() and all(map(all, errors)):
+            return PassthroughAnswer(next(filter(None, errors[0])), None, True)
+        clean = _clean_segments if any(map(any, errors)) else None
+    return PassthroughAnswer(body, usage, clean=clean, delivered=delivered)
+
+
+def _heard(body: bytes, text: bytes, asked: PassthroughRequest) -> Delivered:
+    """What a transcript delivers, of which `text` was said."""
+    units = token_units(text)
+    return Delivered(len(body), lambda: units, media=lambda: asked.heard(units, body))
+
+
+def _errors_of(whole: Json, name: str) -> list[bytes | None]:
+    """The errors of the entries of a list, None for those that are none."""
+    return [error_of_entry(entry, "text" in entry) for entry in objects_of(whole, name)]
+
+
+def _clean_segments(body: bytes, told: Told) -> bytes:
+    """A transcript whose parts that are errors say what the client is told of them."""
+    whole = decode_object(body) or {}
+    for name in _SEGMENTS:
+        for entry, error in zip(objects_of(whole, name), _errors_of(whole, name), strict=True):
+            if error is not None:
+                said = {member: entry[member] for member in ("text",) if member in entry}
+                cleaned = {**said, **told_entry(entry, error, told)}
+                entry.clear()
+                entry.update(cleaned)
+    return encode(whole)
 
 
 def _seconds(duration: object) -> float:
@@ -267,6 +313,8 @@ def read_rerank(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | N
         return PassthroughAnswer(body, None, True)
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
         return None
+    if (failed := _first_error(found, "relevance_score", "score")) is not None:
+        return failed
     results: list[Json] = found
     if any(entry.get("relevance_score", entry.get("score", 0.0)) is None for entry in results):
         return None

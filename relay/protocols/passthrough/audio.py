@@ -7,9 +7,13 @@ their size. What is only stated is believed as far as the bytes can be so long a
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 
+from relay.protocols.passthrough.containers.amr import amr
+from relay.protocols.passthrough.containers.samples import aiff, au, caf, wav, wave64
+from relay.protocols.passthrough.containers.unknown import usual_seconds
 from relay.protocols.passthrough.flac import flac
 from relay.protocols.passthrough.matroska import MARK, matroska
 from relay.protocols.passthrough.mp4 import mp4
@@ -19,12 +23,10 @@ from relay.protocols.passthrough.sound import (
     FILM_RATE,
     LEAST_RATE,
     LOSSY_RATE,
-    PARTS,
     STEPS,
     UNKNOWN,
     Seconds,
     believed,
-    byte_rate,
     counted,
     guessed,
     opus_packet,
@@ -33,12 +35,6 @@ from relay.protocols.passthrough.sound import (
 )
 
 _MAX_SECONDS: Final = 24 * 3600
-_NOT_AUDIO: Final = 0.1  # share of a file that chunks beside the audio may have to be believed
-# Bits of a sample by the format tag of a WAV: ADPCM, G.711, GSM 6.10. PCM says it itself.
-_WAV_BITS: Final = {0x02: 4.0, 0x11: 4.0, 0x06: 8.0, 0x07: 8.0, 0x31: 1.625}
-_WAV_MPEG: Final = (0x50, 0x55, 0xFF)  # MP2, MP3, AAC
-_AIFC_BITS: Final = {b"ulaw": 8.0, b"ULAW": 8.0, b"alaw": 8.0, b"ALAW": 8.0, b"ima4": 4.25}
-_AIFC_PCM: Final = frozenset((b"NONE", b"twos", b"sowt", b"raw ", b"in24", b"in32", b"fl32", b"FL32", b"fl64", b"FL64"))
 _MPEG_RATES: Final = (44_100, 48_000, 32_000)
 _KBITS: Final = {  # by MPEG-1 or a later version, and layer
     (1, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -50,6 +46,14 @@ _KBITS: Final = {  # by MPEG-1 or a later version, and layer
 }
 _ASF: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+# Of other containers, what they begin with: Sun's, Core Audio's, Sony's Wave64 and those of AMR.
+_MARKS: Final[tuple[tuple[bytes, Callable[[bytes], Seconds]], ...]] = (
+    (b".snd", au),
+    (b"dns.", au),
+    (b"caff", caf),
+    (b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb", wave64),
+    (b"#!AMR", amr),
+)
 
 
 class AudioLength(NamedTuple):
@@ -58,6 +62,7 @@ class AudioLength(NamedTuple):
     milliseconds: int
     least: int
     most: int
+    usual: int = 0  # of a file that cannot be read: those that a file of its size usually has; 0: it was read
 
 
 def audio_length(content: bytes) -> AudioLength:
@@ -68,19 +73,29 @@ def audio_length(content: bytes) -> AudioLength:
         found = reader(content) if reader is not None else UNKNOWN
     except (struct.error, IndexError, ArithmeticError):
         pass  # it ends in the middle of a header
+    usual = 0.0
     if not found.length > 0:
         found = guessed(len(content) / BYTES_PER_SECOND, len(content), FILM_RATE)
-    return AudioLength(*(max(1, round(min(seconds, _MAX_SECONDS) * 1000)) for seconds in found))
+        usual = usual_seconds(content)
+    length, least, most = map(_milliseconds, found)
+    return AudioLength(length, least, most, _milliseconds(usual) if usual else 0)
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(min(seconds, _MAX_SECONDS) * 1000))
 
 
 def _reader(content: bytes) -> Callable[[bytes], Seconds] | None:
     """What reads the seconds of a file of this kind."""
     start = _after_id3(content)
     mark = content[start : start + 12]
-    if mark[:4] == b"RIFF" and mark[8:] == b"WAVE":
-        return _wav
+    if mark[:4] in (b"RIFF", b"RF64", b"BW64") and mark[8:] == b"WAVE":
+        return partial(wav, start=start, frames=_mpeg)
     if mark[:4] == b"FORM" and mark[8:] in (b"AIFF", b"AIFC"):
-        return _aiff
+        return partial(aiff, start=start)
+    for begins, reader in _MARKS:
+        if content.startswith(begins):
+            return reader
     if mark[:4] == b"fLaC":
         return lambda content: flac(content, start)
     if mark[:4] == b"OggS":
@@ -110,57 +125,6 @@ def _after_id3(content: bytes) -> int:
     for byte in content[6:10]:
         size = size << 7 | byte & 127
     return min(len(content), size + 10 + (10 if content[5] & 16 else 0))
-
-
-# -- samples of a fixed size -----------------------------------------------------------------------------------------
-
-
-def _chunks(content: bytes, header: struct.Struct, start: int) -> Iterator[tuple[bytes, int, int]]:
-    """The names of chunks, where their contents begin, and their sizes."""
-    for _ in range(PARTS):
-        if start + header.size > len(content):
-            return
-        name, size = header.unpack_from(content, start)
-        start += header.size
-        yield name, start, min(size, len(content) - start)
-        start += size + size % 2
-
-
-def _sampled(content: bytes, begin: int, size: int, rate: float) -> Seconds:
-    """The seconds of samples from `begin` on, of which `size` bytes are said to be audio. `rate`: bytes a second."""
-    if not begin or rate <= 0:
-        return UNKNOWN
-    whole = (len(content) - begin) / rate
-    return counted(believed(size / rate, (1 - _NOT_AUDIO) * whole, whole, whole))
-
-
-def _wav(content: bytes) -> Seconds:
-    rate, begin, size, frames = 0.0, 0, 0, False
-    for name, start, length in _chunks(content, struct.Struct("<4sI"), _after_id3(content) + 12):
-        if name == b"fmt ":
-            tag, channels, samples, _, _, bits = struct.unpack_from("<HHIIHH", content, start)
-            if tag == 0xFFFE and length >= 26:  # "extensible": the tag is in its last member
-                (tag,) = struct.unpack_from("<H", content, start + 24)
-            frames = frames or tag in _WAV_MPEG
-            found = byte_rate(samples, channels, -(-bits // 8) * 8 if tag in (1, 3) else _WAV_BITS.get(tag, 0.0))
-            rate = min(rate, found) if begin or rate else found
-        elif name == b"data":
-            begin, size = begin or start, size + length
-    return _mpeg(content, begin) if frames and begin else _sampled(content, begin, size, rate)
-
-
-def _aiff(content: bytes) -> Seconds:
-    rate, begin, size = 0.0, 0, 0
-    for name, start, length in _chunks(content, struct.Struct(">4sI"), _after_id3(content) + 12):
-        if name == b"COMM":
-            channels, _, bits, exponent, mantissa = struct.unpack_from(">hIhHQ", content, start)
-            kind = content[start + 18 : start + 22] if length >= 22 else b"NONE"
-            each = -(-bits // 8) * 8 if kind in _AIFC_PCM else _AIFC_BITS.get(kind, 0.0)
-            samples = mantissa * 2.0 ** (max(-200, min(200, (exponent & 0x7FFF) - 16383 - 63)))
-            rate = byte_rate(samples, channels, each)
-        elif name == b"SSND":
-            begin, size = begin or start, size + length
-    return _sampled(content, begin, size, rate)
 
 
 # -- frames and packets ----------------------------------------------------------------------------------------------

@@ -12,9 +12,12 @@ from typing import Final
 
 from portal.lib.json import Json, decode_object, encode, object_of, objects_of, text_of
 from relay.protocols.events import EventReader, payload, typed_event
+from relay.protocols.passthrough.images.entries import COMPLETED, FAILED, SUCCEEDED
 from relay.protocols.passthrough.requests import PassthroughRequest
 from relay.protocols.passthrough.stream import TypedStream
 
+_IN: Final = ("url", "b64_json")  # members with an image
+_OF_ONE: Final = (*_IN, "revised_prompt", "size", "error", "code", "message")  # of an event that are of its image
 # Members of an answer with images that each of its events repeats.
 _OF_ALL: Final = ("background", "output_format", "quality", "size")
 _FORMATS: Final = (
@@ -47,14 +50,20 @@ def whole_answer(endpoint: str, stream: bytes, asked: PassthroughRequest) -> tup
 
 
 def _images(events: list[Json]) -> bytes:
-    made = [event for event in events if text_of(event, "type").endswith(".completed")]
-    if not made:
+    """The answer with the images of a stream, and with the errors in place of those that failed."""
+    entries: list[Json] = []
+    whole: Json = {}
+    reports: list[Json] = []
+    for event in events:
+        kind = text_of(event, "type").encode()
+        if kind in COMPLETED:
+            whole, reports = event, [*reports, object_of(event, "usage")]
+        if kind in FAILED or (kind in COMPLETED | SUCCEEDED and any(event.get(name) for name in _IN)):
+            entries.append({name: event[name] for name in _OF_ONE if event.get(name)})
+    if not entries:
         return b""
-    last = made[-1]
-    answer: Json = {"created": last.get("created_at"), **{name: last[name] for name in _OF_ALL if name in last}}
-    names = ("b64_json", "url", "revised_prompt")
-    answer["data"] = [{name: event[name] for name in names if name in event} for event in made]
-    reports = [object_of(event, "usage") for event in made]
+    created = whole.get("created_at") or whole.get("created")
+    answer: Json = {"created": created, **{name: whole[name] for name in _OF_ALL if name in whole}, "data": entries}
     if any(reports):
         answer["usage"] = _added(reports)
     return encode(answer)
@@ -116,10 +125,14 @@ def stream_of(endpoint: str, answer: bytes) -> bytes:
     whole = whole or {}
     kind = "image_edit.completed" if endpoint == "images.edits" else "image_generation.completed"
     shared: Json = {"created_at": whole.get("created"), **{name: whole[name] for name in _OF_ALL if name in whole}}
-    events = [{"type": kind, **shared, **entry} for entry in objects_of(whole, "data")]
-    if events and whole.get("usage"):
-        events[-1]["usage"] = whole["usage"]
-    return _written(*events)
+    entries = objects_of(whole, "data")
+    bad = [entry for entry in entries if entry.get("error") and not any(entry.get(name) for name in _IN)]
+    made: list[Json] = [{"type": kind, **shared, **entry} for entry in entries if entry not in bad]
+    if made and whole.get("usage"):
+        made[-1]["usage"] = whole["usage"]
+    failed_kind = kind.replace("completed", "partial_failed")
+    failed: list[Json] = [{"type": failed_kind, **entry} for entry in bad]
+    return _written(*failed, *made)
 
 
 def stream_of_audio(audio: bytes, input_tokens: int, output_tokens: int) -> bytes:

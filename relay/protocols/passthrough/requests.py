@@ -18,6 +18,7 @@ from portal.lib.json import Json, decode, decode_object, encode, text_of
 from portal.lib.texts import whole_number
 from relay.protocols.fields import MAX_TOKENS, BadRequest, Fields, absent
 from relay.protocols.passthrough.audio import AudioLength
+from relay.protocols.passthrough.containers.unknown import heard_milliseconds
 from relay.protocols.token_estimate import least_units, token_units
 from relay.protocols.usage import ADDED_TO_CHAT, LEAST_ADDED, NO_USAGE, Usage
 
@@ -56,12 +57,24 @@ class PassthroughRequest:
     inputs: int = 1  # texts of embeddings and moderations, for each of which there is a vector or a verdict
     unbounded: bool = False  # something that its input names, such as a film, can be of any length
     echoed: tuple[str, ...] = ()  # texts with which the answers of a legacy completion begin
+    unread: tuple[int, int] | None = None  # of audio that cannot be read: its usual milliseconds, and its bytes
 
     @property
     def whole(self) -> Usage:
         """An estimate of the tokens that it takes, of an answer without text."""
         output = (self.output_limit or 0) * self.choices
         return Usage(self.prompt_tokens, output=output, audio_output=min(output, self.units.audio_output))
+
+    def heard(self, units: float, transcript: bytes = b"") -> Usage:
+        """The length of audio that cannot be read, and its tokens, by what was heard; nothing where it was measured.
+
+        `units`: the estimated tokens of what was said. `transcript`: as it was delivered.
+        """
+        if self.unread is None:
+            return NO_USAGE
+        milliseconds = heard_milliseconds(*self.unread, units, transcript)
+        tokens = _audio_tokens(milliseconds)
+        return Usage(tokens, audio_input=tokens, milliseconds=milliseconds)
 
 
 def values_of(fields: Fields, names: frozenset[str]) -> dict[str, object]:
@@ -246,17 +259,21 @@ def parse_speech(values: Values) -> PassthroughRequest:
     )
 
 
-def parse_transcription(values: Values, length: AudioLength) -> PassthroughRequest:
-    """Transcriptions and translations of audio of this length."""
-    seconds = -(-length.milliseconds // 1000)
-    audio_tokens = seconds * _AUDIO_TOKENS_PER_SECOND + 1
+def _audio_tokens(milliseconds: int) -> int:
+    return -(-milliseconds // 1000) * _AUDIO_TOKENS_PER_SECOND + 1
+
+
+def parse_transcription(values: Values, length: AudioLength, size: int = 0) -> PassthroughRequest:
+    """Transcriptions and translations of audio of this length. `size`: bytes of the file."""
+    audio_tokens = _audio_tokens(length.milliseconds)
     return PassthroughRequest(
         audio_tokens,
-        seconds * _TEXT_TOKENS_PER_SECOND + 16,
+        -(-length.milliseconds // 1000) * _TEXT_TOKENS_PER_SECOND + 16,
         stream=_flag(values, "stream"),
         units=Usage(milliseconds=length.milliseconds, audio_input=audio_tokens),
         audio_between=(length.least, length.most),
         encoding=str(values.get("response_format") or "json"),
+        unread=(length.usual, size) if length.usual else None,
     )
 
 

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
-from portal.lib.json import decode_object, encode
+from portal.lib.json import decode_object, encode, text_of
 from relay.protocols.codec import EventCodec
-from relay.protocols.error_objects import event_name, is_error_object, named_error, unreadable_error
+from relay.protocols.error_objects import (
+    event_name,
+    is_error_object,
+    named_error,
+    states,
+    told_entry,
+    unreadable_error,
+)
+from relay.protocols.errors import Told, told_plainly
 from relay.protocols.events import payload, typed_event
 from relay.protocols.passthrough import speech
+from relay.protocols.passthrough.images.entries import COMPLETED, FAILED, SUCCEEDED, read_entry
 from relay.protocols.passthrough.usage import parse_image_usage, parse_transcript_usage
 from relay.protocols.token_estimate import text_units, token_units
 from relay.protocols.usage import NO_USAGE, Usage, present
@@ -21,9 +31,16 @@ _KIND: Final = re.compile(rb'"type"\s*:\s*"([a-z_.]+)"')
 _DELTA: Final = re.compile(rb'"delta"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
 _TEXT: Final = re.compile(rb'"text"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
 _SOUND: Final = re.compile(rb'"audio"\s*:\s*"([A-Za-z0-9+/=\\]*)"')  # of speech, in Base64
+_IN: Final = ("url", "b64_json")  # members with an image
+_PICTURES: Final = SUCCEEDED | FAILED | COMPLETED
 _PARTIAL: Final = frozenset((b"image_generation.partial_image", b"image_edit.partial_image"))
 TERMINAL: Final = frozenset(
     (b"image_generation.completed", b"image_edit.completed", b"transcript.text.done", b"speech.audio.done")
+)
+_SAYS_FAILED: Final = (b".failed", b".error")  # ends of types
+_NO_IMAGE: Final = (
+    b'{"error":{"message":"The upstream ended its answer without an image. Try again.","type":"server_error",'
+    b'"param":null,"code":"upstream_error"}}'
 )
 
 
@@ -44,21 +61,43 @@ def _is_text(head: bytes) -> bool:
 
 class _Event(msgspec.Struct):
     usage: msgspec.Raw = msgspec.Raw()
-    error: msgspec.Raw = msgspec.Raw()
 
 
 _event: Final = msgspec.json.Decoder(_Event)
+_NOTHING: Final = _Event()
+
+
+def _decoded(data: bytes) -> _Event:
+    try:
+        return _event.decode(data)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return _NOTHING
+
+
+def _error_of(data: bytes) -> bytes | None:
+    """The error in an event that is no error by its type, or that says so by it alone; None for others."""
+    found = decode_object(data)
+    if found is None:
+        return None
+    said = str(found.get("type") or "").encode().endswith(_SAYS_FAILED)
+    return data if said or states(found.get("error")) else None
 
 
 @dataclass(slots=True)
 class TypedStream(EventCodec):
     """The codec of a stream whose events have a `type`. `relay.protocols.codec.Codec` describes the attributes."""
 
-    endings: int = 1  # terminal events that complete the stream: one for each image
+    # Terminal events that complete the stream: one for each image, unless each image has another event, and the
+    # terminal one sums them up.
+    endings: int = 1
     units: Usage = field(default_factory=Usage)  # units that the request implies, where the upstream reports none
     whole: Usage = NO_USAGE  # an estimate of the whole answer
-    _ended: int = 0  # terminal events so far
+    told: Told = told_plainly  # what a client is told of an error in a part of the answer
+    heard: Callable[[float], Usage] | None = None  # the audio behind so many tokens of a transcript; None: measured
+    _ended: int = 0  # terminal events so far; of images, those that were delivered
     _shown: bool = False  # a part of the next image
+    _parts: bool = False  # images have events of their own, so that the terminal one is none
+    _refused: bytes = b""  # the error in place of the first image that failed
     _sound: int = 0  # bytes of speech
     _head: bytes = b""  # of these, the first
 
@@ -68,15 +107,17 @@ class TypedStream(EventCodec):
     def media(self) -> Usage:
         """An image of which a part was shown counts as one: most of its tokens have been spent by then."""
         if self.units.images:
-            begun = min(self.endings, self._ended + self._shown)
+            begun = self._ended + (self._shown and self._ended < self.endings)
             return Usage(images=begun, output=begun * (self.whole.output // self.endings))
+        if self.heard is not None and self._units:
+            return self.heard(self._units)
         return speech.spoken(self._head, self._sound, self.whole, self.done) if self.units.characters else NO_USAGE
 
     def finish(self, clean: bool = True) -> bytes:
         if self.done or self.error is not None:
             return b""
         out = self._handle_events(self._last_events())
-        if self._ended and not (self.done or self._shown):  # fewer images than requested
+        if self._ended and not (self.done or self._shown or self._parts):  # fewer images than requested
             self.done = True
         return out
 
@@ -93,16 +134,30 @@ class TypedStream(EventCodec):
             self.error = named_error(event)
             return event if self.started and self.error is None else b""
         if data == b"[DONE]":
+            if self.units.images and not (self._ended or self._shown):
+                self.error = self._refused or _NO_IMAGE
+                return b""
             self.done, self._terminal = True, self._terminal + event
             return b""
         match = _KIND.search(data, max(0, len(data) - 400)) or _KIND.search(data)
         kinds = {found[1] for found in _KIND.finditer(data[:400])} | ({match[1]} if match else set())
+        if not match and (name := event_name(event).encode()) in _PICTURES and (named := decode_object(data)):
+            data, kinds = encode({"type": name.decode(), **named}), {name}
+            event = typed_event(name.decode(), data)
+        if self.units.images and not kinds.isdisjoint(_PICTURES):
+            return self._image(event, data, kinds)
         if b"error" in kinds:
             found = decode_object(data) or {}
+            if self.units.images and (kind := text_of(found, "type").encode()) in _PICTURES:  # “error” is inside it
+                return self._image(event, data, {kind})
             self.error = data if isinstance(found.get("error"), dict) else b'{"error":' + data + b"}"
+            if self.units.images and self._ended and present(_decoded(data).usage):
+                self._read_usage(data)
             return b""
         if data.startswith(b'{"error"') or not any(b"." in kind for kind in kinds):
             event, kinds = self._named(event, data, kinds)
+        elif b'"error"' in data or any(kind.endswith(_SAYS_FAILED) for kind in kinds):
+            self.error = _error_of(data)
         if self.error is not None:
             return b""
         self.started = True
@@ -112,6 +167,35 @@ class TypedStream(EventCodec):
         self._ended, self._shown = self._ended + 1, False
         self._read_usage(data)
         if self._ended < self.endings:
+            return event
+        self._terminal, self.done = event, True
+        return b""
+
+    def _image(self, event: bytes, data: bytes, kinds: set[bytes]) -> bytes:
+        """An event that ends an image, or the answer. What failed in place of an image is none."""
+        entry = read_entry(data)
+        refused = entry.error is not None or not kinds.isdisjoint(FAILED)
+        is_image = entry.is_image and kinds.isdisjoint(FAILED)
+        ends = not kinds.isdisjoint(COMPLETED)
+        self._parts = self._parts or not ends
+        if refused:
+            body = entry.error or data
+            self._refused = self._refused or body
+            found = decode_object(data) or {}
+            kept = {name: found[name] for name in (*(_IN if is_image else ()), "usage") if found.get(name)}
+            kind = text_of(found, "type")
+            event = typed_event(kind, encode({"type": kind, **kept, **told_entry(found, body, self.told)}))
+        if is_image and not (ends and self._parts):
+            self._ended, self._shown, self.started = self._ended + 1, False, True
+        if not ends:
+            return event
+        if not self._ended:
+            self.error = self._refused or _NO_IMAGE
+            return b""
+        self._read_usage(data)
+        if refused and not is_image:
+            self.failed = entry.error
+        if is_image and not self._parts and self._ended < self.endings:
             return event
         self._terminal, self.done = event, True
         return b""
@@ -146,10 +230,7 @@ class TypedStream(EventCodec):
 
     def _read_usage(self, data: bytes) -> None:
         """Add the usage of a terminal event: each image reports its own, the other kinds end once."""
-        try:
-            found = _event.decode(data)
-        except (msgspec.DecodeError, ValueError, RecursionError):
-            return
+        found = _decoded(data)
         images = self._ended if self.units.images else 0
         usage = None
         if present(found.usage):
