@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
-import msgspec
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
 from portal import limits
-from portal.lib.json import decode_object, encode
-from relay.billing.estimate import estimate_others, most_text
+from portal.lib.json import decode_object
+from relay.billing.estimate import most_text
 from relay.endpoints.errors import invalid, refused_parameter
+from relay.endpoints.files.file_inputs import FileInputs
+from relay.endpoints.passthrough_request import PASSTHROUGH_ENDPOINTS, ClientRequest, parse_request
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
-from relay.gateway.pipeline import check_end, check_large, serve
+from relay.gateway.pipeline import check_access, check_end, check_large, serve
 from relay.gateway.replies import Answer, EventStream
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller
@@ -32,11 +31,8 @@ from relay.protocols.chat_completions.answer import chunks_of, whole_completion
 from relay.protocols.chat_completions.request import conversation_key
 from relay.protocols.chat_completions.stream import error_event
 from relay.protocols.codec import Codec
-from relay.protocols.fields import BadRequest, Fields, as_object, one_count, one_limit, read_document, read_model
-from relay.protocols.multipart import MultipartForm, Part, parse_form
-from relay.protocols.passthrough import answers, conversion, requests
-from relay.protocols.passthrough.answers import AnswerReader
-from relay.protocols.passthrough.audio import AudioLength, audio_length
+from relay.protocols.fields import BadRequest
+from relay.protocols.passthrough import conversion, requests
 from relay.protocols.passthrough.completions import CompletionStream
 from relay.protocols.passthrough.requests import PassthroughRequest
 from relay.protocols.passthrough.speech import HEAD, spoken
@@ -44,133 +40,12 @@ from relay.protocols.passthrough.stream import ByteStream, TypedStream
 from relay.protocols.sse import is_stream
 from relay.protocols.usage import Delivered
 from relay.providers import parameters
-from relay.providers.classify import Failure
-from relay.transport.body import Pieces
+from relay.providers.classify import Failure, told_error
 
 _REFUSED: Final = frozenset((400, 404, 415, 422, 501))  # statuses with which a parameter's value is refused
 _NO_AUDIO: Final = re.compile(r"json|text/|html|xml|javascript")  # content types of errors and of sign-in pages
 _MEDIA: Final = ("images.", "audio.")  # endpoints with streams of their own
-_SHOWN: Final = ("image", "images", "mask")  # pictures that a request for one has
 _MOST_PER_PICTURE: Final = 8_000  # tokens, as OpenAI's models look at one closely (November 2026)
-_ONE_FILE: Final = frozenset(("audio.transcriptions", "audio.translations", "images.variations"))
-# Fields in which other servers take the address of audio, in place of the file whose length is measured (Groq's API
-# reference, November 2026).
-_ADDRESSES: Final = frozenset(("url", "file_url", "audio_url"))
-_COUNTED: Final = frozenset(("prompt", "input", "query", "documents", "image", "images", "mask"))
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointSpec:
-    """The definition of one endpoint."""
-
-    endpoint: str  # its name among `relay.providers.apis.PATHS`
-    parse: Callable[[requests.Values], PassthroughRequest]
-    read: AnswerReader
-    members: frozenset[str]  # of a request that are decoded
-    model: str = ""  # the default model
-    files: tuple[str, ...] = ()  # names of the file fields of its form
-    form: bool = False  # requests may be forms
-
-
-def _spec(
-    endpoint: str,
-    parse: Callable[[requests.Values], PassthroughRequest],
-    read: AnswerReader,
-    members: str,
-    model: str = "",
-    files: str = "",
-    form: bool = False,
-) -> EndpointSpec:
-    return EndpointSpec(endpoint, parse, read, frozenset(members.split()), model, tuple(files.split()), form)
-
-
-def _parse_transcription(values: requests.Values) -> PassthroughRequest:
-    return requests.parse_transcription(values, AudioLength(0, 0, 0))
-
-
-_IMAGES: Final = "prompt n quality size stream partial_images"
-_TRANSCRIPTION: Final = "stream response_format"
-PASSTHROUGH_ENDPOINTS: Final = {
-    spec.endpoint: spec
-    for spec in (
-        _spec(
-            "completions",
-            requests.parse_completions,
-            answers.read_completion,
-            "prompt max_tokens n best_of echo stream stream_options",
-        ),
-        _spec("embeddings", requests.parse_embeddings, answers.read_embeddings, "input encoding_format"),
-        _spec("moderations", requests.parse_moderations, answers.read_moderation, "input", "omni-moderation-latest"),
-        _spec("images.generations", requests.parse_generation, answers.read_images, _IMAGES, "gpt-image-1"),
-        _spec(
-            "images.edits",
-            requests.parse_generation,
-            answers.read_images,
-            _IMAGES,
-            "gpt-image-1",
-            "image image[]",
-            True,
-        ),
-        _spec("images.variations", requests.parse_images, answers.read_images, _IMAGES, "dall-e-2", "image", True),
-        _spec("audio.speech", requests.parse_speech, answers.read_transcription, "input stream_format speed"),
-        _spec(
-            "audio.transcriptions", _parse_transcription, answers.read_transcription, _TRANSCRIPTION, "", "file", True
-        ),
-        _spec("audio.translations", _parse_transcription, answers.read_transcription, _TRANSCRIPTION, "", "file", True),
-        _spec("rerank", requests.parse_rerank, answers.read_rerank, "query documents"),
-    )
-}
-
-
-@dataclass(slots=True)
-class _Request:
-    """A request to a pass-through endpoint, as JSON or as a form."""
-
-    spec: EndpointSpec
-    model: str
-    parsed: PassthroughRequest
-    body: bytes  # as the client sent it, but for a model that the path names
-    fields: Fields  # members or form fields, undecoded
-    form: MultipartForm | None = None
-    content_type: str = ""
-    pictures: int = 0  # that it shows the model
-    dropped: list[str] = field(default_factory=list)
-
-    def upstream_body(
-        self, channel: ChannelView, model: str, clamp: int | None = None, floats: bool = False
-    ) -> tuple[bytes | Pieces, list[str]]:
-        """The body for an upstream that knows the model as `model`, and the parameters that are dropped.
-
-        `clamp`: limits the tokens of a completion. `floats`: the upstream refuses vectors in Base64, which are then
-        packed here.
-        """
-        policy = channel.policy(self.spec.endpoint)
-        if floats:
-            policy = {**policy, "encoding_format": "drop"}
-        if self.form is not None:
-            dropped = [name for name, action in policy.items() if action == "drop" and name in self.fields]
-            if not dropped and bytes(self.fields.get("model", b"")) == encode(model):
-                return self.body, []
-            return self.form.edited({"model": model.encode()}, set(dropped)), dropped
-        fields, dropped = parameters.apply(policy, self.fields, channel.strips_nulls)
-        completes = self.spec.endpoint == "completions"
-        ask_usage = channel.stream_usage and self.parsed.stream and completes and not self.parsed.include_usage
-        clamp = clamp if completes else None  # other answers cannot be limited
-        if (
-            fields is self.fields
-            and not ask_usage
-            and clamp is None
-            and bytes(fields.get("model", b"")) == encode(model)
-        ):
-            return self.body, dropped
-        fields = {**fields, "model": msgspec.Raw(encode(model))}
-        if clamp is not None:
-            fields["max_tokens"] = msgspec.Raw(b"%d" % clamp)
-        if ask_usage:
-            options = as_object(fields.get("stream_options"))
-            options["include_usage"] = msgspec.Raw(b"true")
-            fields["stream_options"] = msgspec.Raw(encode(options))
-        return encode(fields), dropped
 
 
 async def pass_through(exchange: Exchange, caller: Caller, run: Runtime, endpoint: str) -> HttpResponseBase:
@@ -181,7 +56,10 @@ async def pass_through(exchange: Exchange, caller: Caller, run: Runtime, endpoin
         await check_large(exchange, caller, run, endpoint, body, PASSTHROUGH_ENDPOINTS[endpoint].model)
     content_type = exchange.headers.get(b"content-type", b"").decode("latin-1")
     try:
-        request = await _parse(PASSTHROUGH_ENDPOINTS[endpoint], body, content_type, exchange.model_in_path)
+        request = await parse_request(PASSTHROUGH_ENDPOINTS[endpoint], body, content_type, exchange.model_in_path)
+        if request.names_files:
+            check_access(exchange, caller, endpoint, request.model)
+            await request.find_files(FileInputs(caller, run.config.max_request_file_bytes))
     except BadRequest as bad:
         raise invalid(bad) from None
     parsed = request.parsed
@@ -199,13 +77,14 @@ async def pass_through(exchange: Exchange, caller: Caller, run: Runtime, endpoin
         audio_between=parsed.audio_between,
         exact=parsed.exact,
         error_event=error_event if endpoint == "completions" else None,
-        most_input=partial(requests.most_input, endpoint, parsed, request.body, request.form is not None),
+        most_input=partial(_most_input, request),
         least_input=partial(requests.least_input, request.body) if endpoint == "completions" else None,
+        put_in=request.put_files_in if request.files is not None else None,
     )
     return await serve(exchange, caller, run, gateway_request, partial(_try, request))
 
 
-def _most_prompt(request: _Request) -> int | None:
+def _most_prompt(request: ClientRequest) -> int | None:
     """The tokens that the prompt can have; None where it can fill the model's context."""
     parsed = request.parsed
     if parsed.unbounded:
@@ -214,73 +93,13 @@ def _most_prompt(request: _Request) -> int | None:
     return (text if request.form is not None else most_text(text)) + request.pictures * _MOST_PER_PICTURE
 
 
-def _with_pictures(request: _Request) -> _Request:
-    """The request with the pictures that it shows the model counted."""
-    request.pictures = sum(requests.entries(request.fields.get(name)) for name in _SHOWN)
-    if request.form is not None:
-        request.pictures += sum(1 for part in request.form.parts if part.filename is not None)
-    request.parsed = requests.with_pictures(request.parsed, request.pictures)
-    return request
+def _most_input(request: ClientRequest) -> int | None:
+    """The tokens of input that a request cannot exceed, with the files that have been put in."""
+    is_form = request.form is not None
+    return requests.most_input(request.spec.endpoint, request.parsed, request.body, is_form)
 
 
-async def _parse(spec: EndpointSpec, body: bytes, content_type: str, model_in_path: str) -> _Request:
-    """Raises BadRequest."""
-    if spec.form and content_type.lower().startswith("multipart/"):
-        form = parse_form(body, content_type)
-        texts = form.parameters(spec.members | {"model"})
-        fields = {name: msgspec.Raw(encode(text)) for name, text in texts.items()}
-        model = model_in_path or texts.get("model", "").strip() or spec.model
-        if not model:
-            raise BadRequest(
-                "The field “model” is missing: name a model from GET /v1/models.", "model", "missing_required_parameter"
-            )
-        file = _file(spec, form)
-        values = {name: text for name, text in texts.items() if name in spec.members}
-        parsed = spec.parse(values)
-        if spec.endpoint.startswith("audio."):
-            parsed = requests.parse_transcription(values, await _length(form, file))
-            return _Request(spec, model, parsed, form.body, fields, form, content_type)
-        return _with_pictures(_Request(spec, model, parsed, form.body, fields, form, content_type))
-    if spec.form and spec.endpoint.startswith("audio."):
-        raise BadRequest(
-            "Send the audio as multipart/form-data, in the field “file”; SDKs do so when they are given a file.",
-            "file",
-            "invalid_multipart",
-        )
-    body, fields, _ = read_document(body, model_in_path)
-    body, fields = one_count(*one_limit(body, fields, "max_tokens"))
-    model, parsed = read_model(fields, spec.model), spec.parse(requests.values_of(fields, spec.members))
-    if not spec.form and (others := estimate_others(fields, _COUNTED).tokens):
-        parsed = replace(parsed, prompt_tokens=parsed.prompt_tokens + others)
-    request = _Request(spec, model, parsed, body, fields)
-    return _with_pictures(request) if spec.endpoint.startswith("images.") else request
-
-
-def _file(spec: EndpointSpec, form: MultipartForm) -> Part:
-    """The first of the files that a form is about. What is measured is what the upstream reads. Raises BadRequest."""
-    name, files = spec.files[0], form.files(*spec.files)
-    if not files:
-        raise BadRequest(
-            f"The file “{name}” is missing: send it as a field of the form.", name, "missing_required_parameter"
-        )
-    if any(part.start == part.end for part in files):
-        raise BadRequest(f"The file “{name}” is empty. Send one with content.", name)
-    if spec.endpoint in _ONE_FILE and sum(1 for part in form.parts if part.filename is not None) > 1:
-        raise BadRequest(f"The form has more than one file. Send “{name}” alone.", name)
-    for part in form.parts:
-        if part.filename is None and (part.name in spec.files or (part.name in _ADDRESSES and name == "file")):
-            raise BadRequest(
-                f"The form has “{part.name}” as a text. Send the file itself, in the field “{name}”, and no address.",
-                part.name,
-            )
-    return files[0]
-
-
-async def _length(form: MultipartForm, file: Part) -> AudioLength:
-    return await asyncio.to_thread(audio_length, bytes(form.content(file)))
-
-
-def _check_channel(run: Runtime, request: _Request, channel: ChannelView) -> RelayError | None:
+def _check_channel(run: Runtime, request: ClientRequest, channel: ChannelView) -> RelayError | None:
     endpoint = request.spec.endpoint
     if not run.health.serves_api(channel, endpoint):
         message = (
@@ -293,7 +112,7 @@ def _check_channel(run: Runtime, request: _Request, channel: ChannelView) -> Rel
     return refused_parameter(name) if name else None
 
 
-async def _try(request: _Request, attempt: Attempt) -> HttpResponseBase:
+async def _try(request: ClientRequest, attempt: Attempt) -> HttpResponseBase:
     """Make one attempt. Raises Failure, Ended, CancelledError; RelayUnavailable when the answer cannot be recorded."""
     channel, record = attempt.channel, attempt.record
     record.sent = True
@@ -314,14 +133,14 @@ async def _try(request: _Request, attempt: Attempt) -> HttpResponseBase:
         raise
 
 
-async def _open(request: _Request, attempt: Attempt, floats: bool = False) -> UpstreamAnswer:
+async def _open(request: ClientRequest, attempt: Attempt, floats: bool = False) -> UpstreamAnswer:
     channel, name = attempt.channel, attempt.candidate.route.upstream_name
     body, attempt.record.dropped = request.upstream_body(channel, name, attempt.record.charge.clamp, floats)
     content_type = request.content_type if request.form is not None else ""
     return await attempt.open(request.spec.endpoint, body, content_type)
 
 
-def _refuses_base64(request: _Request, failure: Failure) -> bool:
+def _refuses_base64(request: ClientRequest, failure: Failure) -> bool:
     """Whether an upstream refused the encoding that OpenAI's SDKs ask for unless told otherwise.
 
     It is asked once more without it, which a client's own words in the error can cause for its own request only.
@@ -332,7 +151,7 @@ def _refuses_base64(request: _Request, failure: Failure) -> bool:
     return "encoding_format" in text or "base64" in text
 
 
-async def _codec(request: _Request, channel: ChannelView, upstream: UpstreamAnswer) -> Codec | None:
+async def _codec(request: ClientRequest, channel: ChannelView, upstream: UpstreamAnswer) -> Codec | None:
     """The codec for a streamed answer; None when the answer is read as a whole."""
     parsed, endpoint = request.parsed, request.spec.endpoint
     if (parsed.stream or "event-stream" in upstream.content_type) and await upstream.is_json():
@@ -345,13 +164,14 @@ async def _codec(request: _Request, channel: ChannelView, upstream: UpstreamAnsw
             echoed=parsed.echoed,
         )
     if parsed.stream and "event-stream" in upstream.content_type and endpoint != "completions":
-        return TypedStream(max(1, parsed.units.images), parsed.units, parsed.whole)
+        heard = parsed.heard if parsed.unread is not None else None
+        return TypedStream(max(1, parsed.units.images), parsed.units, parsed.whole, told_error, heard)
     if endpoint == "audio.speech" and not parsed.stream and not _NO_AUDIO.search(upstream.content_type):
         return ByteStream(content_type=upstream.content_type or "audio/mpeg", whole=parsed.whole)
     return None
 
 
-async def _plain(request: _Request, attempt: Attempt, upstream: UpstreamAnswer) -> HttpResponseBase:
+async def _plain(request: ClientRequest, attempt: Attempt, upstream: UpstreamAnswer) -> HttpResponseBase:
     spec, parsed = request.spec, request.parsed
     text = await upstream.read_all()
     upstream.close()
@@ -374,7 +194,9 @@ async def _plain(request: _Request, attempt: Attempt, upstream: UpstreamAnswer) 
     if answer is None:
         raise attempt.unreadable_answer(text, f"an answer of {spec.endpoint}")
     if answer.is_error or spec.endpoint == "audio.speech":  # speech that is JSON
-        raise attempt.error_in_body(text)
+        raise attempt.error_in_body(answer.body if answer.is_error else text)
+    if answer.clean is not None:
+        answer = replace(answer, body=answer.clean(answer.body, told_error))
     attempt.answered()
     await attempt.finish(answer.body, answer.usage, answer.delivered)
     if spec.endpoint == "completions" and parsed.stream and (found := decode_object(answer.body)) is not None:

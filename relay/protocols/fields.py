@@ -71,18 +71,20 @@ _PARAMETERS: Final = frozenset(
 # Other objects, such as JSON schemas, `metadata` and the arguments of tools, have names of the client's own.
 _STRUCTURES: Final = frozenset(
     (
-        "audio", "content", "file", "format", "function", "function_call", "functions", "image_url", "include", "input",
-        "input_audio", "item", "items", "json_schema", "messages", "modalities", "output", "output_audio", "prediction",
-        "prompt", "reasoning", "response", "response_format", "session", "stream_options", "summary", "text",
-        "thinking", "tool_calls", "tool_choice", "tools", "transcription", "turn_detection",
+        "audio", "content", "file", "format", "function", "function_call", "functions", "image", "image_url", "images",
+        "include", "input", "input_audio", "item", "items", "json_schema", "mask", "messages", "modalities", "output",
+        "output_audio", "prediction", "prompt", "reasoning", "response", "response_format", "session",
+        "stream_options", "summary", "text", "thinking", "tool_calls", "tool_choice", "tools", "transcription",
+        "turn_detection",
     )
 )  # fmt: skip
 _INNER: Final = (_PARAMETERS | _STRUCTURES | frozenset(
     (
         "action", "annotations", "approval_request_id", "arguments", "call_id", "create_response", "data", "delta",
-        "description", "detail", "effort", "encrypted_content", "event_id", "file_data", "file_id", "file_url",
-        "filename", "id", "image_file", "include_usage", "input_audio_format", "input_audio_transcription", "item_id",
-        "name", "output_audio_format", "parameters", "previous_item_id", "rate", "reasoning_content", "refusal",
+        "description", "detail", "effort", "encrypted_content", "event_id", "file_data", "file_id", "file_ids",
+        "file_url", "filename", "id", "image_file", "include_usage", "input_audio_format",
+        "input_audio_transcription", "item_id", "name", "output_audio_format", "parameters",
+        "previous_item_id", "rate", "reasoning_content", "refusal",
         "response_id", "role", "schema", "server_label", "server_url", "status", "strict", "tool_call_id",
         "transcript", "type", "url", "video_url",
     )

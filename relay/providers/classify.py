@@ -386,3 +386,9 @@ def stream_error(data: bytes) -> tuple[UpstreamFailed, str]:
     if error.type:
         out.public_type = error.type
     return out, detail
+
+
+def told_error(data: bytes) -> dict[str, object]:
+    """What a client is told of an error in a part of an answer: the four members of OpenAI's error object."""
+    error, _ = stream_error(data)
+    return {"message": error.message, "type": error.public_type, "param": error.param, "code": error.public_code}

@@ -1,6 +1,7 @@
-"""Inlines files in the input of chat completions and responses: stored files, and raw Base64, become data URLs.
+"""Inlines files in the input of chat completions, responses and images: stored files, and raw Base64, become data URLs.
 
-Everything else is left for the upstream to fetch.
+Addresses are left for the upstream to fetch. An id that cannot be put in is refused: at an upstream it would name a
+file of the portal's own account.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import msgspec
 
 from portal.lib.json import Json, decode, encode, object_of, text_of
 from relay.billing.estimate import PromptSize, estimate_file
+from relay.endpoints.files.file_ids import check_item, check_no_ids
 from relay.errors import RequestTooLarge
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
@@ -36,11 +38,12 @@ _TEXTUAL: Final = (
     "application/x-ndjson",
     "application/jsonl",
 )
-_MARKS: Final = (b'"file_id"', b'"file_data"')
+_MARKS: Final = (b'"file_id"', b'"file_ids"', b'"file_data"')
 # Types of parts: whose file is put in as text, as a file, and that name a file themselves.
 _TEXTS: Final = frozenset(("input_text", "text"))
 _FILES: Final = frozenset(("file", "input_file"))
-_HOLDERS: Final = frozenset((*_TEXTS, "input_file", "input_image", "image_url", "image"))
+_HOLDERS: Final = frozenset((*_TEXTS, "input_file", "input_image", "image_url", "image", "computer_screenshot"))
+_SCREENSHOT: Final = "computer_call_output"  # an item
 _EXPANSION: Final = 2  # bytes in memory for each of a file: itself or its Base64, and the request with it
 _MOST_NAMED: Final = 500  # times that one request may name stored files: each is looked at, however small it is
 
@@ -111,6 +114,32 @@ class FileInputs:
         else:
             _check_files(parts)
         named = [found for place, part in parts if (found := _named_in(part, place)) is not None]
+        known = {id(found.holder) for found in named}
+        for place, part in parts:
+            check_no_ids(part, place, known)
+        for index, item in enumerate(holders):
+            check_item(item, f"{where}[{index}]")
+        await self._look_up(named, where)
+
+    async def find_pictures(self, pictures: Sequence[tuple[str, Json]]) -> None:
+        """Look up the files of pictures, each with its place in the request. Raises BadRequest, RequestTooLarge."""
+        if pictures:
+            await self._look_up([_picture(place, holder) for place, holder in pictures], pictures[0][0])
+
+    async def put_in_pictures(self, pictures: Sequence[tuple[str, Json]], hold: Hold) -> None:
+        """Put the files of these pictures in, as data URLs in `image_url`. Raises BadRequest, RelayUnavailable."""
+        named = [_picture(place, holder) for place, holder in pictures]
+        await self._read_in([one.id for one in named], hold)
+
+        def put() -> None:
+            for one in named:
+                url = _image(self._read[one.id], one.where)
+                one.holder.pop("file_id")
+                one.holder["image_url"] = url
+
+        await asyncio.to_thread(put)
+
+    async def _look_up(self, named: Sequence[_Named], where: str) -> None:
         self._named += len(named)
         if self._named > _MOST_NAMED:
             message = f"The request names stored files {self._named} times; {_MOST_NAMED} is the most. Name fewer."
@@ -152,13 +181,17 @@ class FileInputs:
     async def _put_in(self, holders: Sequence[Json], where: str, hold: Hold) -> None:
         parts = _parts(holders, where)
         named = [found.id for place, part in parts if (found := _named_in(part, place)) is not None]
+        await self._read_in(named, hold)
+        if named:
+            await asyncio.to_thread(_inline_parts, parts, self._read)
+
+    async def _read_in(self, named: Sequence[str], hold: Hold) -> None:
+        """Read the files with these ids, each as often as it is named."""
         wanted = set(named)
         hold(sum(_EXPANSION * self._rows[file_id].size for file_id in named if file_id in self._rows))
         rows = [row for file_id, row in self._rows.items() if file_id in wanted and file_id not in self._read]
         if rows:
             self._read |= await snapshot_cache.in_slow_thread(_read, rows)
-        if wanted:
-            await asyncio.to_thread(_inline_parts, parts, self._read)
 
 
 def names_files(text: bytes) -> bool:
@@ -166,13 +199,19 @@ def names_files(text: bytes) -> bool:
     return any(mark in text for mark in _MARKS)
 
 
+def _picture(where: str, holder: Json) -> _Named:
+    return _Named(text_of(holder, "file_id"), f"{where}.file_id", holder, False)
+
+
 def _parts(holders: Sequence[Json], where: str) -> list[tuple[str, Json]]:
-    """The parts of messages or items, each with its place."""
+    """The parts of messages or items, each with its place. A screenshot is the only part of its item."""
     parts: list[tuple[str, Json]] = []
     for index, holder in enumerate(holders):
         for member in ("content", "output"):
             content = holder.get(member)
-            if isinstance(content, list):
+            if isinstance(content, dict) and text_of(holder, "type") == _SCREENSHOT:
+                parts.append((f"{where}[{index}].{member}", content))
+            elif isinstance(content, list):
                 parts += [
                     (f"{where}[{index}].{member}[{number}]", part)
                     for number, part in enumerate(content)

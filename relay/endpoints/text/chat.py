@@ -15,6 +15,7 @@ from portal.lib.json import Json, decode_object, encode
 from relay.billing.estimate import estimate_media, estimate_request
 from relay.billing.ledger.rows import RowWrite
 from relay.endpoints.errors import invalid
+from relay.endpoints.files.file_ids import check_fields
 from relay.endpoints.files.file_inputs import FileInputs
 from relay.endpoints.text.endpoint import check_text_channel, try_text
 from relay.gateway.attempt import Attempt
@@ -24,7 +25,13 @@ from relay.gateway.pipeline import check_access, check_end, check_large, serve
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.upstream import UpstreamAnswer
-from relay.protocols.chat_completions.answer import chunks_of, complete_answer, parse_chat_answer, whole_completion
+from relay.protocols.chat_completions.answer import (
+    chunks_of,
+    clean_choices,
+    complete_answer,
+    parse_chat_answer,
+    whole_completion,
+)
 from relay.protocols.chat_completions.client import ChatClient
 from relay.protocols.chat_completions.request import ChatRequest, conversation_key, parse_chat_request
 from relay.protocols.chat_completions.stream import ChatStream, error_event
@@ -32,7 +39,7 @@ from relay.protocols.fields import BadRequest, Fields
 from relay.protocols.prompts.content import models_in_tools
 from relay.protocols.usage import Usage
 from relay.providers import parameters
-from relay.providers.classify import Failure
+from relay.providers.classify import Failure, told_error
 
 _ENDPOINT: Final = "chat.completions"
 
@@ -47,6 +54,7 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
         request = ChatTextRequest(parse_chat_request(body, exchange.model_in_path), int(exchange.wall))
         if b'"file_' in body:
             check_access(exchange, caller, _ENDPOINT, request.parsed.model)
+            check_fields(request.fields, ("messages",))
             await request.find_files(FileInputs(caller, run.config.max_request_file_bytes))
     except BadRequest as bad:
         raise invalid(bad) from None
@@ -160,6 +168,8 @@ class _OpenedChat:
             raise self._attempt.unreadable_answer(text, "a chat completion")
         if answer.error is not None:
             raise self._attempt.error_in_body(answer.error)
+        if answer.has_failures:
+            text = clean_choices(text, told_error)
         return complete_answer(text, self._request.created), answer.usage
 
     def rows(self) -> Sequence[RowWrite]:

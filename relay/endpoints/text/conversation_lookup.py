@@ -10,6 +10,7 @@ from portal import limits
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import text_of
 from relay.endpoints.errors import invalid
+from relay.endpoints.files.file_ids import check_fields
 from relay.endpoints.files.file_inputs import FileInputs
 from relay.endpoints.room import user_room
 from relay.endpoints.text.response_turn import ENDPOINT, TOO_LONG, ResponseTurn
@@ -39,6 +40,8 @@ async def read_turn(exchange: Exchange, caller: Caller, run: Runtime) -> Respons
         raw_input = request.items()
         check_summaries(raw_input)
         check_access(exchange, caller, ENDPOINT, request.model)  # before anything is looked up or read
+        if b'"file_' in body:
+            check_fields(request.fields, ("input", "instructions"))
         turn = ResponseTurn(
             request,
             caller,
