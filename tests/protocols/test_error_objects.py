@@ -15,6 +15,7 @@ from relay.protocols.passthrough.answers import read_embeddings, read_transcript
 from relay.protocols.passthrough.requests import PassthroughRequest
 from relay.protocols.passthrough.stream import ByteStream, TypedStream
 from relay.protocols.responses.answer import parse_responses_answer
+from relay.protocols.responses.objects import event_type
 from relay.protocols.responses.stream import ResponsesStream
 from tests.protocols.codecs import chat_codec, chunk, codec, sse
 
@@ -146,3 +147,20 @@ def test_the_envelope_of_a_large_answer_is_read_without_its_content() -> None:
 
     found = msgspec.json.decode(b'{"choices":[1],"error":{}}', type=Answer)
     assert not found.is_error(True) and bytes(found.choices) == b"[1]"
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b'{"type":"response.created","response":{"metadata":{"type":"error"}}}', "response.created"),
+        (b'{"response":{"metadata":{"type":"error"}},"type":"response.created"}', "response.created"),
+        (b'{"response":{"tools":[{"default":{"type":"response.failed"}}]},"type":"response.in_progress"}',
+         "response.in_progress"),
+        (b'{"response":{"metadata":{"type":"error"}}}', None),
+        (b'{"error":{"type":"server_error"},"sequence_number":1,"type":"error"}', "error"),
+        (b'{"error":{"type":"error","message":"no"}}', None),
+        (b'{"choices":[]}', None),
+    ],
+)  # fmt: skip
+def test_the_type_of_an_event_is_its_own(data: bytes, kind: str | None) -> None:
+    assert event_type(data) == kind

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from portal.lib.json import Json, object_of, objects_of, text_of
+from relay.protocols.characters import read_typed
 from relay.protocols.chat_completions.dialects import EXTRA
 from relay.protocols.fields import lost_members
 
 TERMINAL: Final = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
+_TYPE: Final = re.compile(rb'"type"\s*:\s*"((?:response\.[a-z_.]+)|error)"')
 RUNNING: Final = frozenset(("queued", "in_progress"))  # statuses of a response that is still being made
 DONE_ALIAS: Final = "response.done"  # what some servers call the last event, whatever the response's status
 ERRORS: Final = frozenset(("error", "response.error"))  # types of events that are errors, OpenAI's and relays'
@@ -38,6 +43,13 @@ _PART_MEMBERS: Final = (
     "type", "text", "refusal", "annotations", "logprobs", "image_url", "detail", "filename", "file_data", "file_url",
     "file_id", "input_audio",
 )  # fmt: skip
+
+
+class _Typed(msgspec.Struct):
+    type: object = None
+
+
+_typed: Final = msgspec.json.Decoder(_Typed)
 Ending = tuple[str, str]  # the status of a response, and why it is incomplete, empty when it is not
 
 
@@ -137,6 +149,22 @@ def ignores_previous(response: Json) -> bool:
     Not one without the member, nor one with another id: relays have ids of their own (LiteLLM).
     """
     return "previous_response_id" in response and not response["previous_response_id"]
+
+
+def event_type(data: bytes) -> str | None:
+    """The type of an event of this API; None for all others. `data`: of the event.
+
+    Where it does not stand first, what precedes it may be the request's own tools and metadata, with types in them.
+    """
+    match = _TYPE.search(data)
+    if match is None or data.count(b"{", 0, match.start()) < 2:
+        return match[1].decode() if match is not None else None
+    try:
+        found = read_typed(_typed, data).type
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return match[1].decode()
+    kind = found if isinstance(found, str) else ""
+    return kind if kind == "error" or kind.startswith("response.") else None
 
 
 def event_error(event: Json) -> Json:

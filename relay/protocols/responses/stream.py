@@ -26,6 +26,7 @@ from relay.protocols.responses.objects import (
     IGNORED,
     TERMINAL,
     event_error,
+    event_type,
     ignores_previous,
     terminal_kind,
 )
@@ -35,7 +36,6 @@ from relay.protocols.usage import present
 
 _OPENING: Final = frozenset(("response.created", "response.in_progress", "response.queued"))
 _WITH_RESPONSE: Final = _OPENING | TERMINAL
-_KIND: Final = re.compile(rb'"type"\s*:\s*"((?:response\.[a-z_.]+)|error)"')
 _NUMBER: Final = re.compile(rb'"sequence_number"\s*:\s*(\d+)')
 _NO_PREVIOUS: Final = re.compile(rb'"previous_response_id"\s*:\s*null')
 _IGNORED: Final = re.compile(rb'"previous_response_id"\s*:\s*(?:null|"")')
@@ -131,9 +131,9 @@ class ResponsesStream(EventCodec):
     # -- events ------------------------------------------------------------------------------------------------------
 
     def handle_event(self, event: bytes) -> bytes:
-        match = _KIND.search(event)
         data = payload(event)
-        if match is None:
+        typed = event_type(data)
+        if typed is None:
             if not data:
                 self.error = named_error(event)
                 return event if self.started and self.error is None else b""  # a comment
@@ -147,7 +147,7 @@ class ResponsesStream(EventCodec):
                 return b""
             self._repair = True  # only the event's name says its type
         else:
-            kind = match[1].decode()
+            kind = typed
         if kind in ERRORS:
             self.error = encode({"error": event_error(read_whole_object(data) or {})})
             return b""
@@ -188,9 +188,10 @@ class ResponsesStream(EventCodec):
 
     def _is_incomplete(self, kind: str, data: bytes) -> bool:
         """Whether the first event lacks members that OpenAI's have."""
-        if _NUMBER.search(data) is None or kind not in _OPENING:
+        event = read_whole_object(data) or {}
+        if not isinstance(event.get("sequence_number"), int) or kind not in _OPENING:
             return True
-        response = object_of(read_whole_object(data) or {}, "response")
+        response = object_of(event, "response")
         if not isinstance(response.get("output"), list) or not isinstance(response.get("created_at"), int):
             return True
         return "tools" not in response or "metadata" not in response
