@@ -133,6 +133,7 @@ class RealtimeResponses:
         self._next: RealtimeResponse | None = RealtimeResponse(attempt.record, exchange)
         self._asked: deque[RealtimeResponse] = deque()  # that the upstream was asked for, and has not begun
         self._running: dict[str, RealtimeResponse] = {}
+        self.limits = exchange.reply_headers  # of the newest response, with what is left of the limits
         self.ended: RelayError | None = None  # why the session ends, while what was being made is read on
         self._last_done = ""
 
@@ -195,6 +196,7 @@ class RealtimeResponses:
         if not self.conversation.unbounded:
             response.probable_input = self._within_window(self.conversation.probable_input)
         response.record.sent = True
+        self.limits = response.exchange.reply_headers
         self._running[response_id] = response
         self._exchange.progress = partial(self._progress, response.record)
         return response

@@ -38,6 +38,7 @@ from relay.protocols.realtime.events import (
     read_usage,
     realtime_error_event,
     session_update,
+    with_limits,
 )
 from relay.providers.classify import stream_error
 
@@ -240,7 +241,8 @@ class RealtimeSession:
         if event is not None:
             if not event:
                 return  # what cannot be read cannot be cleaned
-            text, failed = self._cleaned(event)
+            if faults.errors_of(event):
+                text, failed = self._cleaned(event)
         transcriptions = responses.transcriptions
         if transcriptions.speech.heard(text):
             responses.conversation.configured(text)
@@ -248,7 +250,7 @@ class RealtimeSession:
         if created is not None:
             await responses.begin(created)
         elif event is not None and faults.is_error(event):
-            if "input_audio_buffer" in text:
+            if faults.is_about_audio(event):
                 transcriptions.speech.refused()
             else:
                 responses.refused()
@@ -257,7 +259,9 @@ class RealtimeSession:
             await transcriptions.record(used)
         elif used is not None:
             await responses.end(used, failed)
-        await self.send(text)
+        told = with_limits(text, responses.limits)
+        if told is not None:
+            await self.send(told)
         if self._draining and not responses.busy:
             raise _ended(Interrupt.STOPPING)
         if not self.exchange.left:

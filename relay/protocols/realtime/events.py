@@ -6,18 +6,23 @@ The upstream's other events pass through unread. Source: OpenAI's Realtime refer
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
-from portal.lib.json import Json, encode, object_of
+from portal.lib.json import Json, decode_object, encode, object_of, text_of
 from relay.protocols.fields import BadRequest, check_inner_names, read_object
 from relay.protocols.responses.usage import parse_responses_usage
 from relay.protocols.usage import Usage, present
 
 # Texts that are searched for before an event is decoded: most events are pieces of audio.
 MARKS: Final = ("response.done", "input_audio_transcription.completed")
+_LIMITS: Final = "rate_limits.updated"
+_DURATION: Final = re.compile(rb"(\d+)(ms|h|m|s)")
+_SECONDS: Final = {b"ms": 0.001, b"s": 1, b"m": 60, b"h": 3600}
 
 
 class _Response(msgspec.Struct):
@@ -66,6 +71,33 @@ def read_usage(text: str) -> RealtimeUsage | None:
         item, said = (value if isinstance(value, str) else "" for value in (event.item_id, event.transcript))
         return RealtimeUsage(True, "", usage, "completed", item, said)
     return None
+
+
+def with_limits(text: str, headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+    """An event of the upstream, in which its limits, which are those of the portal's account, are replaced by the
+    client's.
+
+    `headers`: `x-ratelimit-…` of the client. None: it has no limits to be told.
+    """
+    event = decode_object(text) if _LIMITS in text else None
+    if event is None or text_of(event, "type") != _LIMITS:
+        return text
+    left = dict(headers)
+    event["rate_limits"] = limits = [
+        {
+            "name": name,
+            "limit": int(left[b"x-ratelimit-limit-%b" % name.encode()]),
+            "remaining": int(left[b"x-ratelimit-remaining-%b" % name.encode()]),
+            "reset_seconds": _seconds(left[b"x-ratelimit-reset-%b" % name.encode()]),
+        }
+        for name in ("requests", "tokens")
+        if b"x-ratelimit-limit-%b" % name.encode() in left
+    ]
+    return encode(event).decode() if limits else None
+
+
+def _seconds(duration: bytes) -> float:
+    return sum(int(amount) * _SECONDS[unit] for amount, unit in _DURATION.findall(duration))
 
 
 def client_event(text: str) -> Json:

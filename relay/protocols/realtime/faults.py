@@ -4,6 +4,9 @@ Upstreams quote keys, hosts and accounts in them, as in answers over HTTP. Sourc
 its server was seen to send, November 2026: a key that it does not accept is told after the handshake, by an `error`
 event and the code 3000 with a reason such as `invalid_request_error.invalid_api_key`; a session that has lasted for
 its longest time ends with 1001.
+
+An error is what stands where the API itself puts one. Events also repeat what clients have written, such as the
+parameters of their tools and their metadata, and what the MCP servers of clients answer: that is not the upstream's.
 """
 
 from __future__ import annotations
@@ -15,12 +18,13 @@ from typing import Final
 from portal.lib.json import Json, encode, object_of, text_of
 from portal.lib.redact import clean_upstream_message
 from relay.protocols.characters import read_whole_object
+from relay.protocols.errors import own_words
 
 _ERROR: Final = '"error"'
 _WORDS: Final = re.compile(r"([a-z]\w{1,60})\.([a-z]\w{1,60})")  # the type and the code of an error
 _MEMBERS: Final = ("type", "code", "message", "param")  # of an error that is no object of its own
 _REASON_BYTES: Final = 120  # a frame has room for 123
-_DEEPEST: Final = 6
+_ENDS: Final = frozenset(("response.done", "response.failed"))
 _ENDINGS: Final = frozenset((1000, 1001))  # normal, and a server or a session that ends
 
 
@@ -33,41 +37,60 @@ def read_event(text: str) -> Json | None:
 
 
 def errors_of(event: Json) -> list[tuple[Json, str]]:
-    """Where an event has errors: the objects that hold them, and their names there.
+    """Where an event has errors of the upstream: the objects that hold them, and their names there.
 
     An `error` event whose message stands beside its type holds it itself, under the empty name.
     """
-    found: list[tuple[Json, str]] = []
-    left: list[tuple[object, int]] = [(event, 0)]
-    while left:
-        value, depth = left.pop()
-        if isinstance(value, dict):
-            for name, member in value.items():
-                if name == "error" and isinstance(member, (dict, str)) and member:
-                    found.append((value, name))
-                elif depth < _DEEPEST:
-                    left.append((member, depth + 1))
-        elif isinstance(value, list):
-            left += [(entry, depth + 1) for entry in value if depth < _DEEPEST]
+    kind, response = text_of(event, "type"), object_of(event, "response")
+    holders = [object_of(response, "status_details")] if kind in _ENDS else []
+    if kind in _ENDS and text_of(response, "status") == "failed":
+        holders.append(response)
+    if is_error(event) or (kind.endswith(".failed") and "mcp" not in kind):
+        holders.append(event)
+    found = [(holder, "error") for holder in holders if _is_told(holder.get("error"))]
     if not found and is_error(event) and event.get("message"):
         found.append((event, ""))
     return found
 
 
+def _is_told(error: object) -> bool:
+    return isinstance(error, (dict, str)) and bool(error)
+
+
 def error_body(holder: Json, name: str) -> bytes:
     """An error of an event, as the body of an answer over HTTP has it."""
-    error = {member: holder.get(member) for member in _MEMBERS if member != "type"} if not name else holder[name]
-    return encode({"error": error})
+    if not name:
+        return encode({"error": {member: holder.get(member) for member in _MEMBERS if member != "type"}})
+    code = holder.get("code") if isinstance(holder[name], str) else None  # vLLM
+    return encode({"error": holder[name]} if code is None else {"error": holder[name], "code": code})
 
 
 def replace_error(holder: Json, name: str, error: Json) -> None:
     """Put what the client is told in place of an error. The client's own id of the event at fault is kept."""
+    if name and isinstance(holder[name], str):  # clients of such a server expect a text
+        holder[name] = error["message"]
+        return
     before = object_of(holder, name) if name else holder
     event_id = before.get("event_id")
     holder["error"] = {**error, "event_id": event_id if isinstance(event_id, str) and name else None}
     if not name:
         for member in _MEMBERS[1:]:
             holder.pop(member, None)
+
+
+def is_about_audio(event: Json) -> bool:
+    """Whether an `error` event refuses one about the buffer of audio, not one that asks for a response.
+
+    The upstream's own words tell: in what it quotes are the client's.
+    """
+    error = object_of(event, "error") or event
+    words = (
+        text_of(error, "code"),
+        text_of(error, "type"),
+        text_of(error, "param"),
+        own_words(text_of(error, "message")),
+    )
+    return any("input_audio_buffer" in text.lower().replace(" ", "_") for text in words)
 
 
 def is_error(event: Json) -> bool:

@@ -4,72 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import websockets
-from websockets.asyncio.client import connect
 
 from relay.protocols.realtime import faults
 from tests.support.asserts import until
 from tests.support.money import settled
-from tests.support.peers.realtime import CREATED, Call, RealtimeUpstream, closed, event_of, secrets, wait_until_closed
-from tests.support.portal import Portal
-from tests.support.server import Server
+from tests.support.peers.realtime import CREATED, Call, closed, event_of, wait_until_closed
+from tests.support.peers.spoken import Realtime
 
 pytestmark = pytest.mark.shared
 
-PRICE = {"input": 4, "cached_input": "0.4", "audio_input": 32, "output": 16, "audio_output": 64}
 SECRET = (
     "The server at http://10.1.2.3:8000/internal had an error with key sk-upstream-secret-0123456789 in organization "
     "org-AbCdEf123456"
 )
 TOLD = ("10.1.2.3", "sk-upstream", "org-AbCdEf")
-
-
-@pytest.fixture(scope="module")
-def upstream_of_realtime() -> Iterator[RealtimeUpstream]:
-    running = RealtimeUpstream()
-    yield running
-    running.stop()
-
-
-class Realtime:
-    """Models whose upstreams do as scripts say, and connections to them."""
-
-    def __init__(self, live: Portal, server: Server, upstream: RealtimeUpstream) -> None:
-        self.live, self.server, self.upstream = live, server, upstream
-
-    def model(self, script: Any, **options: Any) -> str:
-        name = self.live.name("spoken")
-        self.upstream.scripts[name] = script
-        options.setdefault("price", PRICE)
-        keys = options.pop("keys", ("sk-upstream-secret-0123456789",))
-        channel = self.live.channel(self.upstream.base_url, keys)
-        return self.live.model(None, channels=[channel], upstream_name=name, **options)
-
-    def connect(self, model: str, token: str) -> Any:
-        self.server.catch_up()
-        address = f"ws://127.0.0.1:{self.server.port}/v1/realtime?model={model}"
-        return connect(address, additional_headers=secrets(token))
-
-    def calls(self, model: str) -> list[Call]:
-        from relay.models import ChannelModel
-
-        return self.upstream.calls[ChannelModel.objects.filter(model__name=model)[0].upstream_name]
-
-    def records(self, model: str, count: int = 1) -> list[Any]:
-        from relay.models import UsageRecord
-
-        rows = UsageRecord.objects.filter(model=model).order_by("pk")
-        found: list[Any] = until(lambda: len(found := list(rows.all())) >= count and found)
-        return found
-
-
-@pytest.fixture
-def spoken(live: Portal, server: Server, upstream_of_realtime: RealtimeUpstream) -> Realtime:
-    return Realtime(live, server, upstream_of_realtime)
 
 
 def error(message: str = SECRET, kind: str = "server_error", code: str | None = None, **more: Any) -> dict[str, Any]:
@@ -96,8 +48,6 @@ def test_errors_of_an_upstream_are_told_without_keys_hosts_and_accounts(spoken: 
         await call.send(failed_response())
         heard = {"type": "conversation.item.input_audio_transcription.failed", "item_id": "i"}
         await call.send({**heard, "error": {"type": "transcription_error", "message": SECRET}})
-        tool = {"id": "mcp_1", "type": "mcp_call", "error": {"type": "http_error", "code": 500, "message": SECRET}}
-        await call.send({"type": "conversation.item.done", "item": tool})
         await call.socket.close(3000, f"server_error: {SECRET}"[:120])
 
     model, token = spoken.model(script), spoken.live.token()
@@ -131,8 +81,14 @@ def test_errors_of_an_upstream_are_told_without_keys_hosts_and_accounts(spoken: 
         ({"type": "error", "message": "no", "code": 7}, [{"code": 7, "message": "no", "param": None}]),
         ({"type": "error", "error": "no"}, ["no"]),
         ({"type": "error", "error": None}, []),
-        ({"type": "response.done", "response": {"output": [{"error": {"message": "a"}}, {"error": {"message": "b"}}]}},
+        ({"type": "error", "error": "no", "code": "busy"}, ["no"]),
+        ({"type": "response.done", "response": {"status": "failed", "error": {"message": "a"},
+                                                "status_details": {"error": {"message": "b"}}}},
          [{"message": "a"}, {"message": "b"}]),
+        ({"type": "conversation.item.input_audio_transcription.failed", "error": {"message": "a"}}, [{"message": "a"}]),
+        ({"type": "response.mcp_call.failed", "error": {"message": "a"}}, []),
+        ({"type": "response.created", "response": {"error": {"message": "a"}, "status_details": {"error": "b"}}}, []),
+        ({"type": "session.updated", "error": {"message": "a"}, "session": {"error": "a"}}, []),
     ],
 )  # fmt: skip
 def test_errors_are_found_wherever_an_event_has_them(event: dict[str, Any], told: list[Any]) -> None:
@@ -146,14 +102,14 @@ def test_an_event_that_cannot_be_read_is_not_passed_on(spoken: Realtime) -> None
     async def script(call: Call) -> None:
         await call.send(CREATED)
         await call.socket.send('{"type":"error","error":{"message":"' + SECRET)
-        await call.send({"type": "rate_limits.updated", "rate_limits": []})
+        await call.send({"type": "input_audio_buffer.cleared"})
 
     model, token = spoken.model(script), spoken.live.token()
 
     async def run() -> None:
         async with spoken.connect(model, token) as socket:
             await event_of(socket, "session.created")
-            assert json.loads(await asyncio.wait_for(socket.recv(), 20))["type"] == "rate_limits.updated"
+            assert json.loads(await asyncio.wait_for(socket.recv(), 20))["type"] == "input_audio_buffer.cleared"
 
     asyncio.run(run())
 
