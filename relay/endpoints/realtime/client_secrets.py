@@ -101,6 +101,11 @@ def transcriber_of(session: Json) -> str:
     )
 
 
+def transcription_by(model: str) -> Json:
+    """A session that only transcribes, by this model."""
+    return {"type": "transcription", "audio": {"input": {"transcription": {"model": model}}}}
+
+
 def _check_models(caller: Caller, session: Json, now: float) -> None:
     for named in named_models({"session": session}):
         model = named.holder.get("model")

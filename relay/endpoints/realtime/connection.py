@@ -52,7 +52,7 @@ _HANG_UP: Final = 1.0  # seconds
 class Handshake(BackgroundRequest):
     """The request that opens a connection, as an exchange without a body."""
 
-    __slots__ = ("session", "transcribes")
+    __slots__ = ("named", "session", "transcribes")
 
     def __init__(self, scope: AsgiScope, ip: str) -> None:
         super().__init__(_NO_CALLER, b"")
@@ -65,6 +65,7 @@ class Handshake(BackgroundRequest):
         self.headers = headers
         self.client_id = headers.get(b"x-client-request-id", b"")[:64].decode("ascii", "replace")
         self.session: Json = {}  # of a client secret
+        self.named = False  # the address names the model
         self.transcribes = False  # it only writes down what is said
 
 
@@ -90,7 +91,7 @@ async def authenticate(exchange: Handshake, query: Mapping[str, Any]) -> str:
     """
     presented = presented_token(exchange.headers)
     model = str(query.get("model") or query.get("deployment") or "")[:200]
-    exchange.transcribes = query.get("intent") == "transcription"
+    exchange.named, exchange.transcribes = bool(model), query.get("intent") == "transcription"
     if presented.startswith(client_secrets.PREFIX):
         exchange.caller, session = await client_secrets.caller_of_client_secret(presented, exchange.wall, exchange.ip)
         exchange.session = session
@@ -205,6 +206,8 @@ async def _try(exchange: Handshake, attempt: Attempt) -> HttpResponseBase:
         attempt.run.watchdog.spawn(hang_up(socket))
         raise
     attempt.answered()
+    if exchange.named:
+        exchange.session = exchange.session or _session_of_address(exchange, channel, attempt.record.model)
     return UpstreamConnection(socket, attempt, first)
 
 
@@ -254,5 +257,16 @@ def _address(channel: ChannelView, name: str, transcribes: bool) -> str:
     address, model = channel.urls[ENDPOINT], f"model={quote(name, safe='')}"
     if not transcribes:
         return f"{address}?{model}"
-    named = "" if address.host.endswith(_NAMED_LATER) else f"&{model}"
+    named = "" if _is_named_later(address.host) else f"&{model}"
     return f"{address}?intent=transcription{named}"
+
+
+def _session_of_address(exchange: Handshake, channel: ChannelView, model: str) -> Json:
+    """What a session is to be configured with, since the upstream's address does not say it as the client's does."""
+    named_later = exchange.transcribes and _is_named_later(channel.urls[ENDPOINT].host)
+    return client_secrets.transcription_by(model) if named_later else {}
+
+
+def _is_named_later(host: str) -> bool:
+    """Whether a server takes no model in the address of a session that transcribes."""
+    return host.endswith(_NAMED_LATER)

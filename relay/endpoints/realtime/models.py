@@ -30,7 +30,9 @@ class SessionModels:
     def __init__(self, caller: Caller, attempt: Attempt) -> None:
         self._caller, self.attempt = caller, attempt
         self.session = attempt.record.model  # the session's own, by its public name
+        self.transcribes = False  # the session only transcribes
         self._public: dict[str, str] = {}  # public names of transcribers, by the upstream's
+        self._named = ""  # the newest of them, by the upstream's name
 
     def translate(self, event: Json) -> bool:
         """Put the upstream's names for models into a client's event, and leave out what would name others otherwise.
@@ -41,9 +43,10 @@ class SessionModels:
         for named in named_models(event):
             model = named.holder.get("model")
             if named.transcribes:
-                if model is None and self._public:
-                    continue  # the one that was named before
-                sent = self._transcriber(model, named.param)
+                if model is None and (self._named or self.transcribes):
+                    sent = self._named or self.attempt.candidate.route.upstream_name
+                else:
+                    sent = self._named = self._transcriber(model, named.param)
             elif model != self.session:
                 message = f"This session is with “{self.session[:100]}”. Open another one for another model."
                 raise BadRequest(message, named.param, "model_not_allowed")
@@ -83,7 +86,8 @@ class SessionModels:
 
     def public(self, name: str) -> str:
         """The public name of what the upstream calls `name`."""
-        return self._public.get(name, name)
+        own = self.session if name == self.attempt.candidate.route.upstream_name else name
+        return self._public.get(name, own)
 
     def find(self, name: str) -> ModelView | None:
         """The model that the upstream calls `name`; None where the portal has none."""

@@ -37,7 +37,6 @@ from relay.protocols.realtime.events import (
     client_event,
     read_usage,
     realtime_error_event,
-    session_update,
     with_limits,
 )
 from relay.providers.classify import stream_error
@@ -58,6 +57,9 @@ class RealtimeSession:
         self.candidate, self.model = self.attempt.candidate, self.attempt.record.model
         self.models = SessionModels(exchange.caller, self.attempt)
         self.responses = RealtimeResponses(exchange, exchange.caller, run, self.attempt, self.models)
+        speech = self.responses.transcriptions.speech
+        speech.begin(self.candidate.route.upstream_name, exchange.transcribes)
+        self.models.transcribes = exchange.transcribes
         self._refusal: RelayError | None = None  # why the next response was not permitted
         self._draining = False  # the portal stops
         self._first = connection.first  # what the upstream said before the session began
@@ -117,6 +119,8 @@ class RealtimeSession:
         try:
             for response_id in self.responses.running_ids():
                 await self.socket.send_str(cancel_event(response_id))
+            for event in self.responses.transcriptions.speech.last_events():
+                await self.socket.send_str(event)
         except (ConnectionError, aiohttp.ClientError):
             pass
 
@@ -141,9 +145,10 @@ class RealtimeSession:
                 session: Json = {"type": "realtime", **exchange.session}
                 self.models.translate({"session": session})
                 session.pop("model", None)  # in the address, by the upstream's name
-                self.responses.conversation.sent(session)
-                self.responses.transcriptions.speech.configured(session, asked=True)
-                await self.socket.send_str(session_update(session))
+                update: Json = {"type": "session.update", "session": session}
+                self.responses.conversation.sent(update)
+                self.responses.transcriptions.speech.sent(update)
+                await self.socket.send_str(encode(update).decode())
             code, reason = await self._relay()
         except BadRequest as bad:  # in the session of a client secret: what its token may do has changed
             error = InvalidRequest(bad.message, code=bad.code, param=bad.param)
@@ -248,8 +253,10 @@ class RealtimeSession:
             responses.conversation.configured(text)
         created = read_created(text)
         if created is not None:
+            responses.conversation.begun(created, text)
             await responses.begin(created)
         elif event is not None and faults.is_error(event):
+            responses.conversation.formats.refused()
             if faults.is_about_audio(event):
                 transcriptions.speech.refused()
             else:

@@ -95,11 +95,8 @@ class Transcriptions:
         covered = self._held
         if not self._caller.limited or (seconds <= covered[0] and commits <= covered[1]):
             return
-        charge = self._charge(self.speech.model, self._turn())
-        if charge is None:
-            return
-        grant, need = self._grant(), self._cost_of(charge, seconds, commits)
-        ample = self._cost_of(charge, seconds + _AHEAD, commits)
+        grant, need = self._grant(), self._most(seconds, commits)
+        ample = self._most(seconds + _AHEAD, commits)
         if grant.amount < need:
             await self._extend(grant, ample - grant.amount)
         # Audio leaves the next response what it needs to begin; a commit may be the last thing that is paid for.
@@ -111,11 +108,16 @@ class Transcriptions:
             raise spent_error()
         self._held = (seconds + _AHEAD if grant.amount >= ample else seconds, commits)
 
-    def _cost_of(self, charge: RequestCharge, seconds: float, commits: int) -> int:
+    def _most(self, seconds: float, commits: int) -> int:
+        """What so much costs by the most expensive of the models that write it down, in nano-USD."""
+        return max(self._cost_by(name, seconds, commits) for name in self.speech.models)
+
+    def _cost_by(self, name: str, seconds: float, commits: int) -> int:
+        charge = self._charge(name, self._turn())
         more, audio = max(0, commits - 1), math.ceil(seconds)
         into, out = audio * _HEARD_PER_SECOND, audio * _WRITTEN_PER_SECOND
-        price = charge.price(self._models.route_of(self.speech.model), into)
-        if price is None:
+        price = charge.price(self._models.route_of(name), into) if charge is not None else None
+        if charge is None or price is None:
             return 0
         each = max(self._dearest, ceiling(price, _PER_COMMIT[0], _PER_COMMIT[1], charge.multiplier))
         heard = ceiling(price, into, out, charge.multiplier, Usage(milliseconds=audio * 1000))
@@ -162,13 +164,14 @@ class Transcriptions:
 
         At the price of its own model if the portal has one, otherwise at that of the session's model.
         """
-        seconds, name = self.speech.finished(used.item_id), self.speech.model
+        spoken = self.speech.finished(used.item_id)
+        name = spoken.model or self.speech.model
         turn = self._turn()
         charge = self._charge(name, turn)
         if charge is None:
             return
         written = token_units(used.transcript.encode("utf-8", "replace"))
-        usage = measured = _estimate(seconds, written)
+        usage = measured = _estimate(spoken.seconds, written)
         price = charge.price(self._models.route_of(name), (used.usage or measured).input or measured.input)
         if used.usage is not None:
             usage = with_unreported(price, used.usage, measured)[0] if price is not None else used.usage
@@ -181,8 +184,8 @@ class Transcriptions:
     def close(self, reason: str) -> None:
         """The session has ended: what the upstream owes is estimated, unless it was the upstream that failed."""
         held = self._hold
-        for seconds in self.speech.unfinished() if reason not in _FAILED else ():
-            turn, name = self._turn(), self.speech.model
+        for spoken in self.speech.unfinished(reason in _FAILED):
+            turn, name, seconds = self._turn(), spoken.model or self.speech.model, spoken.seconds
             charge = self._charge(name, turn)
             if charge is None:
                 continue

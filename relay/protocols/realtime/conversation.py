@@ -7,23 +7,23 @@ is charged where the upstream reports nothing. Output is counted as estimates of
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
-from portal.lib.json import Json, encode, text_of
+from portal.lib.json import Json, decode_object, encode, object_of, text_of
+from relay.protocols.realtime.events import SESSION_UPDATES
+from relay.protocols.realtime.formats import Formats
+from relay.protocols.realtime.speech import is_streamed
 from relay.protocols.token_estimate import token_units
 
 LEAST_INPUT: Final = 2000  # tokens that are assumed at least: instructions and tools of the upstream's own
 _BYTES_PER_TOKEN: Final = 2  # of text, at least in all but strange texts
 _USUAL_BYTES: Final = 4  # of a token of text with its JSON
 _PER_IMAGE: Final = 2000
-_SAMPLES: Final = 48_000  # bytes per second of 16-bit samples at 24 kHz
-_TELEPHONE: Final = 8_000  # of G.711
 _HEARD_PER_SECOND: Final = 10  # tokens of audio that a model hears (OpenAI: one for 100 ms)
 _SPOKEN_PER_SECOND: Final = 20  # and of audio that it speaks (one for 50 ms)
-_FORMAT: Final = re.compile(r'"(?:g711_[au]law|audio/pcm[au])"')
 _ELSEWHERE: Final = re.compile(
     rb'"(?:prompt|type)"\s*:\s*(?:\{|"mcp")'
 )  # stored prompts, tools that the upstream calls
@@ -80,7 +80,7 @@ class Conversation:
     _heard: float = 0.0  # tokens of input since the last report, counted high
     _probable: float = 0.0  # the same, as they probably are
     _reported: int = 0  # input and output of the last response
-    _rate: int = _SAMPLES  # bytes of audio in a second
+    formats: Formats = field(default_factory=Formats)  # of its audio
     unbounded: bool = False  # the upstream may add input that did not come from here
 
     @property
@@ -96,7 +96,10 @@ class Conversation:
     def sent(self, event: Json) -> float:
         """Count an event of the client; returns the seconds of audio that it appends."""
         if text_of(event, "type") == "input_audio_buffer.append":
-            return self.sent_audio(len(text_of(event, "audio")) * 3 // 4)
+            audio = text_of(event, "audio")
+            return self.sent_audio(len(audio) * 3 // 4 - audio[-2:].count("="))
+        if text_of(event, "type") in SESSION_UPDATES:
+            self.formats.ask(object_of(event, "session"))
         self._heard += self._tokens(event, _BYTES_PER_TOKEN)
         self._probable += self._tokens(event, _USUAL_BYTES)
         self.unbounded = self.unbounded or _ELSEWHERE.search(encode(event)) is not None
@@ -104,13 +107,22 @@ class Conversation:
 
     def sent_audio(self, size: int) -> float:
         """Count bytes of audio, such as came in a binary frame; returns their seconds."""
-        self._heard += size / self._rate * _HEARD_PER_SECOND
-        self._probable += size / self._rate * _HEARD_PER_SECOND
-        return size / self._rate
+        seconds = size / self.formats.input
+        self._heard += seconds * _HEARD_PER_SECOND
+        self._probable += seconds * _HEARD_PER_SECOND
+        return seconds
 
     def configured(self, text: str) -> None:
-        """Read the format of audio in an event of the upstream about the session."""
-        self._rate = _TELEPHONE if _FORMAT.search(text) is not None else _SAMPLES
+        """Read the formats of audio in an event of the upstream about the session."""
+        event = decode_object(text) or {}
+        if is_streamed(event):
+            self.formats.stream()
+        else:
+            self.formats.tell(object_of(event, "session"))
+
+    def begun(self, response_id: str, text: str) -> None:
+        """Read the format of audio in an event of the upstream that begins a response."""
+        self.formats.begin(response_id, object_of(decode_object(text) or {}, "response"))
 
     @property
     def unreported(self) -> tuple[float, float]:
@@ -129,12 +141,9 @@ class Conversation:
         """The estimated tokens of a part of a response, and of them those of audio."""
         text = delta.delta or ""
         if delta.type.endswith("audio.delta"):
-            units = self._audio(text, _SPOKEN_PER_SECOND)
+            units = len(text) * 3 / 4 / self.formats.output(delta.response_id or "") * _SPOKEN_PER_SECOND
             return units, units
         return token_units(text.encode("utf-8", "replace")), 0.0
-
-    def _audio(self, text: str, per_second: int) -> float:
-        return len(text) * 3 / 4 / self._rate * per_second
 
     def _tokens(self, value: object, bytes_per_token: int) -> float:
         total, left = 0.0, [value]
@@ -143,7 +152,7 @@ class Conversation:
             if isinstance(value, dict):
                 for name, member in value.items():
                     if name == "audio" and isinstance(member, str):
-                        total += self._audio(member, _HEARD_PER_SECOND)
+                        total += len(member) * 3 / 4 / self.formats.input * _HEARD_PER_SECOND
                     elif name in {"image_url", "url"} and isinstance(member, str):
                         total += _PER_IMAGE
                     else:

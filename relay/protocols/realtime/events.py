@@ -19,7 +19,8 @@ from relay.protocols.responses.usage import parse_responses_usage
 from relay.protocols.usage import Usage, present
 
 # Texts that are searched for before an event is decoded: most events are pieces of audio.
-MARKS: Final = ("response.done", "input_audio_transcription.completed")
+MARKS: Final = ("response.done", "input_audio_transcription.completed", '"transcription.done"')
+SESSION_UPDATES: Final = frozenset(("session.update", "transcription_session.update"))  # of a client
 _LIMITS: Final = "rate_limits.updated"
 _DURATION: Final = re.compile(rb"(\d+)(ms|h|m|s)")
 _SECONDS: Final = {b"ms": 0.001, b"s": 1, b"m": 60, b"h": 3600}
@@ -37,6 +38,7 @@ class _Event(msgspec.Struct):
     usage: msgspec.Raw = msgspec.Raw()
     item_id: object = None
     transcript: object = None
+    text: object = None
 
 
 _event: Final = msgspec.json.Decoder(_Event)
@@ -66,9 +68,10 @@ def read_usage(text: str) -> RealtimeUsage | None:
         response = event.response or _Response()
         usage = parse_responses_usage(response.usage) if present(response.usage) else None
         return RealtimeUsage(False, response.id or "", usage, response.status or "")
-    if event.type.endswith("input_audio_transcription.completed"):
+    if event.type.endswith("input_audio_transcription.completed") or event.type == "transcription.done":  # vLLM
         usage = parse_responses_usage(event.usage) if present(event.usage) else None
-        item, said = (value if isinstance(value, str) else "" for value in (event.item_id, event.transcript))
+        transcript = event.text if event.transcript is None else event.transcript
+        item, said = (value if isinstance(value, str) else "" for value in (event.item_id, transcript))
         return RealtimeUsage(True, "", usage, "completed", item, said)
     return None
 
@@ -146,8 +149,3 @@ def realtime_error_event(message: str, kind: str, code: str | None, param: str |
     """An error event for the client."""
     error: Json = {"type": kind, "code": code, "message": message, "param": param, "event_id": None}
     return encode({"type": "error", "event_id": "event_portal", "error": error}).decode()
-
-
-def session_update(session: Json) -> str:
-    """An event that configures the upstream's session."""
-    return encode({"type": "session.update", "session": session}).decode()

@@ -1,6 +1,7 @@
 """vLLM.
 
-Source: vLLM's reference of its OpenAI-compatible server, read in November 2026.
+Source: vLLM's reference of its OpenAI-compatible server, read in November 2026. Its realtime API has a protocol of its
+own: `relay.protocols.realtime.speech`.
 """
 
 from __future__ import annotations

@@ -36,10 +36,10 @@ def test_what_is_committed_is_owed_until_it_has_been_written_down_or_cannot_be()
     found.heard(event("input_audio_buffer.committed", item_id="a"))
     found.heard(event("input_audio_buffer.committed", item_id="b"))
     assert (found.seconds, found.commits) == (9.0, 3)
-    assert found.finished("b") == 3.0
+    assert found.finished("b").seconds == 3.0
     found.heard(event("conversation.item.input_audio_transcription.failed", item_id="a"))
-    assert (found.seconds, found.commits, found.unfinished()) == (4.0, 1, [4.0])
-    assert found.finished("never confirmed") == 4.0 and found.finished("again") == 0.0
+    assert (found.seconds, found.commits, [left.seconds for left in found.unfinished()]) == (4.0, 1, [4.0])
+    assert found.finished("never confirmed").seconds == 4.0 and found.finished("again").seconds == 0.0
     assert (found.seconds, found.commits) == (0.0, 0)
 
 
@@ -94,7 +94,7 @@ def test_the_audio_of_an_event_is_measured_by_the_format_of_the_session() -> Non
     conversation = Conversation()
     append: Json = {"type": "input_audio_buffer.append", "audio": "A" * 64_000}
     assert conversation.sent(append) == conversation.sent_audio(48_000) == 1.0
-    conversation.configured('{"audio":{"input":{"format":{"type":"audio/pcmu"}}}}')
+    conversation.configured(event("session.updated", session={"audio": {"input": {"format": {"type": "audio/pcmu"}}}}))
     assert conversation.sent(append) == 6.0
     assert conversation.sent({"type": "response.create"}) == 0.0
 
