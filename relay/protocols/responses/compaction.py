@@ -10,6 +10,7 @@ from typing import Final
 from portal.lib.json import Json, encode, object_of, objects_of, text_of
 from relay.protocols.fields import BadRequest
 from relay.protocols.output_items import CALLS
+from relay.protocols.prompts.thoughts import says_something, without_thinking
 from relay.protocols.responses.answer import is_unknown_call
 from relay.protocols.responses.request import COMPACTIONS, item_as_text, user_item
 
@@ -42,9 +43,10 @@ def _summary_in_content(content: str) -> str | None:
     if not content.startswith(_MARK):
         return None
     try:
-        return base64.b64decode(content[len(_MARK) :], validate=True).decode().strip()
+        summary = base64.b64decode(content[len(_MARK) :], validate=True).decode().strip()
     except (binascii.Error, ValueError):
         return ""
+    return summary if says_something(summary) else ""
 
 
 def check_summaries(items: Sequence[Json], where: str = "input") -> None:
@@ -87,10 +89,11 @@ def conversation_to_compact(items: Sequence[Json]) -> list[Json]:
 
 
 def summary_in(response: Json) -> str:
-    """The text of the response in which a model wrote a summary."""
+    """The text of the response in which a model wrote a summary, without its thinking; empty when it says nothing."""
     items = (item for item in objects_of(response, "output") if text_of(item, "type") == "message")
     parts = [part for item in items for part in objects_of(item, "content")]
-    return "".join(text_of(part, "text") for part in parts).strip()
+    written = without_thinking("".join(text_of(part, "text") for part in parts))
+    return written if says_something(written) else ""
 
 
 def calls_tools(response: Json) -> bool:
@@ -125,7 +128,8 @@ def upstream_compaction(answer: Json) -> Json | None:
     for item in reversed(objects_of(answer, "output")):
         if text_of(item, "type") in COMPACTIONS:
             content = text_of(item, "encrypted_content")
-            return {**item, "type": "compaction"} if content.strip() and _summary_in_content(content) != "" else None
+            empty = not says_something(content) or _summary_in_content(content) == ""
+            return None if empty else {**item, "type": "compaction"}
     return None
 
 

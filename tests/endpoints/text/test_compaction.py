@@ -209,20 +209,35 @@ def test_a_trigger_is_answered_with_one_compaction_that_the_conversation_goes_on
         assert "They like tea." in str(live.upstream.last(model).json)
 
 
-def test_no_summary_is_no_compaction(live: Portal, server: Server) -> None:
+@pytest.mark.parametrize(
+    "text", ["", "<think>the user wants a summary of whales</think>\n", "<think>whales and", "\u00a0\u200b\n"]
+)
+def test_no_summary_is_no_compaction(live: Portal, server: Server, text: str) -> None:
     async def script(call: Call) -> None:
-        await call.reply(200, completion(""))
+        await call.reply(200, completion(text))
 
     model = live.model(script, text_api="chat", price={"input": 1, "output": 1})
-    answer = server.post(live.token(), {"model": model, **TRIGGERED}, path="/v1/responses")
-    assert answer.status_code == 502 and live.record(answer).cost == 0
+    for body, path in (({"input": TALK}, "/v1/responses/compact"), (TRIGGERED, "/v1/responses")):
+        answer = server.post(live.token(), {"model": model, **body}, path=path)
+        assert answer.status_code == 502 and live.record(answer).cost == 0
+
+
+def test_thinking_is_no_part_of_a_summary(live: Portal, server: Server) -> None:
+    async def script(call: Call) -> None:
+        await call.reply(200, completion("<think>about whales</think>\n\nThey like tea."))
+
+    model, token = live.model(script, text_api="chat"), live.token()
+    made = server.post(token, {"model": model, "input": TALK}, path="/v1/responses/compact").json()["output"]
+    server.post(token, {"model": model, "input": made}, path="/v1/responses")
+    told = str(live.upstream.last(model).json)
+    assert "They like tea." in told and "whales" not in told
 
 
 def _item(content: object) -> dict[str, Any]:
     return {"type": "compaction", "id": "cmp_1", "encrypted_content": content}
 
 
-@pytest.mark.parametrize("content", ["", "%%%", "YWJ", "gICA", "ICA=", "They like tea."])
+@pytest.mark.parametrize("content", ["", "%%%", "YWJ", "gICA", "ICA=", "4oCL", "They like tea."])
 def test_a_damaged_summary_of_the_portal_is_refused(live: Portal, server: Server, content: str) -> None:
     model = live.model(_chat, text_api="chat")
     damaged = _item(f"airelays-summary.{content}")
@@ -250,7 +265,7 @@ def test_what_replaces_a_conversation_is_neither_longer_nor_cut(live: Portal, se
     assert server.post(token, {"model": model, "input": long}, path="/v1/responses/compact").status_code == 200
 
 
-@pytest.mark.parametrize("content", ["", "  ", None, 5, "airelays-summary."])
+@pytest.mark.parametrize("content", ["", "  ", "\u200b", None, 5, "airelays-summary."])
 def test_an_empty_compaction_of_an_upstream_is_none(live: Portal, server: Server, content: object) -> None:
     async def script(call: Call) -> None:
         if call.path.endswith("/compact"):
