@@ -32,6 +32,7 @@ from relay.protocols.usage import ADDED_TO_CHAT, Delivered, Usage
 
 logger: Final = logging.getLogger(__name__)
 _MOST_AT_ONCE: Final = 32  # responses of one session
+_MOST_DONE: Final = 256  # of one session that are remembered: a repeated end is one of the last
 _UNFINISHED: Final = frozenset(("failed", "cancelled"))  # of a response whose model may not even have read its input
 _OURS: Final = frozenset((ENDED, SHUTDOWN, "timeout"))  # reasons for which an upstream is closed that was at work
 
@@ -135,7 +136,7 @@ class RealtimeResponses:
         self._running: dict[str, RealtimeResponse] = {}
         self.limits = exchange.reply_headers  # of the newest response, with what is left of the limits
         self.ended: RelayError | None = None  # why the session ends, while what was being made is read on
-        self._last_done = ""
+        self._done: deque[str] = deque(maxlen=_MOST_DONE)  # ids of responses that have been charged
 
     @property
     def busy(self) -> bool:
@@ -219,11 +220,11 @@ class RealtimeResponses:
         if response is None and self._running and not used.response_id:
             response = self._running.pop(next(iter(self._running)))
         if response is None:
-            if used.response_id and used.response_id == self._last_done and not self._asked:
+            if used.response_id and used.response_id in self._done:
                 return  # it has been charged
             response = await self._begin(used.response_id)
             del self._running[used.response_id]
-        self._last_done = used.response_id
+        self._done.append(used.response_id)
         if used.status == "failed" and error is None:
             error = UpstreamFailed("The upstream failed on this response. Ask for it again.")
         if used.status != "failed":

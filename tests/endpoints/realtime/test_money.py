@@ -1,0 +1,100 @@
+"""What realtime sessions cost, and when their money is at its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+
+from tests.support.asserts import until
+from tests.support.money import books_balance, settled
+from tests.support.peers.realtime import CREATED, Call, RealtimeUpstream, event_of, secrets, wait_until_closed
+from tests.support.portal import Portal
+from tests.support.server import Server
+
+pytestmark = pytest.mark.shared
+
+PRICE = {"input": 4, "audio_input": 32, "output": 16, "audio_output": 64}
+ASK = '{"type":"response.create"}'
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[RealtimeUpstream]:
+    running = RealtimeUpstream()
+    yield running
+    running.stop()
+
+
+class Sessions:
+    """Sessions of one model, whose upstream does as a script says."""
+
+    def __init__(self, live: Portal, server: Server, upstream: RealtimeUpstream, script: Any) -> None:
+        self.server, self.name = server, live.name("spoken")
+        upstream.scripts[self.name] = script
+        self.model = live.model(None, base_url=upstream.base_url, upstream_name=self.name, price=PRICE)
+
+    def connect(self, token: str) -> Any:
+        address = f"ws://127.0.0.1:{self.server.port}/v1/realtime?model={self.model}"
+        return connect(address, additional_headers=secrets(token))
+
+    def records(self, count: int) -> list[Any]:
+        from relay.models import UsageRecord
+
+        rows = UsageRecord.objects.filter(model=self.model).order_by("pk")
+        found: list[Any] = until(lambda: len(found := list(rows.all())) >= count and found)
+        return found
+
+
+def done(name: str, text: int, audio: int) -> dict[str, Any]:
+    usage = {
+        "input_tokens": text,
+        "output_tokens": audio,
+        "total_tokens": text + audio,
+        "input_token_details": {"text_tokens": text, "audio_tokens": 0, "cached_tokens": 0},
+        "output_token_details": {"text_tokens": 0, "audio_tokens": audio},
+    }
+    return {"type": "response.done", "response": {"id": name, "status": "completed", "usage": usage}}
+
+
+async def _next(socket: ClientConnection, kind: str, times: int = 1) -> None:
+    for _ in range(times):
+        await event_of(socket, kind)
+
+
+def test_an_end_that_is_told_again_is_charged_once(live: Portal, server: Server, upstream: RealtimeUpstream) -> None:
+    """Also out of order, and while another response is asked for."""
+
+    async def script(call: Call) -> None:
+        await call.send(CREATED)
+        for name in ("a", "b"):
+            await call.until("response.create")
+            await call.send({"type": "response.created", "response": {"id": name}})
+        for name in ("a", "b", "a"):
+            await call.send(done(name, 100, 10))
+        await call.until("response.create")
+        for name in ("b", "a"):
+            await call.send(done(name, 100, 10))
+        await call.send({"type": "response.created", "response": {"id": "c"}})
+        await call.send(done("c", 100, 10))
+        await wait_until_closed(call)
+
+    sessions, user = Sessions(live, server, upstream, script), live.user(balance=10**12)
+    token = live.token(user)
+    server.catch_up()
+
+    async def run() -> None:
+        async with sessions.connect(token) as socket:
+            await _next(socket, "session.created")
+            await socket.send(ASK)
+            await socket.send(ASK)
+            await _next(socket, "response.done", 3)
+            await socket.send(ASK)
+            await _next(socket, "response.done", 3)
+
+    asyncio.run(run())
+    costs = [row.cost for row in sessions.records(3) if row.cost]
+    assert costs == [100 * 4_000 + 10 * 64_000] * 3 and settled(user).used == sum(costs)
+    books_balance()
