@@ -16,7 +16,16 @@ from relay.endpoints.files.file_ids import check_fields, check_form, check_no_id
 from relay.endpoints.files.file_inputs import FileInputs
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.snapshot.views import ChannelView
-from relay.protocols.fields import BadRequest, Fields, as_object, one_count, one_limit, read_document, read_model
+from relay.protocols.fields import (
+    BadRequest,
+    Fields,
+    as_object,
+    lowered,
+    one_count,
+    one_limit,
+    read_document,
+    read_model,
+)
 from relay.protocols.multipart import MultipartForm, Part, parse_form
 from relay.protocols.passthrough import answers, requests
 from relay.protocols.passthrough.answers import AnswerReader
@@ -194,7 +203,7 @@ class ClientRequest:
             return self.body, dropped
         fields = {**fields, "model": msgspec.Raw(encode(model))}
         if clamp is not None:
-            fields["max_tokens"] = msgspec.Raw(b"%d" % clamp)
+            fields["max_tokens"] = lowered(fields.get("max_tokens"), clamp)
         if ask_usage:
             options = as_object(fields.get("stream_options"))
             options["include_usage"] = msgspec.Raw(b"true")

@@ -192,8 +192,8 @@ def one_limit(body: bytes, fields: Fields, own: str) -> tuple[bytes, Fields]:
     foreign = [name for name in _LENGTHS if name in fields]
     fields = dict(fields)
     limits = [token_limit(raw) for raw in (fields.pop(name) for name in foreign) if not absent(raw)]
-    if limits and all(limits) and all(absent(fields.get(name)) for name in _LIMITS):
-        fields[own] = msgspec.Raw(b"%d" % min(limit for limit in limits if limit))
+    if limits and None not in limits and all(absent(fields.get(name)) for name in _LIMITS):
+        fields[own] = msgspec.Raw(b"%d" % min(limit for limit in limits if limit is not None))
     return encode(fields), fields
 
 
@@ -359,15 +359,29 @@ def absent(raw: msgspec.Raw | None) -> bool:
 
 
 def token_limit(raw: msgspec.Raw) -> int | None:
-    """The output limit in a field; None when the value is no positive number of tokens.
+    """The output limit in a field; None when the value is no number of tokens.
 
-    Such values are left to the upstream to judge: some servers read -1 as no limit.
+    Such values are left to the upstream to judge: some servers read -1 as no limit. With 0, they read the prompt alone.
     """
     try:
         limit = optional_int.decode(raw)
     except (msgspec.DecodeError, ValueError):
         return None
-    return min(limit, MAX_TOKENS) if limit is not None and limit >= 1 else None
+    return min(limit, MAX_TOKENS) if limit is not None and limit >= 0 else None
+
+
+def lower_limit(asked: object, most: int) -> int:
+    """The output limit that an upstream is told where `most` tokens can be paid for: never above what was asked.
+
+    `asked`: the limit of the request, decoded; anything but a number from 0 is none.
+    """
+    known = isinstance(asked, (int, float)) and not isinstance(asked, bool) and 0 <= asked < most
+    return int(asked) if known else most  # type: ignore[call-overload, no-any-return]
+
+
+def lowered(raw: msgspec.Raw | None, most: int) -> msgspec.Raw:
+    """The same of a member that is not decoded."""
+    return msgspec.Raw(b"%d" % lower_limit(decode(raw) if raw is not None else None, most))
 
 
 def as_object(raw: msgspec.Raw | None) -> Fields:

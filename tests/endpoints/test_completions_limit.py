@@ -61,6 +61,47 @@ def test_the_length_that_can_be_paid_is_sent(live: Portal, server: Server, more:
     books_balance()
 
 
+@pytest.mark.parametrize("prompt", ["a", "word " * 110])
+@pytest.mark.parametrize("zero", [{"max_tokens": 0}, {"n_predict": 0}, {"max_tokens": 0, "n": 3}])
+def test_nothing_is_written_where_nothing_was_asked_for(
+    live: Portal, server: Server, prompt: str, zero: dict[str, int]
+) -> None:
+    """As it is asked for to have a prompt scored; the longer of the two is more than the wallet by its estimate."""
+
+    async def script(call: Call) -> None:
+        length = call.json.get("max_tokens", 1000)
+        usage = {"prompt_tokens": 90, "completion_tokens": length}
+        text = call.json["prompt"] + "word " * length
+        await call.reply(200, {"choices": [{"text": text, "index": 0, "finish_reason": "length"}], "usage": usage})
+
+    model, user = live.model(script, price={"input": 10, "output": 20}), live.user(balance=WALLET)
+    body = {"model": model, "prompt": prompt, "echo": True, **zero}
+    response = server.post(live.token(user), body, path="/v1/completions")
+    assert response.status_code == 200, response.text
+    assert live.upstream.last(model).json["max_tokens"] == 0
+    record = live.record(response)
+    assert record.output_tokens == 0 and 0 < record.cost <= WALLET and not record.shortfall
+
+
+def test_who_writes_in_spite_of_a_limit_of_nothing_is_asked_again_only_where_that_can_be_paid(
+    live: Portal, server: Server
+) -> None:
+    """Ollama's server reads 0 as no limit."""
+
+    async def script(call: Call) -> None:
+        usage = {"prompt_tokens": 1, "completion_tokens": 300}
+        choice = {"text": "word " * 300, "index": 0, "finish_reason": "stop"}
+        await call.reply(200, {"choices": [choice], "usage": usage})
+
+    model = live.model(script, price={"input": 10, "output": 20}, max_output_tokens=1_000)
+    body = {"model": model, "prompt": "a", "max_tokens": 0}
+    rich = live.token(live.user(balance=100 * WALLET))
+    assert server.post(rich, body, path="/v1/completions").status_code == 200
+    poor = server.post(live.token(live.user(balance=WALLET)), body, path="/v1/completions")
+    assert poor.status_code == 429 and poor.json()["error"]["code"] == "insufficient_quota"
+    assert server.post(rich, body, path="/v1/completions").status_code == 200 and live.upstream.count(model) == 2
+
+
 def test_what_is_not_limited_is_refused(live: Portal, server: Server) -> None:
     model, token = live.model(price={"input": 10, "output": 20}), live.token(live.user(balance=WALLET // 4))
     body = {"model": model, "prompt": "a", "max_tokens": 1000}

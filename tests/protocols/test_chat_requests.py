@@ -10,10 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from portal import limits
+from portal.lib.json import Json
 from relay.protocols.chat_completions.answer import parse_chat_answer
 from relay.protocols.chat_completions.request import conversation_key, parse_chat_request
+from relay.protocols.chat_completions.upstream import ChatUpstream
+from relay.protocols.contract import Dialect
 from relay.protocols.fields import BadRequest
-from relay.protocols.responses.request import parse_responses_request
+from relay.protocols.responses.request import UpstreamTarget, parse_responses_request
+from relay.protocols.responses.upstream import ResponsesUpstream
 from tests.support.strategies import FIELDS, JSON_VALUES, TEXT
 
 
@@ -68,6 +72,7 @@ def test_what_tells_a_conversation(body: str, expected: str) -> None:
         ({"n_predict": -1, "max_tokens": 10}, 10),  # llama.cpp takes n_predict before max_tokens
         ({"n_predict": 9000, "max_tokens": 10}, 10),
         ({"n_predict": 20}, 20),
+        ({"n_predict": 0, "max_new_tokens": 5}, 0),
         ({"n_predict": -1}, None),
         ({"n_predict": None, "max_length": 30}, 30),
         ({"max_new_tokens": 30, "num_predict": 20, "max_gen_len": 25}, 20),
@@ -81,12 +86,43 @@ def test_an_output_limit_has_one_name(members: dict[str, Any], limit: int | None
     assert request.output_limit == limit
     sent = json.loads(request.upstream_body("m", False))
     assert {name: value for name, value in sent.items() if "max" in name or "predict" in name} == (
-        {"max_tokens": limit} if limit else {}
+        {"max_tokens": limit} if limit is not None else {}
     )
     body = json.dumps({"model": "m", "input": "x", **members}).encode()
     response = parse_responses_request(body)
     assert response.output_limit == limit if "max_tokens" not in members else response.output_limit is None
     assert not {"n_predict", "max_length", "max_new_tokens"} & response.fields.keys()
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        (None, 48),
+        (0, 0),
+        (5, 5),
+        (5.0, 5),
+        (48, 48),
+        (49, 48),
+        (-1, 48),
+        (1e300, 48),
+        (True, 48),
+        ("5", 48),
+        ([], 48),
+    ],
+)
+def test_what_can_be_paid_for_never_raises_a_limit(asked: object, sent: int) -> None:
+    chat = {"model": "m", "messages": [{"role": "user", "content": "x"}], "max_completion_tokens": asked}
+    body = json.loads(parse_chat_request(json.dumps(chat).encode()).upstream_body("m", False, 48, "max_tokens"))
+    assert body["max_tokens" if asked is None else "max_completion_tokens"] == sent
+    both = parse_chat_request(json.dumps({**chat, "max_tokens": 100}).encode())
+    assert json.loads(both.upstream_body("m", False, 48))["max_tokens"] == 48
+    response = {"model": "m", "input": "x", "max_output_tokens": asked}
+    request, target = parse_responses_request(json.dumps(response).encode()), UpstreamTarget("m", False, 48, "")
+    assert json.loads(request.upstream_body(target, request.fields, None))["max_output_tokens"] == sent
+    for upstream, field in ((ChatUpstream(), "max_completion_tokens"), (ResponsesUpstream(), "max_output_tokens")):
+        converted: Json = {} if asked is None else {field: asked}
+        upstream.limit(converted, 48, Dialect())
+        assert converted[field] == sent
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,8 @@ def thinking_beside(
     longest, window = model.max_output_tokens or ASSUMED_OUTPUT, model.context_window or USUAL_WINDOW
     if any(answer_lengths.exceeds(channel.id, model.id, now) for channel in channels):
         return max(longest, min(named or 0, window))
+    if not limit:  # nothing is to be written, so nothing is thought about
+        return 0
     within = all(channel.limits_thinking for channel in channels)
     if named:  # where the limit cannot hold it, some relays raise the limit
         return min(named, window) if named >= limit or not within else 0

@@ -96,7 +96,7 @@ class RequestCharge:
         self._kept = 0  # what is held beside that, for a prompt that has more tokens than estimated
         self._highest_price = _FREE  # of the routes that may serve
         self._choices = 1
-        self._limit = 0  # tokens of each answer, as the upstream is told it; 0: none
+        self._limit: int | None = None  # tokens of each answer, as the upstream is told it; None: it is told none
         self._promised = 0  # tokens that all answers together may have; 0: no limit
 
     @property
@@ -140,19 +140,20 @@ class RequestCharge:
                 "administrator to set one.",
                 param="model",
             )
-        self._limit, self._choices = 0 if request.exact else limit or 0, choices
+        self._limit, self._choices = None if request.exact else limit, choices
         if not caller.limited:
             self._highest_price = own[0]
             self.grant = await self._reservations.reserve(exchange, caller, 0, 0)
             return
         longest = self.model.max_output_tokens
         limit = min(limit, longest) if limit is not None and longest is not None else limit
-        unlimited = min(longest or STREAM_STEP, STREAM_STEP) if request.stream else longest or ASSUMED_OUTPUT
-        assumed = unlimited if limit is None else limit
+        usual = min(longest or STREAM_STEP, STREAM_STEP) if request.stream else longest or ASSUMED_OUTPUT
+        assumed = usual if limit is None else limit
         thinking = 0
-        if self._limit:
+        if self._limit is not None:
             channels = [route.channel for route in caller.routes(self.model)]
             thinking = thinking_beside(self._limit, request.thinking, self.model, channels, self._now)
+        unlimited = self._limit == 0 and thinking > 0  # some upstreams read 0 as no limit
         held = (assumed + thinking) * choices
         worst = (
             own[0]
@@ -163,7 +164,7 @@ class RequestCharge:
         self._prompt_cost = ceiling(worst, prompt_tokens, 0, multiplier, units)
         self._need = ceiling(worst, prompt_tokens, held, multiplier, units)
         least = ceiling(worst, int(prompt_tokens * _PROMPT_LOW), min(assumed, _MIN_OUTPUT) * choices, multiplier, units)
-        minimum = self._need if request.exact or request.whole else min(self._need, least)
+        minimum = self._need if request.exact or request.whole or unlimited else min(self._need, least)
         spare = self._uncertainty(request)
         self.grant = grant = await self._reservations.reserve(exchange, self._caller, self._need, minimum, spare)
         exchange.at_end.append(grant.drop)  # no grant outlives its request
@@ -283,7 +284,7 @@ class RequestCharge:
         self.price_id = price.id or None
         self.cost = cost(price, usage, self.multiplier)
         self.upstream_cost = self._upstream_cost(route, usage, price)
-        if self._limit and source == "reported":
+        if self._limit is not None and source == "reported":
             limit = self._limit * self._choices
             answer_lengths.learn(route.channel.id, self.model.id, usage.output, limit, self._now)
         self.billing = "usage" if source == "reported" else "estimate"

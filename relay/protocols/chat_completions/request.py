@@ -13,6 +13,7 @@ from relay.protocols.fields import (
     Fields,
     as_object,
     decode_field,
+    lowered,
     one_count,
     one_limit,
     optional_bool,
@@ -116,7 +117,8 @@ class ChatRequest:
     ) -> bytes:
         """The body for an upstream that knows the model as `model`; the client's own bytes when nothing has to change.
 
-        `clamp`: limits the tokens of the answer, in the fields that the client used, otherwise in `clamp_field`.
+        `clamp`: limits the tokens of the answer, in the fields that the client used, otherwise in `clamp_field`; lower
+        limits of the client's own stay.
         `fields`: sent instead of the client's own, when some of those must be omitted.
         """
         patch_usage = self.stream and ask_usage and not self.include_usage
@@ -128,7 +130,7 @@ class ChatRequest:
         if clamp is not None:
             used = [name for name in _OUTPUT_FIELDS if bytes(fields.get(name, b"null")) != b"null"]
             for name in used or [clamp_field]:
-                fields[name] = msgspec.Raw(b"%d" % clamp)
+                fields[name] = lowered(fields.get(name), clamp)
         if model != self.model:
             fields["model"] = msgspec.Raw(encode(model))
         if patch_usage:

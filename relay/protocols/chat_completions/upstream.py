@@ -25,6 +25,7 @@ from relay.protocols.chat_completions.transcript import strict_messages
 from relay.protocols.chat_completions.upstream_stream import ChatDecoder
 from relay.protocols.contract import Completion, ConvertedRequest, Dialect
 from relay.protocols.events import Unreadable
+from relay.protocols.fields import lower_limit
 
 _LIMIT: Final = "max_completion_tokens"  # the output limit in the hub form
 
@@ -44,7 +45,7 @@ class ChatUpstream:
         return ConvertedRequest(body, dropped)
 
     def limit(self, body: Json, tokens: int, dialect: Dialect) -> None:
-        body[dialect.output_field] = tokens
+        body[dialect.output_field] = lower_limit(body.get(dialect.output_field), tokens)
 
     def encode(self, body: Json, stream: bool, dialect: Dialect) -> bytes:
         extra: Json = {}

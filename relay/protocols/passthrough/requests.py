@@ -174,10 +174,10 @@ def parse_completions(values: Values) -> PassthroughRequest:
     prompt = values.get("prompt")
     tokens = _text_tokens(prompt, "prompt") if prompt is not None else 1
     prompts = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
-    limit = values.get("max_tokens")
+    limit = values.get("max_tokens")  # 0 where only the prompt is read, with `echo`
     options = values.get("stream_options")
     # OpenAI's default is 16, but other servers go on without end, as they do for -1.
-    known = isinstance(limit, int) and not isinstance(limit, bool) and limit >= 1
+    known = isinstance(limit, int) and not isinstance(limit, bool) and limit >= 0
     output_limit = min(limit, MAX_TOKENS) if isinstance(limit, int) and known else None
     choices = max(_count(values, "n", 128), _count(values, "best_of", 128)) * prompts
     texts = (prompt if isinstance(prompt, list) else [prompt]) if values.get("echo") is True else []

@@ -17,6 +17,7 @@ from relay.protocols.fields import (
     Fields,
     absent,
     decode_field,
+    lowered,
     one_limit,
     optional_bool,
     read_document,
@@ -156,7 +157,7 @@ class ResponsesRequest:
         if not stored:
             out["store"] = msgspec.Raw(b"false")
         if target.clamp is not None:
-            out["max_output_tokens"] = msgspec.Raw(b"%d" % target.clamp)
+            out["max_output_tokens"] = lowered(out.get("max_output_tokens"), target.clamp)
         return encode(out)
 
 

@@ -21,7 +21,7 @@ from relay.protocols.chat_completions.hub import (
 )
 from relay.protocols.contract import Completion, ConvertedRequest, Dialect
 from relay.protocols.events import Unreadable
-from relay.protocols.fields import BadRequest, lost_members, unsupported
+from relay.protocols.fields import BadRequest, lost_members, lower_limit, unsupported
 from relay.protocols.responses.answer import (
     cancelled_error,
     completion_of,
@@ -90,7 +90,7 @@ class ResponsesUpstream:
         return ConvertedRequest(*responses_request(hub, dialect.least_output))
 
     def limit(self, body: Json, tokens: int, dialect: Dialect) -> None:
-        body["max_output_tokens"] = max(tokens, dialect.least_output)
+        body["max_output_tokens"] = lower_limit(body.get("max_output_tokens"), max(tokens, dialect.least_output))
 
     def encode(self, body: Json, stream: bool, dialect: Dialect) -> bytes:
         return encode({**body, "stream": True} if stream else body)
@@ -167,7 +167,7 @@ def responses_request(request: Json, least_output: int = 1) -> tuple[Json, list[
     }
     body.update({name: request[name] for name in _SAME if request.get(name) is not None})
     names = ("max_completion_tokens", "max_tokens")
-    limits = [limit for name in names if isinstance(limit := request.get(name), int) and limit > 0]
+    limits = [limit for name in names if isinstance(limit := request.get(name), int) and limit >= 0]
     if limits:
         body["max_output_tokens"] = max(min(limits), least_output)
     if request.get("reasoning_effort") is not None:
