@@ -137,17 +137,38 @@ def cost(price: Price, usage: Usage, multiplier: int = ONE) -> int:
     return min(-(-per_million * multiplier // _SCALE), LARGEST_COST) if per_million > 0 else 0
 
 
-def ceiling(price: Price, prompt_tokens: int, output_tokens: int, multiplier: int, units: Usage = NO_USAGE) -> int:
+def ceiling(
+    price: Price,
+    prompt_tokens: int,
+    output_tokens: int,
+    multiplier: int,
+    units: Usage = NO_USAGE,
+    parts: Usage | None = None,
+) -> int:
     """Return the most nano-USD that a request can cost: no token cached, all at the highest price of their direction.
 
-    `units` holds what is not counted in tokens: images, characters, milliseconds. `multiplier` is in parts per million.
+    `units` holds what is not counted in tokens: images, characters, milliseconds. `parts`: tokens of the prompt that
+    are audio and images at most, while others are text; None: all may be either. `multiplier` is in parts per million.
     """
-    per_million = prompt_tokens * price.dearest_input + output_tokens * price.dearest_output
+    per_million = output_tokens * price.dearest_output
+    per_million += prompt_tokens * price.dearest_input if parts is None else _most_input(price, prompt_tokens, parts)
     if price.has_units:
         per_million += (price.call + units.images * price.image + units.characters * price.character) * _MILLION + -(
             -units.milliseconds * price.second * _MILLION // _SECOND
         )
     return min(-(-per_million * multiplier // _SCALE), LARGEST_COST)
+
+
+def _most_input(price: Price, tokens: int, parts: Usage) -> int:
+    """The most that a prompt costs, in nano-USD per 1M, of which these parts are no text."""
+    audio = min(tokens, parts.audio_input)
+    images = min(tokens - audio, parts.image_input)
+    text, written = price.input, price.cache_write or 0
+    return (
+        (tokens - audio - images) * max(text, written)
+        + audio * max(text if price.audio_input is None else price.audio_input, written)
+        + images * max(text if price.image_input is None else price.image_input, written)
+    )
 
 
 def affordable_output(price: Price, money: int, multiplier: int, choices: int = 1) -> int:

@@ -79,6 +79,7 @@ async def pass_through(exchange: Exchange, caller: Caller, run: Runtime, endpoin
         error_event=error_event if endpoint == "completions" else None,
         most_input=partial(_most_input, request),
         least_input=partial(requests.least_input, request.body) if endpoint == "completions" else None,
+        dearer_input=lambda: None if parsed.unbounded else parsed.units,
         put_in=request.put_files_in if request.files is not None else None,
     )
     return await serve(exchange, caller, run, gateway_request, partial(_try, request))

@@ -20,7 +20,6 @@ from relay.protocols.fields import (
     BadRequest,
     Fields,
     as_object,
-    lowered,
     one_count,
     one_limit,
     read_document,
@@ -203,7 +202,7 @@ class ClientRequest:
             return self.body, dropped
         fields = {**fields, "model": msgspec.Raw(encode(model))}
         if clamp is not None:
-            fields["max_tokens"] = lowered(fields.get("max_tokens"), clamp)
+            fields["max_tokens"] = requests.limit_of_completion(fields, clamp)
         if ask_usage:
             options = as_object(fields.get("stream_options"))
             options["include_usage"] = msgspec.Raw(b"true")

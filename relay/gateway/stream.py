@@ -11,7 +11,7 @@ from typing import Final
 from relay.billing.ledger.rows import RowWrite
 from relay.errors import InternalError, RelayError, UpstreamFailed, UpstreamTruncated
 from relay.gateway.attempt import Attempt, interrupt_failure
-from relay.gateway.charging.charge import weight
+from relay.gateway.charging.meter import weight
 from relay.gateway.exchange.interrupts import Ended, Interrupt, ended_error
 from relay.gateway.record import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Outcome, end_reason
 from relay.gateway.replies import EventStream
@@ -232,13 +232,14 @@ class Pump:
         passed, self._uncounted = self._uncounted, 0
         if meter is None or not meter.count(passed) or codec.done:
             return
-        units = codec.delivered_units()
-        if await meter.check(units):
+        units, audio = codec.delivered_units(), codec.audio_units()
+        spent = meter.weigh(units, audio)
+        if await meter.check(spent):
             return
-        if not meter.may_be_covered(units) or codec.mid_event:
+        if not meter.may_be_covered(spent) or codec.mid_event:
             raise Ended(Interrupt.SPENT)
         if self._held is None:
-            self._held, self._sent_units = [], (units, codec.audio_units())
+            self._held, self._sent_units = [], (units, audio)
 
     async def _send_held(self) -> None:
         """Send what was held back, if the reported usage shows that it is paid for. Raises Ended if it does not."""

@@ -376,7 +376,7 @@ def lower_limit(asked: object, most: int) -> int:
     `asked`: the limit of the request, decoded; anything but a number from 0 is none.
     """
     known = isinstance(asked, (int, float)) and not isinstance(asked, bool) and 0 <= asked < most
-    return int(asked) if known else most  # type: ignore[call-overload, no-any-return]
+    return int(asked) if known else most  # type: ignore[call-overload]
 
 
 def lowered(raw: msgspec.Raw | None, most: int) -> msgspec.Raw:

@@ -30,7 +30,8 @@ from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
 from relay.protocols.realtime import faults
-from relay.protocols.realtime.conversation import LEAST_INPUT
+from relay.protocols.realtime.conversation import LEAST_INPUT, LEAST_OUTPUT
+from relay.protocols.usage import NO_USAGE
 from relay.providers.classify import Failure, classify
 from relay.providers.failures import FailureClass
 from relay.providers.subject import REDIRECTS
@@ -142,6 +143,8 @@ def _gateway_request(run: Runtime, model: str) -> GatewayRequest:
         stream=True,
         prompt_tokens=LEAST_INPUT,
         output_limit=None,
+        dearer_input=lambda: NO_USAGE,
+        least_output=LEAST_OUTPUT,
     )
 
 

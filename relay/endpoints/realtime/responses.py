@@ -18,14 +18,15 @@ from relay.endpoints.realtime.models import SessionModels
 from relay.endpoints.realtime.transcriptions import Transcriptions, Turn, database_timeout
 from relay.errors import InvalidRequest, RateLimited, RelayError, UpstreamFailed
 from relay.gateway.attempt import Attempt
-from relay.gateway.charging.charge import Meter, RequestCharge, spent_error
+from relay.gateway.charging.charge import RequestCharge, short_error, spent_error
+from relay.gateway.charging.meter import Meter
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.record import COMPLETED, ENDED, SHUTDOWN, Outcome, Record, end_reason
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
-from relay.protocols.realtime.conversation import Conversation, Delta
+from relay.protocols.realtime.conversation import LEAST_OUTPUT, Conversation, Delta
 from relay.protocols.realtime.events import RealtimeUsage
 from relay.protocols.realtime.speech import is_commit
 from relay.protocols.usage import ADDED_TO_CHAT, Delivered, Usage
@@ -57,23 +58,25 @@ class RealtimeResponse:
         meter = self.meter
         if meter is not None and meter.count(size):
             async with database_timeout():
-                if not await meter.check(self._units):
+                if not await meter.check(meter.weigh(self._units, self._audio)):
                     raise spent_error()
 
-    async def hold_input(self, tokens: int) -> bool:
-        """Hold the cost of this input, if it is more than was held before; returns False when it cannot be paid."""
-        more, self.record.prompt_tokens = tokens - self.record.prompt_tokens, max(tokens, self.record.prompt_tokens)
-        if more <= 0:
-            return True
+    async def hold_input(self, tokens: int, parts: Usage) -> bool:
+        """Hold the cost of this input, if it is more than was held before; returns False when it cannot be paid.
+
+        `parts`: tokens of it that are of audio and images.
+        """
+        self.record.prompt_tokens = max(tokens, self.record.prompt_tokens)
         async with database_timeout():
-            return await self.record.charge.hold_input(self.exchange, more)
+            return await self.record.charge.hold_input(self.exchange, tokens, parts)
 
     def give_up(self, most: int, keep: int = -1) -> int:
         """Give back what is held, but for `keep`, or for what has been delivered; returns how much."""
         charge = self.record.charge
-        given = charge.give_up(most, charge.least(self._units) if keep < 0 else keep)
+        weight = self.meter.weigh(self._units, self._audio) if self.meter is not None else 0.0
+        given = charge.give_up(most, charge.least(weight) if keep < 0 else keep)
         if given and self.meter is not None:
-            self.meter.refresh(self._units)
+            self.meter.refresh(weight)
         return given
 
     async def hold_least(self) -> bool:
@@ -158,9 +161,9 @@ class RealtimeResponses:
         if len(self._asked) + len(self._running) >= _MOST_AT_ONCE:
             raise RateLimited(f"A session may have {_MOST_AT_ONCE} responses at once. Wait for one to end.")
         response = await self._take()
-        if not await response.hold_input(self._input_tokens()):
+        if not await response.hold_input(self._input_tokens(), self.conversation.input_parts):
             self._drop(response)
-            raise spent_error()
+            raise short_error()
         self._asked.append(response)
 
     def refused(self) -> None:
@@ -177,7 +180,7 @@ class RealtimeResponses:
         response = await self._begin(response_id)
         if response.refusal is not None:
             raise response.refusal
-        if not await response.hold_input(self._input_tokens()):
+        if not await response.hold_input(self._input_tokens(), self.conversation.input_parts):
             raise spent_error()
         return response
 
@@ -235,7 +238,8 @@ class RealtimeResponses:
         error = error or self.ended
         future = response.submit(COMPLETED if error is None else end_reason(error), usage, error, answered=answered)
         if usage is not None:  # as far as it was believed
-            self.conversation.answered(response.exchange.tokens_used or 0, response.heard)
+            audio = usage.audio_input + usage.audio_output
+            self.conversation.answered(response.exchange.tokens_used or 0, response.heard, audio)
         await self._exchange.committed(future)
 
     async def hold_next(self) -> None:
@@ -244,7 +248,7 @@ class RealtimeResponses:
             self._next = await self._make()
             self._exchange.progress = partial(self._progress, self._next.record)
         if self._next is not None and not await self._next.hold_least():
-            raise spent_error()
+            raise short_error()
 
     async def take_speech(self, seconds: float = 0.0, event: Json | None = None) -> None:
         """Hold the money for speech that is about to be sent, or committed. Raises RelayError."""
@@ -326,6 +330,8 @@ class RealtimeResponses:
             prompt_tokens=self._input_tokens(),
             output_limit=None,
             most_input=self._most_input,
+            dearer_input=lambda: self.conversation.input_parts,
+            least_output=LEAST_OUTPUT,
         )
         terms = snapshot.terms(caller)
         charge = RequestCharge(run.reservations, caller, model, terms.multiplier, run.fallback_price, turn.wall)

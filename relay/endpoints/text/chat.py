@@ -77,7 +77,8 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
         put_in=request.put_files_in if named is not None else None,
         least_input=parsed.least_input,
         named=models_in_tools(parsed.fields.get("tools")),
-        input_parts=lambda: estimate_media(request.fields["messages"]),
+        input_parts=request.media,
+        dearer_input=lambda: None if named is not None or parsed.at_most(0) is None else request.media(),
         thinking=parsed.thinking(),
     )
     return await serve(exchange, caller, run, wanted, partial(try_text, request))
@@ -102,6 +103,10 @@ class ChatTextRequest:
         """Look up the stored files that the messages name, and make data URLs of raw Base64. Raises BadRequest."""
         self._set_fields(await found.find_in_fields(self.fields, "messages"))
         self.files = found if found.waiting else None
+
+    def media(self) -> Usage:
+        """The estimated tokens of sound and pictures in its messages."""
+        return estimate_media(self.fields["messages"])
 
     async def put_files_in(self, exchange: Exchange) -> None:
         """Inline the files that were found. Raises RelayError."""

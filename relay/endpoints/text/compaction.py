@@ -15,8 +15,9 @@ from portal.lib.json import Json, decode_object, encode, object_of, text_of
 from relay.billing.estimate import estimate_prompt
 from relay.endpoints.text.conversation_lookup import read_turn
 from relay.endpoints.text.endpoint import ask_amended
-from relay.endpoints.text.response_turn import ENDPOINT, ResponseTurn, gateway_request
+from relay.endpoints.text.response_turn import ENDPOINT, ResponseTurn
 from relay.endpoints.text.summary import COMPACT, cut_off, summary_of_turn, write_summary
+from relay.endpoints.text.turn_request import gateway_request
 from relay.errors import RelayError, UnsupportedEndpoint, UnsupportedParameter
 from relay.gateway.access.authorization import permitted_model
 from relay.gateway.attempt import Attempt

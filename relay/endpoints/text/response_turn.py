@@ -10,36 +10,26 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from functools import partial
 from typing import Final
 
 import msgspec
-from django.http.response import HttpResponseBase
 
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode, objects_of, text_of
-from relay.billing.estimate import estimate_media, estimate_request
 from relay.billing.ledger.rows import Moment, RowWrite, insert, update
 from relay.endpoints.errors import invalid
 from relay.endpoints.files.file_inputs import FileInputs, names_files
 from relay.endpoints.room import user_room
-from relay.endpoints.text.endpoint import check_text_channel, try_text
 from relay.endpoints.text.native_response import OpenedResponse, open_response
 from relay.errors import InvalidRequest
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange.exchange import Exchange
-from relay.gateway.exchange.request import GatewayRequest
-from relay.gateway.pipeline import serve
-from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import Pair
 from relay.models import Conversation, ConversationItem, StoredResponse
-from relay.protocols.chat_completions.request import conversation_key
 from relay.protocols.fields import BadRequest, Fields
-from relay.protocols.prompts.content import content_of, models_in_tools
 from relay.protocols.responses.client import ResponsesClient
-from relay.protocols.responses.client_stream import first_error_event
 from relay.protocols.responses.compaction import expand_summaries
 from relay.protocols.responses.replay import events_of
 from relay.protocols.responses.request import (
@@ -68,7 +58,6 @@ ENDPOINT: Final = "responses"
 CONVERSATION_LIFETIME: Final = timedelta(days=30)  # if responses are not stored at all
 # A response that is forgotten sooner has not expired at its upstream: responses are not kept there.
 _YOUNG_SECONDS: Final = 86_400.0
-_MOST_TOKENS: Final = 2_000_000  # that earlier turns are reckoned at, whatever an upstream reported
 _EARLIER_TURNS: Final = "previous_response_id[earlier]"  # left out, since they have been deleted or have expired
 TOO_LONG: Final = (
     "The conversation before this response is too long to be sent to the upstream as a whole. Begin a new one with a "
@@ -360,39 +349,3 @@ def _item_row(conversation_pk: int, item: Json) -> RowWrite:
         return row(fresh)
 
     return replace(row(item), otherwise=renamed)
-
-
-async def answer_turn(exchange: Exchange, run: Runtime, turn: ResponseTurn) -> HttpResponseBase:
-    return await serve(exchange, turn.caller, run, gateway_request(run, turn), partial(try_text, turn))
-
-
-def gateway_request(run: Runtime, turn: ResponseTurn) -> GatewayRequest:
-    """The gateway request of a turn."""
-    request = turn.parsed
-    if not turn.history and turn.expanded_input == turn.raw_input:
-        texts, content = bytes(request.fields.get("input", b"")), request.content
-    else:
-        texts, content = encode(turn.items), content_of(turn.items)
-    earlier = min(turn.previous.tokens, _MOST_TOKENS) if turn.unread and turn.previous is not None else 0
-    size = estimate_request(request.fields, texts, content).plus(earlier, earlier)
-    named = turn.files is not None and turn.files.size.most > 0
-    if turn.files is not None:
-        size = size.plus(*turn.files.size)
-    return GatewayRequest(
-        endpoint=turn.endpoint,
-        model=request.model,
-        check_channel=partial(check_text_channel, run, turn),
-        stream=request.stream,
-        prompt_tokens=size.tokens,
-        most_prompt=partial(request.at_most, size.most, content),
-        output_limit=request.output_limit,
-        conversation=request.conversation_id or conversation_key(request.fields),
-        prefer=turn.preferred,
-        error_event=first_error_event,
-        most_input=None if named else request.most_input,
-        put_in=turn.put_files_in,
-        least_input=request.least_input,
-        named=models_in_tools(request.fields.get("tools")),
-        input_parts=lambda: estimate_media(encode(turn.items)),
-        thinking=request.thinking(),
-    )

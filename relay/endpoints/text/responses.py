@@ -19,7 +19,8 @@ from accounts.models.change import announce
 from portal.lib.json import Json, decode_object, encode
 from relay.endpoints.text.compaction import answer_trigger
 from relay.endpoints.text.conversation_lookup import read_turn
-from relay.endpoints.text.response_turn import ResponseTurn, answer_turn
+from relay.endpoints.text.response_turn import ResponseTurn
+from relay.endpoints.text.turn_request import answer_turn
 from relay.errors import InvalidRequest, ObjectNotFound, RelayError, UnsupportedParameter, UpstreamTimeout
 from relay.gateway.access.authorization import permitted_model
 from relay.gateway.background import BackgroundRequest, run_in_background

@@ -11,20 +11,15 @@ from relay.billing.prices import Price, PriceList, affordable_output, ceiling, c
 from relay.billing.stated_cost import reported_cost
 from relay.errors import InsufficientQuota, ModelNotPriced
 from relay.gateway.charging.answer_lengths import ASSUMED_OUTPUT, USUAL_WINDOW, answer_lengths, thinking_beside
+from relay.gateway.charging.meter import MIN_OUTPUT, STREAM_STEP, Meter
 from relay.gateway.charging.reservations import Grant, Reservations
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ModelView, Route
-from relay.protocols.usage import Usage
+from relay.protocols.usage import NO_USAGE, Usage
 
-STREAM_STEP: Final = 4096  # tokens that are reserved ahead, for streams without an output limit
-_LEAST_STEP: Final = 64  # tokens by which the reservation of a stream grows that exceeds its output limit
-_EXTEND_AT: Final = 0.8  # share of its reservation from which a stream without a limit reserves more
-_ESTIMATE_ERROR: Final = 1.5  # by which an estimate of text may exceed its tokens: English has nearly five characters
-_BYTES_PER_TOKEN: Final = 3  # at least, by the estimate of `relay.protocols.token_estimate`
-_MIN_OUTPUT: Final = 16  # tokens; a request that can pay for less is refused
 # What an upstream says a request costs is not believed beyond this factor of what its prices make it, and this much
 # more (a cent, in nano-USD: hosted tools are charged by the call).
 _COST_FACTOR: Final = 20
@@ -52,6 +47,7 @@ class RequestCharge:
         "_fallback",
         "_highest_price",
         "_kept",
+        "_least_output",
         "_limit",
         "_need",
         "_now",
@@ -98,6 +94,7 @@ class RequestCharge:
         self._choices = 1
         self._limit: int | None = None  # tokens of each answer, as the upstream is told it; None: it is told none
         self._promised = 0  # tokens that all answers together may have; 0: no limit
+        self._least_output = MIN_OUTPUT  # tokens of an answer that is worth beginning
 
     @property
     def reserved(self) -> int:
@@ -155,24 +152,29 @@ class RequestCharge:
             thinking = thinking_beside(self._limit, request.thinking, self.model, channels, self._now)
         unlimited = self._limit == 0 and thinking > 0  # some upstreams read 0 as no limit
         held = (assumed + thinking) * choices
+        parts = _dearer_parts(request, own)
         worst = (
             own[0]
             if len(own) == 1
-            else max(own, key=lambda price: ceiling(price, prompt_tokens, held, multiplier, units))
+            else max(own, key=lambda price: ceiling(price, prompt_tokens, held, multiplier, units, parts))
         )
         self._highest_price = worst
-        self._prompt_cost = ceiling(worst, prompt_tokens, 0, multiplier, units)
-        self._need = ceiling(worst, prompt_tokens, held, multiplier, units)
-        least = ceiling(worst, int(prompt_tokens * _PROMPT_LOW), min(assumed, _MIN_OUTPUT) * choices, multiplier, units)
+        self._prompt_cost = prompt_cost = ceiling(worst, prompt_tokens, 0, multiplier, units, parts)
+        self._need = ceiling(worst, prompt_tokens, held, multiplier, units, parts)
+        self._least_output = request.least_output or MIN_OUTPUT
+        certain = ceiling(worst, 0, 0, multiplier, units)
+        low = 1.0 if request.least_output else _PROMPT_LOW
+        least = ceiling(worst, 0, min(assumed, self._least_output) * choices, multiplier, units)
+        least += int((prompt_cost - certain) * low)
         minimum = self._need if request.exact or request.whole or unlimited else min(self._need, least)
-        spare = self._uncertainty(request)
+        spare = self._uncertainty(request, parts)
         self.grant = grant = await self._reservations.reserve(exchange, self._caller, self._need, minimum, spare)
         exchange.at_end.append(grant.drop)  # no grant outlives its request
         if grant.reservation is not None and grant.amount < self._need:
             affordable = affordable_output(
                 self._highest_price, grant.amount - self._prompt_cost, self.multiplier, choices
             )
-            self.clamp = self._limit = max(min(assumed, affordable), min(assumed, _MIN_OUTPUT))
+            self.clamp = self._limit = max(min(assumed, affordable), min(assumed, MIN_OUTPUT))
             self._need = grant.amount
         elif grant.reservation is not None:
             self._kept = grant.amount - self._need
@@ -198,8 +200,11 @@ class RequestCharge:
         listed = self.price(None, prompt_tokens)
         return found if listed is None else [*found, listed]
 
-    def _uncertainty(self, request: GatewayRequest) -> int:
-        """What the prompt may cost beyond its estimate, in nano-USD, also at the price of longer prompts."""
+    def _uncertainty(self, request: GatewayRequest, parts: Usage | None) -> int:
+        """What the prompt may cost beyond its estimate, in nano-USD, also at the price of longer prompts.
+
+        `parts`: those of it that can be audio and images. Where there are any, there can be more of them.
+        """
         if request.most_prompt is None:
             return 0
         most, window = request.most_prompt(), self.model.context_window
@@ -209,9 +214,9 @@ class RequestCharge:
             most = min(most, window)
         if most <= request.prompt_tokens:
             return 0
-        dearest = 0
+        dearest, parts = 0, None if parts is not None and (parts.audio_input or parts.image_input) else parts
         for price in self._prices(most):
-            dearest = max(dearest, ceiling(price, most, 0, self.multiplier, request.units))
+            dearest = max(dearest, ceiling(price, most, 0, self.multiplier, request.units, parts))
         return max(0, dearest - self._prompt_cost)
 
     def take_kept(self, most: int) -> None:
@@ -220,20 +225,27 @@ class RequestCharge:
         self._kept -= taken
         self._prompt_cost -= taken
 
-    async def hold_input(self, exchange: Exchange, tokens: int) -> bool:
-        """Hold the cost of more input than `reserve` was told of; returns False when it cannot be paid."""
+    async def hold_input(self, exchange: Exchange, tokens: int, parts: Usage) -> bool:
+        """Hold the cost of the whole input, if it is more than `reserve` was told of; returns False when it cannot be
+        paid.
+
+        `parts`: tokens of it that can be audio and images.
+        """
         grant = self.grant
-        if grant is None or grant.reservation is None or tokens <= 0:
+        if grant is None or grant.reservation is None:
             return True
-        more, before = ceiling(self._highest_price, tokens, 0, self.multiplier), grant.amount
+        whole = ceiling(self._highest_price, tokens, 0, self.multiplier, NO_USAGE, parts)
+        more, before = whole - self._prompt_cost, grant.amount
+        if more <= 0:
+            return True
         await self._reservations.extend(exchange, grant, self._caller.budgets, more)
         self._prompt_cost += more
         self._need = grant.amount - self._kept
         return grant.amount - before >= _PROMPT_LOW * more
 
     def least(self, delivered: float = 0.0) -> int:
-        """What a short answer needs, or one that has delivered so many tokens."""
-        tokens = max(_MIN_OUTPUT, math.ceil(delivered))
+        """What a short answer needs, or one that has delivered so many tokens, at the highest price of any class."""
+        tokens = max(self._least_output, math.ceil(delivered))
         return int(self._prompt_cost * _PROMPT_LOW) + ceiling(self._highest_price, 0, tokens, self.multiplier)
 
     async def hold_more(self, exchange: Exchange, more: int) -> bool:
@@ -317,85 +329,23 @@ class RequestCharge:
         return cost(listed, usage, route.channel.cost_multiplier) if listed is not None else 0
 
 
-def weight(data: bytes) -> int:
-    """The bytes of a stream as a meter counts them: four of ASCII make a token at most, three of other scripts."""
-    return len(data) * 3 // 4 if data.isascii() else len(data)
-
-
-class Meter:
-    """Compares what a stream has delivered with its reservation, and extends that as the stream grows.
-
-    Counting the delivered tokens costs about a microsecond for each event, so it is not done before so many bytes have
-    been passed on (`count`) that they could be too many tokens.
-    """
-
-    __slots__ = ("_charge", "_covered", "_exchange", "_spent", "_step", "room")
-
-    def __init__(self, charge: RequestCharge, exchange: Exchange) -> None:
-        self._charge, self._exchange = charge, exchange
-        self._step = STREAM_STEP
-        if charge._promised:
-            self._step = min(STREAM_STEP, max(_LEAST_STEP, charge._promised // 4))
-        self._covered = self._tokens()
-        self._spent = False
-        self.room = 0  # bytes of the upstream, by their `weight`, that may pass before the next check
-        self._set_room(0.0)
-
-    def _tokens(self) -> int:
-        """The tokens that are paid for, but at least those that the upstream was told it may send.
-
-        The estimate of a prompt may be too high: what it leaves for the answer may then be less.
-        """
-        charge = self._charge
-        free = (charge.grant.amount if charge.grant else 0) - charge._prompt_cost
-        return max(affordable_output(charge._highest_price, free, charge.multiplier), charge._promised)
-
-    @property
-    def _threshold(self) -> float:
-        """The delivered tokens from which more is reserved."""
-        return self._covered if self._charge._promised or self._spent else _EXTEND_AT * self._covered
-
-    def _set_room(self, delivered: float) -> None:
-        self.room = max(0, int((self._threshold - delivered) * _BYTES_PER_TOKEN))
-
-    def refresh(self, delivered: float) -> None:
-        """Take over that the charge has given up a part of what it held."""
-        self._covered = self._tokens()
-        self._set_room(delivered)
-
-    def count(self, size: int) -> bool:
-        """Count bytes of the upstream that are passed on, by their weight; returns whether to call `check`."""
-        self.room -= size
-        return self.room < 0
-
-    async def check(self, delivered: float) -> bool:
-        """Extend the reservation if necessary; returns whether it covers the `delivered` tokens."""
-        grant = self._charge.grant
-        if delivered > self._threshold and not self._spent and grant is not None:
-            tokens = self._step + max(0, round(delivered) - self._covered)
-            more = ceiling(self._charge._highest_price, 0, tokens, self._charge.multiplier)
-            self._spent = not await self._charge._reservations.extend(
-                self._exchange, grant, self._charge._caller.budgets, more
-            )
-            if self._spent and self._charge._kept:  # the balance has nothing else: the prompt's estimate has to do
-                self._charge.take_kept(more)
-                self._spent = False
-            self._covered = self._tokens()
-            self._charge._need = grant.amount - self._charge._kept
-        self._set_room(delivered)
-        return delivered <= self._covered
-
-    def may_be_covered(self, delivered: float) -> bool:
-        """Whether a stream whose limit is covered may be, though by the estimate it exceeds that."""
-        return bool(self._charge._promised) and delivered <= _ESTIMATE_ERROR * self._covered + _MIN_OUTPUT
-
-    def covers(self, usage: Usage | None) -> bool:
-        """Whether the reservation covers the answer of a reported usage."""
-        return usage is not None and usage.output <= self._covered
-
-
 def spent_error() -> InsufficientQuota:
-    """The client's error for a stream that used up its balance, quota or budget."""
+    """The client's error for a stream of which nothing more can be paid."""
     return InsufficientQuota(
-        "The answer was cut off here: the balance, quota or budget that pays for it is used up. Top up, then ask again."
+        "The answer was cut off here: what is left of the balance, quota or budget that pays for it does not cover any "
+        "more. Top up, then ask again."
     )
+
+
+def short_error() -> InsufficientQuota:
+    """The client's error for what was not begun, since what is left does not cover it."""
+    return InsufficientQuota(
+        "What is left of the balance, quota or budget does not cover what comes next. Top up, then go on."
+    )
+
+
+def _dearer_parts(request: GatewayRequest, prices: list[Price]) -> Usage | None:
+    """The tokens of a prompt that can be audio and images; None: any can, or it makes no difference."""
+    if request.dearer_input is None or not any(price.dearest_input > price.input for price in prices):
+        return None
+    return request.dearer_input()

@@ -41,6 +41,9 @@ class GatewayRequest:
     prefer: Pair | None = None  # the channel and key that store the previous response
     # The input in tokens that the request cannot exceed, or None when something can add to it. None: it is not known.
     most_input: Callable[[], int | None] | None = None
+    # Of the tokens of its prompt, those that can be audio and images; None: any can. Asked where these are dearer.
+    dearer_input: Callable[[], Usage | None] | None = None
+    least_output: int = 0  # tokens below which an answer is not begun that cannot be told its limit; 0: a few
     # Work that waits until the request has been admitted and can be paid for, such as reading the files that it names.
     put_in: Callable[[Exchange], Awaitable[None]] | None = None
     # The estimated tokens that it is certain to have, as `relay.protocols.usage.Expected` has them. None: not known.

@@ -16,6 +16,7 @@ from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ModelView
 from relay.models import Token
 from relay.models.budget import PERIOD_WORDS
+from relay.protocols.usage import NO_USAGE
 from relay.usage.receipts import spending_limits
 
 _USUAL: Final = 1000  # tokens in, and as many out
@@ -88,4 +89,4 @@ class Covers:
         prices = [price for one in lists if one is not None and (price := one.at(self.now, tokens)) is not None]
         if not prices:
             return 0 if settings.CONFIG.unpriced == "free" else 1
-        return max(ceiling(price, tokens, tokens, self.multiplier) for price in prices)
+        return max(ceiling(price, tokens, tokens, self.multiplier, parts=NO_USAGE) for price in prices)

@@ -16,7 +16,7 @@ from msgspec.structs import replace as replace_struct
 
 from portal.lib.json import Json, decode, decode_object, encode, text_of
 from portal.lib.texts import whole_number
-from relay.protocols.fields import MAX_TOKENS, BadRequest, Fields, absent
+from relay.protocols.fields import MAX_TOKENS, BadRequest, Fields, absent, lowered
 from relay.protocols.passthrough.audio import AudioLength
 from relay.protocols.passthrough.containers.unknown import heard_milliseconds
 from relay.protocols.token_estimate import least_units, token_units
@@ -190,6 +190,11 @@ def parse_completions(values: Values) -> PassthroughRequest:
         exact=False,
         echoed=tuple(text for text in texts if isinstance(text, str)),
     )
+
+
+def limit_of_completion(fields: Fields, most: int) -> msgspec.Raw:
+    """The output limit of a legacy completion where `most` tokens can be paid for."""
+    return lowered(fields.get("max_tokens"), most)
 
 
 def parse_embeddings(values: Values) -> PassthroughRequest:

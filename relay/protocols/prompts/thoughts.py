@@ -55,10 +55,10 @@ def without_thinking(text: str) -> str:
         elif quoted and quoted in line:
             quoted = ""
             kept.append(line)
-        elif (rest := _after_thought(begun)) is not None:
+        elif (after := _after_thought(begun)) is not None:
             kept.clear()
             fence = ""
-            left.append(rest)
+            left.append(after)
         else:
             kept.append(line)
     return "" if end else "".join(kept).strip()

@@ -17,8 +17,10 @@ from relay.protocols.realtime.events import SESSION_UPDATES
 from relay.protocols.realtime.formats import Formats
 from relay.protocols.realtime.speech import is_streamed
 from relay.protocols.token_estimate import token_units
+from relay.protocols.usage import Usage
 
 LEAST_INPUT: Final = 2000  # tokens that are assumed at least: instructions and tools of the upstream's own
+LEAST_OUTPUT: Final = 200  # tokens of a response that is worth beginning: ten seconds of speech
 _BYTES_PER_TOKEN: Final = 2  # of text, at least in all but strange texts
 _USUAL_BYTES: Final = 4  # of a token of text with its JSON
 _PER_IMAGE: Final = 2000
@@ -80,6 +82,10 @@ class Conversation:
     _heard: float = 0.0  # tokens of input since the last report, counted high
     _probable: float = 0.0  # the same, as they probably are
     _reported: int = 0  # input and output of the last response
+    # Of both, tokens of audio, and of what has been heard, those of images.
+    _heard_audio: float = 0.0
+    _reported_audio: int = 0
+    _images: float = 0.0
     formats: Formats = field(default_factory=Formats)  # of its audio
     unbounded: bool = False  # the upstream may add input that did not come from here
 
@@ -93,6 +99,11 @@ class Conversation:
         """What the next response probably reads."""
         return self._reported + round(self._probable)
 
+    @property
+    def input_parts(self) -> Usage:
+        """The tokens of audio and images in `input_tokens`."""
+        return Usage(audio_input=self._reported_audio + round(self._heard_audio), image_input=round(self._images))
+
     def sent(self, event: Json) -> float:
         """Count an event of the client; returns the seconds of audio that it appends."""
         if text_of(event, "type") == "input_audio_buffer.append":
@@ -100,16 +111,14 @@ class Conversation:
             return self.sent_audio(len(audio) * 3 // 4 - audio[-2:].count("="))
         if text_of(event, "type") in SESSION_UPDATES:
             self.formats.ask(object_of(event, "session"))
-        self._heard += self._tokens(event, _BYTES_PER_TOKEN)
-        self._probable += self._tokens(event, _USUAL_BYTES)
+        self._hear(event)
         self.unbounded = self.unbounded or _ELSEWHERE.search(encode(event)) is not None
         return 0.0
 
     def sent_audio(self, size: int) -> float:
         """Count bytes of audio, such as came in a binary frame; returns their seconds."""
         seconds = size / self.formats.input
-        self._heard += seconds * _HEARD_PER_SECOND
-        self._probable += seconds * _HEARD_PER_SECOND
+        self._hear_audio(seconds)
         return seconds
 
     def configured(self, text: str) -> None:
@@ -129,13 +138,14 @@ class Conversation:
         """What is counted here and in no report yet: high, and as it probably is."""
         return self._heard, self._probable
 
-    def answered(self, tokens: int, before: tuple[float, float]) -> None:
+    def answered(self, tokens: int, before: tuple[float, float], audio: int = 0) -> None:
         """Take the input and output of a response, of which the next one reads all.
 
-        `before`: `unreported` when it began.
+        `before`: `unreported` when it began. `audio`: tokens of it that are of audio.
         """
-        self._reported = max(self._reported, tokens)
+        self._reported, self._reported_audio = max(self._reported, tokens), max(self._reported_audio, audio)
         self._heard, self._probable = max(0.0, self._heard - before[0]), max(0.0, self._probable - before[1])
+        self._heard_audio, self._images = min(self._heard_audio, self._heard), min(self._images, self._heard)
 
     def delta_units(self, delta: Delta) -> tuple[float, float]:
         """The estimated tokens of a part of a response, and of them those of audio."""
@@ -145,26 +155,32 @@ class Conversation:
             return units, units
         return token_units(text.encode("utf-8", "replace")), 0.0
 
-    def _tokens(self, value: object, bytes_per_token: int) -> float:
-        total, left = 0.0, [value]
+    def _hear_audio(self, seconds: float) -> None:
+        tokens = seconds * _HEARD_PER_SECOND
+        self._heard, self._probable = self._heard + tokens, self._probable + tokens
+        self._heard_audio += tokens
+
+    def _hear(self, value: object) -> None:
+        size, others, left = 0, 0, [value]  # bytes of text; values that are a token each
         while left:
             value = left.pop()
             if isinstance(value, dict):
                 for name, member in value.items():
                     if name == "audio" and isinstance(member, str):
-                        total += len(member) * 3 / 4 / self.formats.input * _HEARD_PER_SECOND
+                        self._hear_audio(len(member) * 3 / 4 / self.formats.input)
                     elif name in {"image_url", "url"} and isinstance(member, str):
-                        total += _PER_IMAGE
+                        self._images, others = self._images + _PER_IMAGE, others + _PER_IMAGE
                     else:
-                        total += len(name) / bytes_per_token
+                        size += len(name)
                         left.append(member)
             elif isinstance(value, list):
                 left += value
             elif isinstance(value, str):
-                total += len(value.encode("utf-8", "replace")) / bytes_per_token
+                size += len(value.encode("utf-8", "replace"))
             else:
-                total += 1
-        return total
+                others += 1
+        self._heard += size / _BYTES_PER_TOKEN + others
+        self._probable += size / _USUAL_BYTES + others
 
 
 def is_request(event: Json) -> bool:

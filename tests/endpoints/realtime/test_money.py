@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus
 
 from tests.support.asserts import until
-from tests.support.money import books_balance, settled
+from tests.support.money import books_balance, settled, wallet
 from tests.support.peers.realtime import CREATED, Call, RealtimeUpstream, event_of, secrets, wait_until_closed
 from tests.support.portal import Portal
 from tests.support.server import Server
@@ -98,3 +100,115 @@ def test_an_end_that_is_told_again_is_charged_once(live: Portal, server: Server,
     costs = [row.cost for row in sessions.records(3) if row.cost]
     assert costs == [100 * 4_000 + 10 * 64_000] * 3 and settled(user).used == sum(costs)
     books_balance()
+
+
+def spoken(name: str, seconds: float) -> dict[str, Any]:
+    """A part of a response as long as that, in 16-bit samples at 24 kHz."""
+    return {"type": "response.output_audio.delta", "response_id": name, "delta": "A" * round(seconds * 64_000)}
+
+
+@pytest.mark.parametrize("piece", [0.2, 1.0])
+def test_a_small_balance_pays_for_what_it_covers(
+    live: Portal, server: Server, upstream: RealtimeUpstream, piece: float
+) -> None:
+    """The input that is assumed at least is text: it is not held at the price of audio."""
+
+    async def script(call: Call) -> None:
+        await call.send(CREATED)
+        await call.until("response.create")
+        await call.send({"type": "response.created", "response": {"id": "r"}})
+        for _ in range(round(10 / piece)):
+            await call.send(spoken("r", piece))
+        await call.send(done("r", 100, 200))
+        await wait_until_closed(call)
+
+    sessions, user = Sessions(live, server, upstream, script), live.user(balance=60_000_000)
+    token = live.token(user)
+    server.catch_up()
+
+    async def run() -> None:
+        async with sessions.connect(token) as socket:
+            await _next(socket, "session.created")
+            await socket.send(ASK)
+            await _next(socket, "response.done")
+
+    asyncio.run(run())
+    cost = 100 * 4_000 + 200 * 64_000
+    assert [row.cost for row in sessions.records(1) if row.cost] == [cost] and settled(user).used == cost
+    books_balance()
+
+
+def test_what_does_not_cover_a_short_answer_is_refused_before_anything_is_begun(
+    live: Portal, server: Server, upstream: RealtimeUpstream
+) -> None:
+    async def script(call: Call) -> None:
+        await call.send(CREATED)
+
+    sessions, user = Sessions(live, server, upstream, script), live.user(balance=20_000_000)
+    token = live.token(user)
+    server.catch_up()
+
+    async def run() -> int:
+        with pytest.raises(InvalidStatus) as refused:
+            await sessions.connect(token)
+        return refused.value.response.status_code
+
+    assert asyncio.run(run()) == 429 and not upstream.count(sessions.name)
+    assert settled(user).balance == 20_000_000
+
+
+def test_what_ends_for_want_of_money_is_told_so_and_leaves_no_more_than_its_last_part(
+    live: Portal, server: Server, upstream: RealtimeUpstream
+) -> None:
+    async def script(call: Call) -> None:
+        await call.send(CREATED)
+        await call.until("response.create")
+        await call.send({"type": "response.created", "response": {"id": "r"}})
+        for _ in range(600):
+            await call.send(spoken("r", 0.2))
+        await wait_until_closed(call)
+
+    sessions, user = Sessions(live, server, upstream, script), live.user(balance=60_000_000)
+    token = live.token(user)
+    server.catch_up()
+
+    async def run() -> dict[str, Any]:
+        async with sessions.connect(token) as socket:
+            await _next(socket, "session.created")
+            await socket.send(ASK)
+            error: dict[str, Any] = (await event_of(socket, "error"))["error"]
+            return error
+
+    error = asyncio.run(run())
+    assert error["code"] == "insufficient_quota" and "does not cover any more" in error["message"]
+    (row,) = [row for row in sessions.records(1) if row.cost]
+    assert row.audio_output_tokens > 750 and settled(user).balance <= 4 * 64_000
+    books_balance()
+
+
+def test_input_is_held_by_its_class(live: Portal, server: Server, upstream: RealtimeUpstream) -> None:
+    """Thirty seconds of speech have 300 tokens at the price of audio, among those that are assumed at least."""
+
+    async def script(call: Call) -> None:
+        await call.send(CREATED)
+        await call.until("response.create")
+        await call.send({"type": "response.created", "response": {"id": "r"}})
+        await call.say("held")
+        await wait_until_closed(call)
+
+    sessions, user = Sessions(live, server, upstream, script), live.user(balance=400_000_000)
+    token = live.token(user)
+    server.catch_up()
+
+    async def run() -> tuple[int, int]:
+        async with sessions.connect(token) as socket:
+            await _next(socket, "session.created")
+            before = (await asyncio.to_thread(wallet, user)).reserved
+            for _ in range(30):
+                await socket.send(json.dumps({"type": "input_audio_buffer.append", "audio": "A" * 64_000}))
+            await socket.send(ASK)
+            await _next(socket, "held")
+            return before, (await asyncio.to_thread(wallet, user)).reserved
+
+    before, after = asyncio.run(run())
+    assert before == 2000 * 4_000 + 4096 * 64_000 and after - before == 300 * (32_000 - 4_000)

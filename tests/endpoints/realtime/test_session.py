@@ -576,7 +576,7 @@ def test_each_of_several_responses_is_held_and_charged_and_none_twice(live: Port
             for _ in range(3):
                 await until(socket, "response.output_text.done")
             held = (await asyncio.to_thread(wallet, user)).reserved
-            assert held >= 3 * (2000 * 32_000 + 4096 * 64_000)
+            assert held >= 3 * (2000 * 4_000 + 4096 * 64_000)
             for name in ("c", "a", "b"):
                 await socket.send(json.dumps({"type": "talk", "id": name, "words": 0, "done": usage}))
                 await until(socket, "response.done")

@@ -411,6 +411,33 @@ async def test_a_failed_request_costs_nothing_though_its_money_was_held_back() -
     assert (charge.cost, charge.billing, charge.payer) == (0, "nothing", "")
 
 
+DEAR = replace(CHEAP, audio_input=8_000_000, image_input=4_000_000)
+
+
+@pytest.mark.parametrize(
+    ("parts", "cost", "longer"),
+    [
+        (Usage(), 100, 300),
+        (Usage(audio_input=30), 70 + 30 * 8, 400 * 8 - 310),
+        (Usage(image_input=10), 90 + 10 * 4, 400 * 8 - 130),
+        (Usage(audio_input=90, image_input=90), 90 * 8 + 10 * 4, 400 * 8 - 760),
+        (None, 800, 400 * 8 - 800),
+    ],
+)
+async def test_input_is_held_by_its_class_as_far_as_that_is_known(parts: Usage | None, cost: int, longer: int) -> None:
+    purse = Purse()
+    asked = {"output_limit": 10, "most_prompt": lambda: 400, "dearer_input": lambda: parts}
+    charge = await charged(purse, priced(replace(DEAR, id=1)), **asked)
+    assert (purse.need, purse.spare) == (cost + 20, longer)
+    assert purse.minimum == int(cost * 0.6) + 20 and charge.clamp is None
+
+
+async def test_an_answer_that_is_told_no_limit_is_begun_where_a_useful_part_can_be_paid() -> None:
+    purse = Purse()
+    await charged(purse, priced(), output_limit=None, stream=True, least_output=200)
+    assert purse.minimum == 100 + 2 * 200
+
+
 async def test_money_is_held_for_a_prompt_longer_than_estimated_where_there_is_some() -> None:
     purse = Purse()
     await charged(purse, priced(), output_limit=10, most_prompt=lambda: 400)

@@ -120,6 +120,18 @@ def test_a_stream_past_its_own_limit_is_cut_when_the_money_is_spent(live: Portal
     books_balance()
 
 
+def test_text_is_metered_at_its_own_price_where_speech_is_dearer(live: Portal, server: Server) -> None:
+    user = live.user(balance=2_400_000)
+    model = live.model(ignores_limits(content), price={**PRICE, "audio_input": 100, "audio_output": 200})
+    body = ask(model, stream=True, max_completion_tokens=1)
+    (response,) = streams(server, live.token(user), "/chat/completions", body, 1)
+    error = json.loads(response.text.strip().rsplit("data: ", 1)[1])["error"]
+    assert error["code"] == "insufficient_quota" and "does not cover any more" in error["message"]
+    record = live.record(response)
+    assert record.cost >= 2_000_000 and record.shortfall <= 2 * 5 * TOKEN and settled(user).balance < 400_000
+    books_balance()
+
+
 @pytest.mark.parametrize(
     ("api", "path", "event"),
     [
