@@ -17,7 +17,8 @@ class BatchWait(models.TextChoices):
     ROOM = "room", "room for its results"
     UPSTREAM = "upstream", "the upstream"
     OPERATOR = "operator", "a channel that can serve its model"
-    PORTAL = "portal", "the portal's database"
+    PORTAL = "portal", "the portal itself"
+    TURN = "turn", "its turn among other batches"
 
 
 class Batch(models.Model):

@@ -98,7 +98,7 @@ def parse(content: bytes, endpoint: str) -> BatchInput:
             continue
         body = found["body"]
         names.add(_text(found, "custom_id"))
-        own = sys.intern((named_model(bytes(body)) or "")[:120])
+        own = sys.intern((named_model(bytes(body)) or "").replace("\0", "")[:120])  # no database takes NULs
         model = model or own
         lines.append(BatchInputLine(number, _text(found, "custom_id"), bytes(body), own))
     if not lines and not errors:
@@ -212,7 +212,7 @@ def answer_line(line: BatchInputLine, request_id: str, status: int, body: bytes)
 
 
 def unanswered_line(line: BatchInputLine, code: str, message: str) -> str:
-    """Format a line of the error file for a request that was never made."""
+    """Format a line of the error file for a request that has no answer."""
     return encode(
         {
             "id": f"batch_req_{line.number:08d}",

@@ -7,14 +7,16 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.db.models import Sum
+from django.db.models import Count, QuerySet, Sum
 
 from portal import limits
 from portal.lib import clock
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode, encode
-from relay.errors import RequestTooLarge
+from relay.errors import RequestTooLarge, StorageFull
 from relay.models import Batch, BatchLine, Token, Upload
+from relay.models.batch import BatchWait
+from relay.models.byte_count import texts_of
 from relay.models.upload import UploadPurpose, UploadState
 from relay.storage import files
 from relay.storage.batch_input import BatchInput, BatchInputLine, error, parse, unanswered_line
@@ -22,13 +24,21 @@ from relay.storage.room import check_room
 
 logger: Final = logging.getLogger(__name__)
 COMPLETION_WINDOW: Final = timedelta(hours=24)
+_TURN_SHOWN_AFTER: Final = timedelta(seconds=5)  # that a new batch is usually run within
 Status = Batch.Status
 # Of lines that have no outcome when a batch ends with this status: code and message.
 _WITHOUT_OUTCOME: Final = {
     Status.EXPIRED: ("batch_expired", "The batch did not end in time."),
-    Status.CANCELLED: ("batch_cancelled", "The batch was cancelled before this request was made."),
-    Status.FAILED: ("batch_failed", "The batch failed before this request was made."),
+    Status.CANCELLED: ("batch_cancelled", "The batch was cancelled before this request was answered."),
+    Status.FAILED: ("batch_failed", "The batch failed before this request was answered."),
     Status.COMPLETED: ("server_error", "What came of this request could not be stored. Send it again."),
+}
+
+_ENDED_AT: Final = {
+    Status.COMPLETED: "completed_at",
+    Status.EXPIRED: "expired_at",
+    Status.CANCELLED: "cancelled_at",
+    Status.FAILED: "failed_at",
 }
 
 
@@ -72,7 +82,7 @@ def batch_object(batch: Batch) -> Json:
 def _going_on(batch: Batch) -> Json:
     """Members that OpenAI's batches do not have."""
     return {
-        "waiting_for": batch.waits_for or None,
+        "waiting_for": _waiting_for(batch) or None,
         "waiting_until": _seconds(batch.waits_until),
         "estimated_end_at": _seconds(batch.ends_about),
     }
@@ -85,10 +95,19 @@ def counts_of(batch: Batch) -> tuple[int, int]:
 
 def wait_of(batch: Batch) -> tuple[str, datetime | None]:
     """Return what a batch waits for, in words, empty when for nothing; and until when, None: not known, or soon."""
-    if not batch.waits_for or batch.status not in (Status.VALIDATING, Status.IN_PROGRESS, Status.FINALIZING):
+    reason = _waiting_for(batch)
+    if not reason or batch.status not in (Status.VALIDATING, Status.IN_PROGRESS, Status.FINALIZING):
         return "", None
     until = batch.waits_until
-    return str(batch.get_waits_for_display()), until if until is not None and until > clock.now() else None
+    return str(
+        Batch(waits_for=reason).get_waits_for_display()
+    ), until if until is not None and until > clock.now() else None
+
+
+def _waiting_for(batch: Batch) -> str:
+    """A BatchWait, empty when a batch waits for nothing. What no worker runs has not had its turn."""
+    waits_here = not batch.owner and clock.now() - batch.created_at > _TURN_SHOWN_AFTER
+    return batch.waits_for or (BatchWait.TURN.value if waits_here else "")
 
 
 def error_summary(batch: Batch) -> str:
@@ -175,7 +194,16 @@ def read_input(batch: Batch) -> BatchInput:
                 ),
             ),
         )
-    return parse(files.path_of(upload.storage_name).read_bytes(), batch.endpoint)
+    try:
+        content = files.path_of(upload.storage_name).read_bytes()
+    except FileNotFoundError:
+        logger.error("the file %s of a batch is recorded, but not on the disk", upload.file_id)
+        message = (
+            f"The content of the file “{upload.file_id}” is not on the portal's disk any more. Upload it again, and "
+            "tell the portal's administrator."
+        )
+        return BatchInput((), "", (error("file_not_found", message, param="input_file_id"),))
+    return parse(content, batch.endpoint)
 
 
 def start_batch(batch: Batch, parsed: BatchInput) -> None:
@@ -252,25 +280,35 @@ def finish(
             _write_file(batch, ok, file_id, expires, owner)
             for ok, file_id in ((True, batch.output_file_id), (False, batch.error_file_id))
         ]
-    except RequestTooLarge as full:
+    except (RequestTooLarge, StorageFull) as full:
         Batch.objects.filter(pk=batch.pk).update(
             errors=encode([error("storage_quota_exceeded", f"The results wait for room: {full.message}")]).decode()
         )
         return False
     known = done_lines(batch)
     ok = sum(known.values())
-    bad = len(known) - ok
-    now = clock.now()
-    stamp = {
-        Status.COMPLETED: "completed_at",
-        Status.EXPIRED: "expired_at",
-        Status.CANCELLED: "cancelled_at",
-        Status.FAILED: "failed_at",
-    }[Batch.Status(outcome)]
-    Batch.objects.filter(pk=batch.pk).update(
-        status=outcome,
+    _end(
+        Batch.objects.filter(pk=batch.pk),
+        outcome,
+        errors,
+        total=max(batch.total, len(known)),  # of one that was cancelled before it began
         succeeded=ok,
-        failed=bad,
+        failed=len(known) - ok,
+        output_file_id=batch.output_file_id if written[0] else "",
+        error_file_id=batch.error_file_id if written[1] else "",
+    )
+    delete_lines(batch.pk)
+    return True
+
+
+def give_up(batch: Batch, outcome: str, owner: str, errors: Sequence[Json]) -> None:
+    """End a batch without its files: they cannot be written. `errors` says why."""
+    _end(Batch.objects.filter(pk=batch.pk, owner=owner), outcome, errors, output_file_id="", error_file_id="")
+
+
+def _end(rows: QuerySet[Batch], outcome: str, errors: Sequence[Json], **values: int | str) -> None:
+    rows.update(
+        status=outcome,
         errors=encode(list(errors)).decode() if errors else "",
         owner="",
         lease_until=None,
@@ -278,12 +316,9 @@ def finish(
         waits_since=None,
         waits_until=None,
         ends_about=None,
-        output_file_id=batch.output_file_id if written[0] else "",
-        error_file_id=batch.error_file_id if written[1] else "",
-        **{stamp: now},
+        **values,
+        **{_ENDED_AT[Batch.Status(outcome)]: clock.now()},
     )
-    delete_lines(batch.pk)
-    return True
 
 
 def delete_lines(batch_pk: int | None = None) -> None:
@@ -304,23 +339,22 @@ def _write_file(batch: Batch, ok: bool, file_id: str, expires: datetime | None, 
     Raises RequestTooLarge, StorageFull.
     """
     rows = batch.lines.filter(ok=ok).order_by("number")
-    if not rows.exists():
+    sums = rows.aggregate(bytes=Sum("size"), rows=Count("pk"))
+    if not sums["rows"]:
         return False
     existing = Upload.objects.filter(file_id=file_id).first()
     if existing is not None:
         if existing.state == UploadState.STORED:
             return True
         files.remove(existing)
-    replaced = batch.lines.filter(ok=ok).aggregate(sum=Sum("size"))["sum"] or 0
+    size = int(sums["bytes"]) + int(sums["rows"])  # each line with its end
+    replaced = int(sums["bytes"]) + int(sums["rows"]) * limits.ROW_BYTES
     writer = files.UploadWriter(
-        files.reserve_upload(batch.user_id, 0, owner, name=file_id.removeprefix("file-"), replaces=replaced)
+        files.reserve_upload(batch.user_id, size, owner, name=file_id.removeprefix("file-"), replaces=replaced)
     )
     try:
-        for body in rows.values_list("body", flat=True).iterator(chunk_size=200):
-            data = body.encode() + b"\n"
-            if writer.size + len(data) > writer.upload.size:
-                files.grow(writer.upload, writer.size + len(data), max(2 * writer.upload.size, files.MIB), replaced)
-            writer.write(data)
+        for body in texts_of(rows, "body"):
+            writer.write(body.encode() + b"\n")
         name = f"{batch.batch_id}_{'output' if ok else 'error'}.jsonl"
         writer.finish(UploadState.STORED, name, UploadPurpose.BATCH_OUTPUT, "application/jsonl", expires)
         return True

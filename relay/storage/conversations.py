@@ -13,6 +13,7 @@ from portal.lib import clock
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode, text_of
 from relay.models import Conversation, ConversationItem
+from relay.models.byte_count import texts_of
 from relay.storage.response_history import MAX_CHARACTERS, HistoryTooLong
 from relay.storage.responses import with_ids
 from relay.storage.room import check_room, room_lock
@@ -128,7 +129,7 @@ def conversation_items(user_id: int, conversation_id: str) -> tuple[int, list[Js
         return None
     size = 0
     found: list[Json] = []
-    for body in row.items.values_list("body", flat=True).iterator(chunk_size=20):
+    for body in texts_of(row.items.all(), "body"):
         size += len(body)
         if size > MAX_CHARACTERS or len(found) >= MAX_ITEMS:
             raise HistoryTooLong

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from portal.lib import clock
 from portal.lib.processes import is_dead
@@ -14,6 +16,8 @@ from relay.models import Upload
 from relay.models.upload import UploadState
 from relay.storage import uploads
 from relay.storage.files import STALE_AFTER, folder, path_of, remove
+
+_PAGE_ROWS: Final = 1000
 
 
 def sweep() -> int:
@@ -52,7 +56,7 @@ def verify_files(contents: bool = False) -> tuple[list[FileFinding], int, int]:
     found: list[FileFinding] = []
     names: set[str] = set()
     count = size = 0
-    for upload in Upload.objects.order_by("pk").iterator():
+    for upload in _in_pages(Upload.objects.all()):
         names.add(upload.storage_name)
         if upload.state not in {UploadState.STORED, UploadState.PART}:
             if upload.state == UploadState.RECEIVING and is_dead(upload.owner):
@@ -76,6 +80,14 @@ def verify_files(contents: bool = False) -> tuple[list[FileFinding], int, int]:
     return found, count, size
 
 
+def _in_pages(rows: QuerySet[Upload]) -> Iterator[Upload]:
+    """Rows by their keys, so many at a time: no query is open while files are read, and rows deleted."""
+    last = 0
+    while page := list(rows.filter(pk__gt=last).order_by("pk")[:_PAGE_ROWS]):
+        yield from page
+        last = page[-1].pk
+
+
 def _on_disk() -> list[Path]:
     return [path for path in folder().glob("*/*") if path.is_file()] if folder().is_dir() else []
 
@@ -92,7 +104,7 @@ def repair() -> int:
         if not Upload.objects.filter(storage_name=path.name).exists():
             path.unlink(missing_ok=True)
             deleted += 1
-    for upload in Upload.objects.filter(state__in=(UploadState.STORED, UploadState.PART)).iterator():
+    for upload in _in_pages(Upload.objects.filter(state__in=(UploadState.STORED, UploadState.PART))):
         path = path_of(upload.storage_name)
         if not path.is_file() or path.stat().st_size != upload.size:
             remove(upload)

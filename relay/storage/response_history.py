@@ -10,6 +10,7 @@ from django.db import connection
 from portal.lib import clock
 from portal.lib.json import Json, decode, decode_object, objects_of, text_of
 from relay.models import ConversationItem, StoredResponse
+from relay.models.byte_count import texts_of
 
 _SEALED: Final = "encrypted_content"  # the member of an item that only its maker can read
 MAX_TURNS: Final = 10_000
@@ -107,9 +108,9 @@ def _add_conversation(history: History, user_id: int, turn: _Turn) -> None:
     own = {text_of(item, "id") for item in (*turn.input, *turn.output)}
     bodies = ConversationItem.objects.filter(
         conversation__user=user_id, conversation__conversation_id=turn.conversation_id
-    ).values_list("body", flat=True)
+    )
     size = 0
-    for body in bodies.iterator(chunk_size=20):
+    for body in texts_of(bodies, "body"):
         size += len(body)
         if size > MAX_CHARACTERS:
             raise HistoryTooLong
