@@ -131,7 +131,8 @@ class Config(BaseSettings):
         le=100,
         description=(
             "Requests of batches that one worker makes at once; users have equal shares of their time, then their "
-            "tokens, then their batches, and a user who has none running gets one all the same, up to as many again."
+            "tokens, then their batches. A user who has none running gets one all the same: up to as many again, and "
+            "up to 128 more beside those that an upstream has had for 5 seconds."
         ),
     )
     batch_price: values.Share = Field(

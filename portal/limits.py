@@ -57,7 +57,8 @@ ROW_BYTES: Final = 512  # that each file, response, item, line and so on counts 
 
 # -- batches ---------------------------------------------------------------------------------------------------------
 BATCHES_AT_ONCE: Final = 4  # that one worker runs; a user who has none there may begin one all the same
-BATCHES: Final = 32  # that it runs at most, with those that only finish what was cancelled; half of them of one user
+BATCHES: Final = 32  # that it runs at most
+BATCHES_ENDING: Final = 96  # besides, that only finish the requests they have begun; all of one user: half of BATCHES
 BATCH_INPUT_BYTES: Final = 64 * MIB  # of the requests of one user's running batches, unless it is a single one
 BATCH_INPUTS_BYTES: Final = 512 * MIB  # of those of all users
 

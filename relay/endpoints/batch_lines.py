@@ -29,7 +29,9 @@ _TRY_PAUSE: Final = 60.0  # between tries of one line, at most
 _FAILURES: Final = 4  # in a row, after which the other lines of the model are slowed down as well
 _SLOWED: Final = 10.0
 _POISON: Final = 3  # waits that one line has caused while others were answered
-_DEAR: Final = 30.0  # seconds that a line waits which the balance does not cover, so that others are tried
+_DEAR: Final = (
+    30.0  # seconds that a line waits which the balance does not cover, or no channel, so that others are tried
+)
 _SHOWN: Final = 5.0  # seconds for which a wait that is over is still shown
 
 
@@ -41,6 +43,8 @@ class _Failed:
     waits: int = 0
     answered: int = 0  # lines of its model, when it was last tried
     since: float | None = None  # it waits for what somebody has to do
+    reason: BatchWait = BatchWait.UPSTREAM  # of its last wait
+    waiting_since: float | None = None
 
 
 FailedLines = dict[int, _Failed]  # by number
@@ -158,6 +162,8 @@ class LineQueue:
         if lane.waiting_since is None:
             lane.waiting_since = now
         lane.wait, lane.probe_until = wait, 0.0
+        failed.reason = wait.reason
+        failed.waiting_since = now if failed.waiting_since is None else failed.waiting_since
         if wait.counted:
             return self._count(line, lane, failed, now)
         poison = failed.waits >= _POISON and lane.answered > failed.answered
@@ -181,7 +187,7 @@ class LineQueue:
             until = now + min(max(seconds, _DEAR * failed.waits), _LOOK[BatchWait.UPSTREAM])
         else:
             lane.hold(until)
-        if wait.reason is BatchWait.MONEY:
+        if wait.bounded:  # it may be about this line alone
             heapq.heappush(lane.later, (max(until, now + _DEAR), line.number, line))
         elif poison or wait.reason is BatchWait.UPSTREAM:
             heapq.heappush(lane.later, (until, line.number, line))
@@ -206,11 +212,19 @@ class LineQueue:
         for lane in self._lanes.values():
             if not lane.fresh and not lane.later:
                 continue
-            if lane.wait is None or lane.held_until <= now - _SHOWN:
-                return None
-            if found is None or lane.held_until < found[2]:
+            if lane.wait is not None and lane.held_until > now - (_SHOWN if lane.fresh else 0.0):
                 since = lane.stuck_since if lane.wait.bounded else lane.waiting_since
-                found = lane.wait.reason, now if since is None else since, lane.held_until
+                reason = lane.wait.reason
+                until = lane.held_until if lane.fresh else max(lane.held_until, lane.later[0][0])
+            elif lane.fresh or self._flying:
+                return None
+            else:  # only lines that wait by themselves are left
+                until, number, _ = lane.later[0]
+                reason, since = self._failed[number].reason, self._failed[number].waiting_since
+                if until <= now - _SHOWN:
+                    return None
+            if found is None or until < found[2]:
+                found = reason, now if since is None else since, until
         return found
 
 
@@ -224,14 +238,17 @@ def _drained(lane: _Lane) -> list[BatchInputLine]:
 class Progress:
     """How fast a batch has lately been, and so when it will probably be done."""
 
-    __slots__ = ("_samples",)
+    __slots__ = ("_done", "_moved_at", "_samples")
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, int]] = deque()
+        self._done, self._moved_at = 0, 0.0
 
     def remaining(self, done: int, total: int, now: float) -> float | None:
         """Seconds until all lines probably have their outcomes; None: nothing moved lately, or it has just begun."""
         samples = self._samples
+        if done != self._done or not samples:
+            self._done, self._moved_at = done, now
         if not samples or now - samples[-1][0] >= _SAMPLE_SECONDS:
             samples.append((now, done))
         while now - samples[0][0] > _WINDOW_SECONDS and len(samples) > 1:
@@ -239,8 +256,10 @@ class Progress:
         since, before = samples[0]
         if done <= before or now - since < _SAMPLE_SECONDS:
             return None
-        return (total - done) * (now - since) / (done - before)
+        each = (now - since) / (done - before)
+        return (total - done) * each if now - self._moved_at <= max(_STILL_SECONDS, 2 * each) else None
 
 
 _SAMPLE_SECONDS: Final = 2.0
 _WINDOW_SECONDS: Final = 600.0
+_STILL_SECONDS: Final = 90.0  # without an outcome, after which no end is foreseen; a limit a minute is shorter

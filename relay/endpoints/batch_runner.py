@@ -10,38 +10,27 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from decimal import Decimal
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from typing import Final
-
-from django.http.response import HttpResponseBase
 
 from portal import limits
 from portal.lib import clock
 from portal.lib.json import Json
-from relay.billing.ledger.rows import RowWrite, insert
-from relay.billing.ledger.writer import writer
-from relay.billing.prices import ONE
+from relay.endpoints.batch_faults import BatchFaults, entry_of
 from relay.endpoints.batch_lines import FailedLines, LineQueue
+from relay.endpoints.batch_requests import Outcome, make_request
 from relay.endpoints.batch_slots import BatchSlots
 from relay.endpoints.batch_turns import next_user, to_make_room
 from relay.endpoints.batch_waits import wait_after
-from relay.endpoints.passthrough import pass_through
-from relay.endpoints.room import user_room
-from relay.endpoints.running_batch import LineRequest, RunningBatch
-from relay.endpoints.text.chat import chat_completions
-from relay.endpoints.text.responses import create_response
-from relay.errors import RelayError, RelayUnavailable, RequestEnded, Stopping, StorageFull
-from relay.gateway.background import run_in_background
-from relay.gateway.exchange.exchange import Exchange
+from relay.endpoints.running_batch import NO_INPUT, STUCK, LineRequest, RunningBatch
+from relay.errors import RelayUnavailable, RequestEnded, Stopping
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
-from relay.gateway.snapshot.callers import Caller
-from relay.models import Batch, BatchLine
+from relay.models import Batch
 from relay.models.batch import BatchWait
 from relay.storage import batch_claims, batches
-from relay.storage.batch_input import ENDPOINTS, BatchInput, BatchInputLine, answer_line, error, refusal
+from relay.storage.batch_input import BatchInput, BatchInputLine, answer_line, error
 
 logger: Final = logging.getLogger(__name__)
 _POLL_SECONDS: Final = 2.0  # between searches for batches that no worker runs
@@ -50,15 +39,11 @@ _LOOK_SECONDS: Final = (
 )
 _RENEW_SECONDS: Final = 2.0  # between renewals of the leases
 _DATABASE_PAUSE: Final = 5.0  # between tries to write that lines failed
+_DATABASE_TRIES: Final = 12
 _ROOM_PAUSE: Final = 30.0  # seconds after which a batch is tried again that has no room
-_NO_INPUT: Final = BatchInput((), "", ())
-_NO_TOKEN: Final = (
-    b'{"error":{"message":"The token of this batch was revoked or disabled, or its account was.",'
-    b'"type":"authentication_error","param":null,"code":"token_disabled"}}'
-)
-_STUCK: Final = (BatchWait.MONEY, BatchWait.OPERATOR)  # until somebody does something, or not for ever
 _MOST_FAILED: Final = 1_000  # batches whose failed lines are remembered between their turns
 _failed_lines: dict[int, FailedLines] = {}  # by the key of the batch
+_faults: Final = BatchFaults()
 _wake: asyncio.Event | None = None
 _look: asyncio.Event | None = None
 
@@ -130,7 +115,11 @@ def _on_batch_done(
     running.pop(state, None)
     wake()
     if not task.cancelled() and task.exception() is not None:
-        logger.error("a batch failed here; it is tried again when its lease has run out", exc_info=task.exception())
+        logger.error(
+            "%s failed here; it is tried again when its lease has run out",
+            state.batch.batch_id,
+            exc_info=task.exception(),
+        )
 
 
 async def _renew_leases(running: Collection[RunningBatch]) -> None:
@@ -163,40 +152,101 @@ async def _renew_leases(running: Collection[RunningBatch]) -> None:
 
 async def _run_batch(run: Runtime, state: RunningBatch, running: Collection[RunningBatch]) -> None:
     """Run one batch from its current state to its end, or until it has to wait."""
-    batch, owner = state.batch, state.owner
     try:
-        # Whose results only wait for room may have lost its input file meanwhile.
-        answered = batch.finalizing_at is not None and await snapshot_cache.in_thread(batches.all_answered, batch)
-        parsed = _NO_INPUT if answered else await snapshot_cache.in_slow_thread(batches.read_input, batch)
-        state.input_bytes = sum(len(line.body) for line in parsed.lines)
-        if not _fits_in_memory(state, running):
-            await snapshot_cache.in_thread(batch_claims.put_back, batch, owner, _ROOM_PAUSE)
-            return
-        if batch.status == Batch.Status.VALIDATING:
-            await snapshot_cache.in_thread(batches.start_batch, batch, parsed)
-            state.status = str(batch.status)
-        if batch.status in Batch.ENDED:
-            return
-        if state.status == Batch.Status.IN_PROGRESS and not parsed.errors:
-            await _answer_all(run, state, parsed)
-        if run.stopping or state.lost or (state.makes_room and not state.lines.answered):
-            await snapshot_cache.in_thread(batch_claims.put_back, batch, owner, 0.0)
-            return
-        outcome = Batch.Status.FAILED if parsed.errors else state.outcome  # errors here: the input file was deleted
-        errors = parsed.errors or _given_up(state)
-        if (state.no_room and state.active) or not await snapshot_cache.in_slow_thread(
-            batches.finish, batch, parsed.lines, outcome, owner, errors
-        ):
-            await snapshot_cache.in_thread(batch_claims.put_back, batch, owner, _ROOM_PAUSE, BatchWait.ROOM)
-            return
-        _failed_lines.pop(batch.pk, None)
-    except (RelayUnavailable, StorageFull):
+        await _run_on(run, state, running)
+    except Exception as fault:
+        await _on_fault(state, fault)
+
+
+async def _run_on(run: Runtime, state: RunningBatch, running: Collection[RunningBatch]) -> None:
+    batch, owner = state.batch, state.owner
+    # Whose results only wait for room may have lost its input file meanwhile.
+    if batch.finalizing_at is None or not await snapshot_cache.in_thread(batches.all_answered, batch):
+        state.input = await _read_input(state)
+    parsed = state.input
+    state.input_bytes = sum(len(line.body) for line in parsed.lines)
+    if not _fits_in_memory(state, running):
+        await _put_back(state, _ROOM_PAUSE, BatchWait.TURN)
+        return
+    if batch.status == Batch.Status.VALIDATING:
+        await snapshot_cache.in_thread(batches.start_batch, batch, parsed)
+        state.status = str(batch.status)
+    if batch.status in Batch.ENDED:
+        return
+    if state.status == Batch.Status.IN_PROGRESS and not parsed.errors:
+        await _answer_all(run, state, parsed)
+    if run.stopping or state.lost or (state.makes_room and not state.lines.answered):
+        await _put_back(state, 0.0, BatchWait.TURN if state.makes_room else "")
+        return
+    outcome = Batch.Status.FAILED if parsed.errors and not state.must_end else state.outcome
+    errors = parsed.errors or _given_up(state)
+    if (state.no_room and state.active) or not await snapshot_cache.in_slow_thread(
+        batches.finish, batch, parsed.lines, outcome, owner, errors
+    ):
+        await _put_back(state, _ROOM_PAUSE, BatchWait.ROOM)
+        return
+    _failed_lines.pop(batch.pk, None)
+    _faults.forget(batch.pk)
+
+
+async def _read_input(state: RunningBatch) -> BatchInput:
+    """The input of a batch; nothing of one that has to end, and whose input cannot be read."""
+    try:
+        return await snapshot_cache.in_slow_thread(batches.read_input, state.batch)
+    except RelayUnavailable:
+        raise
+    except Exception:
+        if not state.must_end:
+            raise
+        logger.exception("the input of %s cannot be read; it ends without", state.batch.batch_id)
+        return NO_INPUT
+
+
+async def _put_back(state: RunningBatch, seconds: float, waits_for: str) -> None:
+    """Let any worker run a batch again. One that waits for somebody goes on with that wait."""
+    if waits_for == BatchWait.TURN and (state.waits or state.batch.waits_for in STUCK):
+        waits_for = ""
+    await snapshot_cache.in_thread(batch_claims.put_back, state.batch, state.owner, seconds, waits_for)
+
+
+async def _on_fault(state: RunningBatch, fault: Exception) -> None:
+    """Try a batch again that has failed here, or end it."""
+    batch = state.batch
+    if not isinstance(fault, RelayUnavailable):  # which is logged
+        logger.error("%s failed here", batch.batch_id, exc_info=fault)
+    if state.lost:
+        return
+    seconds, waits = _faults.add(batch.pk, fault, state.must_end, time.monotonic()), BatchWait.PORTAL
+    try:
+        if seconds is None:
+            if await _end_with(state, entry_of(fault)):
+                _failed_lines.pop(batch.pk, None)
+                _faults.forget(batch.pk)
+                return
+            seconds, waits = _ROOM_PAUSE, BatchWait.ROOM
+        await _put_back(state, seconds, waits)
+    except RelayUnavailable:
         pass  # logged; the lease runs out, and another worker continues
+
+
+async def _end_with(state: RunningBatch, reason: Json) -> bool:
+    """End a batch with a reason. Returns False when there is no room yet for the results that it has."""
+    outcome = state.outcome if state.must_end else Batch.Status.FAILED
+    lines = state.input.lines if state.batch.in_progress_at is not None else ()
+    logger.error("%s ends as %s: %s", state.batch.batch_id, outcome, reason["message"])
+    try:
+        return await snapshot_cache.in_slow_thread(batches.finish, state.batch, lines, outcome, state.owner, [reason])
+    except Exception:
+        logger.exception("the results of %s cannot be written; it ends without", state.batch.batch_id)
+    await snapshot_cache.in_thread(batches.give_up, state.batch, outcome, state.owner, [reason])
+    return True
 
 
 def _fits_in_memory(state: RunningBatch, running: Collection[RunningBatch]) -> bool:
     """Whether the input of a batch may be held beside those that are held already."""
     others = [one for one in running if one is not state and one.input_bytes]
+    if not others or state.must_end:
+        return True
     own = sum(one.input_bytes for one in others if one.user_id == state.user_id)
     if sum(one.input_bytes for one in others) + state.input_bytes > limits.BATCH_INPUTS_BYTES:
         return False
@@ -215,7 +265,8 @@ async def _answer_all(run: Runtime, state: RunningBatch, parsed: BatchInput) -> 
     known = await snapshot_cache.in_thread(batches.done_lines, batch)
     state.ok = sum(known.values())
     state.failed = len(known) - state.ok
-    waits = batch.waits_for in _STUCK
+    state.counted = True
+    waits = batch.waits_for in STUCK
     waited = (clock.now() - batch.waits_since).total_seconds() if waits and batch.waits_since is not None else 0.0
     left = (line for line in parsed.lines if line.number not in known)
     if len(_failed_lines) > _MOST_FAILED:
@@ -246,13 +297,10 @@ async def _answer_lines(run: Runtime, state: RunningBatch) -> None:
             continue
         async with state.slot() as granted:
             line = lines.take(time.monotonic()) if granted and not run.stopping else None
-            outcome = await _try(run, state, line) if line is not None else None
+            outcome = await make_request(run, state, line) if line is not None else None
         if line is not None and outcome is not None:
             await _settle(run, state, line, outcome)
             state.changed.set()
-
-
-Outcome = tuple[LineRequest | None, int, bytes, RelayError | None]  # the request, and what came of it
 
 
 async def _settle(run: Runtime, state: RunningBatch, line: BatchInputLine, outcome: Outcome) -> None:
@@ -299,61 +347,15 @@ async def _write_failures(
     """Record that lines failed. Waits for the database."""
     name = request.request_id if request is not None else ""
     rows = [(line.number, answer_line(line, name or f"req_{line.number:08d}", status, body)) for line in lost]
-    while True:
+    for left in reversed(range(_DATABASE_TRIES)):
         try:
             await snapshot_cache.in_slow_thread(batches.write_failures, state.batch, rows)
         except RelayUnavailable:
+            if not left:
+                raise
             await asyncio.sleep(_DATABASE_PAUSE)
             if state.lost:
                 return
         else:
             state.failed += len(rows)
             return
-
-
-async def _try(run: Runtime, state: RunningBatch, line: BatchInputLine) -> Outcome:
-    """Make one request once. When it was answered, its line is on disk."""
-    try:
-        if await user_room.left(state.batch.user_id) <= 0:
-            state.no_room = True
-            return None, 503, b"", Stopping("The results have no room.")
-        if line.number in state.unsure:
-            writer.admit()  # what waited for the database has been written when this does not raise
-            if await snapshot_cache.in_thread(batches.has_outcome, state.batch, line.number):
-                return None, 200, b"", None
-            state.unsure.discard(line.number)
-        caller = await state.caller()
-    except RelayUnavailable as away:
-        return None, away.http_status, away.body(), away
-    if caller is None:
-        return None, 401, _NO_TOKEN, None
-    request = LineRequest(caller, line.body)
-    if unfit := refusal(line.body):
-        return request, 422, unfit, None
-    request.price_factor = int(Decimal(run.config.batch_price) * ONE)
-    request.total_at = time.monotonic() + run.config.total_timeout
-    request.rows_for = partial(_line_written, state.batch, line, request.request_id)
-    handler = _handler_of(run, caller, ENDPOINTS[state.batch.endpoint])
-    state.requests.add(request)
-    try:
-        return request, *await run_in_background(run, request, handler)
-    finally:
-        state.requests.discard(request)
-
-
-def _line_written(batch: Batch, line: BatchInputLine, request_id: str, status: int, body: bytes) -> list[RowWrite]:
-    """The row with the outcome of a line, for the commit that charges it."""
-    user_room.stored(batch.user_id, len(body))
-    return [
-        insert(
-            BatchLine, batch_id=batch.pk, number=line.number, ok=True, body=answer_line(line, request_id, status, body)
-        )
-    ]
-
-
-def _handler_of(run: Runtime, caller: Caller, endpoint: str) -> Callable[[Exchange], asyncio.Future[HttpResponseBase]]:
-    if endpoint == "chat.completions":
-        return partial(chat_completions, caller=caller, run=run)  # type: ignore[return-value]  # a coroutine function
-    if endpoint == "responses":
-        return partial(create_response, caller=caller, run=run)  # type: ignore[return-value]
-    return partial(pass_through, caller=caller, run=run, endpoint=endpoint)  # type: ignore[return-value]

@@ -1,7 +1,8 @@
 """The slots for requests of batches in one worker, and who gets the next. A request that only waits holds none.
 
 What is shared is the time of slots: users have equal shares of it, then the tokens of a user, then the batches of a
-token. So an upstream that takes long for each request slows its own batches down, and not those of others.
+token. So an upstream that takes long for each request slows its own batches down, and not those of others: a request
+that it has had for some seconds does not keep users out who have none.
 """
 
 from __future__ import annotations
@@ -12,7 +13,12 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Final
 
+AIR_SECONDS: Final = 5.0  # after which a request that is being made no longer counts for users who have none
+MOST_IN_AIR: Final = 128  # of those, beside the others: each is little more than a connection that waits
 _MOST_IDLE: Final = 1_000  # users, tokens or batches whose use of slots is remembered while they want none
+
+
+Later = Callable[[float, Callable[[], None]], object]
 
 
 class _Share:
@@ -52,12 +58,12 @@ class _Share:
 class Slot:
     """A place among the requests that are being made; until it is granted, a place in the queue."""
 
-    __slots__ = ("_slots", "granted", "held", "path", "since")
+    __slots__ = ("_slots", "asked_at", "granted", "held", "path", "since")
 
     def __init__(self, slots: BatchSlots, path: tuple[_Share, ...]) -> None:
         self._slots, self.path = slots, path  # its user, token and batch
         self.held = False
-        self.since = 0.0
+        self.asked_at = self.since = 0.0
         self.granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()  # False: given back before
 
     def give_back(self) -> None:
@@ -66,12 +72,18 @@ class Slot:
 
 
 class BatchSlots:
-    """A number of slots. A user who has none gets one though all are taken, until there are twice as many."""
+    """A number of slots. A user who has none gets one though all are taken, until there are twice as many.
 
-    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most, self._clock = most, clock
+    Slots that have been held for AIR_SECONDS are left out of the latter, up to MOST_IN_AIR of them.
+    """
+
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic, later: Later | None = None) -> None:
+        """`later`: the `call_later` of whatever makes the time of `clock`; by default that of the loop."""
+        self._most, self._clock, self._later = most, clock, later
         self._total = 0
         self._users = _Share()
+        self._fresh: dict[Slot, None] = {}  # held for less than AIR_SECONDS, longest first
+        self._looks = False  # again when the first of those has been held so long
 
     def ask(self, user_id: int, token_id: int | None = 0, batch_id: int = 0) -> Slot:
         """Ask for a slot: await its `granted`, and give it back in any case."""
@@ -80,6 +92,7 @@ class BatchSlots:
         token = user.child(token_id, now)
         batch = token.child(batch_id, now)
         slot = Slot(self, (user, token, batch))
+        slot.asked_at = now
         batch.queue.append(slot)
         for share in slot.path:
             share.waiting += 1
@@ -90,6 +103,7 @@ class BatchSlots:
         if slot.held:
             now = self._clock()
             slot.held = False
+            self._fresh.pop(slot, None)
             self._total -= 1
             for share in slot.path:
                 share.held -= 1
@@ -104,20 +118,43 @@ class BatchSlots:
                 slot.granted.set_result(False)
 
     def _fits(self, user: _Share) -> bool:
-        return self._total < self._most or (not user.held and self._total < 2 * self._most)
+        if self._total < self._most:
+            return True
+        most = 2 * self._most
+        return not user.held and len(self._fresh) < most and self._total < most + MOST_IN_AIR
+
+    def _age(self, now: float) -> None:
+        while self._fresh and (first := next(iter(self._fresh))).since + AIR_SECONDS <= now:
+            del self._fresh[first]
+
+    def _look_later(self, now: float) -> None:
+        """Look again when a slot no longer counts, if somebody who has none waits for that."""
+        if self._looks or not self._fresh:
+            return
+        if any(user.waiting and not user.held for user in self._users.children.values()):
+            self._looks = True
+            later = self._later or asyncio.get_running_loop().call_later
+            later(next(iter(self._fresh)).since + AIR_SECONDS - now, self._look)
+
+    def _look(self) -> None:
+        self._looks = False
+        self._grant()
 
     def _grant(self) -> None:
         """Grant what is free to those who have used least, until nothing fits."""
         now = self._clock()
+        self._age(now)
         while (slot := self._next(now)) is not None:
             if slot.granted.done():  # who asked was cancelled
                 continue
             slot.held, slot.since = True, now
+            self._fresh[slot] = None
             self._total += 1
             for share in slot.path:
                 share.held += 1
                 share.started += now
             slot.granted.set_result(True)
+        self._look_later(now)
 
     def _next(self, now: float) -> Slot | None:
         share = self._users

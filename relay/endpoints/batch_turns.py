@@ -32,11 +32,11 @@ def next_user(waiting: Sequence[int], running: Collection[_Batch]) -> int | None
 
     `waiting`: users with batches that nobody runs, who waits longest first.
     """
-    if len(running) >= limits.BATCHES:
-        return None
     of_user = Counter(one.user_id for one in running)
     counted = _counted(running)
     everybody = counted.total()
+    if everybody >= limits.BATCHES or len(running) >= limits.BATCHES + limits.BATCHES_ENDING:
+        return None
     fit = [
         user_id
         for user_id in waiting

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import ClassVar, Final
 
 from portal.lib import clock
@@ -20,10 +20,16 @@ from relay.gateway.snapshot.callers import Caller, CallerState
 from relay.models import Batch
 from relay.models.batch import BatchWait
 from relay.storage import batch_claims, batches
+from relay.storage.batch_input import BatchInput
 
 _SHOW_SECONDS: Final = 2.0  # between writes of how far it is
 _CALLER_SECONDS: Final = 1.0  # for which its token is not read again
 _WAKE_SECONDS: Final = 5.0  # after which whoever waits looks around
+_TURN_SECONDS: Final = 5.0  # without a slot, after which it is shown that it waits for one
+_SOON: Final = 60.0  # seconds that a wait may take which is part of the usual pace, as a limit a minute is
+STUCK: Final = (BatchWait.MONEY, BatchWait.OPERATOR)  # until somebody does something, or not for ever
+_ENDLESS: Final = (*STUCK, BatchWait.ROOM, BatchWait.TURN)  # nobody knows when they end
+NO_INPUT: Final = BatchInput((), "", ())
 
 
 class LineRequest(BackgroundRequest):
@@ -44,16 +50,19 @@ class RunningBatch:
         self.makes_room = False  # it is put back, for others that wait
         self.lost = False  # another worker holds its lease now
         self.no_room = False  # for more answers
+        self.input = NO_INPUT  # as far as it was read
         self.input_bytes = 0  # in memory
         self.ending = asyncio.Event()  # no request of it is begun any more
         self.changed = asyncio.Event()  # a line came back, or the batch ends
         self.lines = LineQueue((), time.monotonic())
-        self.ok = self.failed = 0  # lines with an outcome
+        self.ok, self.failed = int(batch.succeeded), int(batch.failed)  # lines with an outcome, as they were last shown
+        self.counted = False  # those are what is stored
         self.complaint: RelayError | None = None  # why lines were given up
         self.unsure: set[int] = set()  # lines whose answer may be written, and charged, when the database is back
         self.requests: set[LineRequest] = set()  # that are being made
         self._slots = slots
         self._asked: set[Slot] = set()
+        self._held_at = self.begun_at  # it held a slot last
         self._progress = Progress()
         self._shown: batch_claims.Standing | None = None
         self._shown_at = 0.0
@@ -67,6 +76,11 @@ class RunningBatch:
     @property
     def active(self) -> bool:
         return not self.lost and not self.expired and self.status == Batch.Status.IN_PROGRESS
+
+    @property
+    def must_end(self) -> bool:
+        """Whether it was cancelled or has expired: it has to end whatever fails."""
+        return self.status == Batch.Status.CANCELLING or self.expired
 
     @property
     def outcome(self) -> str:
@@ -90,7 +104,7 @@ class RunningBatch:
     def seen(self, status: str | None) -> None:
         """This is its status in the database; None: another worker has it."""
         self.lost, self.status = status is None, status or self.status
-        if self.lost or self.expired or self.status == Batch.Status.CANCELLING:
+        if self.lost or self.must_end:
             self.end()
 
     def end(self) -> None:
@@ -111,6 +125,8 @@ class RunningBatch:
         try:
             yield await slot.granted and self.active and not self.ends
         finally:
+            if slot.held:
+                self._held_at = time.monotonic()
             self._asked.discard(slot)
             slot.give_back()
 
@@ -129,21 +145,34 @@ class RunningBatch:
         caller = self._caller
         return caller if caller is not None and caller.state(time.time()) is CallerState.ACTIVE else None
 
+    def _waiting(self, now: float) -> tuple[BatchWait | str, float | None, float | None]:
+        """What it waits for, empty for nothing; since when; until when at the soonest, None: not known."""
+        since, until = None, None
+        reason: BatchWait | str = ""
+        if (waits := self.lines.waiting(now)) is not None:
+            reason, since, until = waits
+        elif self._asked and not any(slot.held for slot in self._asked):
+            asked = max(self._held_at, min(slot.asked_at for slot in self._asked))
+            if now - asked >= _TURN_SECONDS:
+                reason, since = BatchWait.TURN, asked
+        return (BatchWait.ROOM if self.no_room else reason), since, until
+
     def standing(self) -> batch_claims.Standing | None:
         """How far it is, when that is to be written; None: nothing has changed, or it was written just now."""
         now = time.monotonic()
-        if now - self._shown_at < _SHOW_SECONDS or not self.batch.total:
+        if now - self._shown_at < _SHOW_SECONDS or not self.counted:
             return None
-        waits, left = self.lines.waiting(now), self._progress.remaining(self.ok + self.failed, self.batch.total, now)
-        reason, since, until = waits or ("", 0.0, 0.0)
-        at = clock.now()
+        reason, since, until = self._waiting(now)
+        left = self._progress.remaining(self.ok + self.failed, self.batch.total, now)
+        if left is not None and (reason in _ENDLESS or (until is not None and until - now > _SOON)):
+            left = None
+
+        def at(moment: float | None) -> datetime | None:
+            return read_at + timedelta(seconds=round(moment - now)) if moment is not None else None
+
+        read_at = clock.now()
         standing = batch_claims.Standing(
-            self.ok,
-            self.failed,
-            BatchWait.ROOM if self.no_room else str(reason),
-            at + timedelta(seconds=round(since - now)) if waits else None,
-            at + timedelta(seconds=round(until - now)) if waits else None,
-            at + timedelta(seconds=round(left)) if left is not None else None,
+            self.ok, self.failed, str(reason), at(since), at(until), at(now + left) if left is not None else None
         )
         self._shown_at = now
         if standing == self._shown:

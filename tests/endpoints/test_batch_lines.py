@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from portal.lib import clock
-from relay.endpoints import batch_runner
+from relay.endpoints import batch_runner, running_batch
 from relay.endpoints.batch_lines import FailedLines, LineQueue, Progress
 from relay.endpoints.batch_slots import BatchSlots
 from relay.endpoints.batch_waits import MAX_TRIES, PATIENCE, Wait
@@ -156,6 +157,21 @@ def test_a_line_that_the_balance_does_not_cover_lets_others_go_first_and_fails_a
     assert [line.number for line in lost] == [1] and PATIENCE <= now < PATIENCE + 120
 
 
+def test_a_model_without_a_channel_stops_no_line_that_waits_with_it() -> None:
+    models = [line for number in range(1, 42) for line in lines(1, f"m{number}", number)]
+    queue, now, lost, answered = LineQueue([*models, *lines(30, "m41", 100)], 0.0), 0.0, list[BatchInputLine](), 0
+    while not queue.over:
+        now += queue.ready_in(now) or 0.0
+        line = take(queue, now)
+        if line.model == "m35":
+            lost += queue.put_back(line, Wait(BatchWait.OPERATOR, bounded=True), now)
+        else:
+            queue.finish(line, now)
+            answered += 1
+            assert now < 120
+    assert (answered, [line.model for line in lost]) == (70, ["m35"])
+
+
 def test_an_empty_balance_fails_all_lines_after_an_hour_also_after_a_restart() -> None:
     for waited in (0.0, 3_000.0):
         queue, now, tries, lost = LineQueue(lines(50_000), 0.0, waited), 0.0, 0, list[BatchInputLine]()
@@ -234,6 +250,98 @@ def test_a_limit_a_day_is_looked_at_once_a_minute() -> None:
     assert 86_400 < portal.ended_at < 86_500 and portal.refused < 1_600
 
 
+@pytest.mark.parametrize("wait", [Wait(BatchWait.OPERATOR, bounded=True), Wait(BatchWait.UPSTREAM, 30.0)])
+def test_the_last_line_that_waits_by_itself_is_shown(wait: Wait) -> None:
+    queue, now = LineQueue(lines(41), 1_000.0), 1_000.0
+    while len(queue._lanes["m"].fresh) + len(queue._lanes["m"].later) > 1:
+        now += queue.ready_in(now) or 0.0
+        line = take(queue, now)
+        if line.number == 1:
+            assert queue.put_back(line, wait, now) == []
+        else:
+            queue.finish(line, now + 0.1)
+    for _ in range(20):
+        now += (queue.ready_in(now) or 0.0) / 2
+        waits = queue.waiting(now)
+        assert waits is not None and waits[0] is wait.reason and 1_000.0 <= waits[1] <= now <= waits[2]
+        now += queue.ready_in(now) or 0.0
+        line = take(queue, now)
+        assert queue.waiting(now) is None, "it is being tried"
+        assert queue.put_back(line, wait, now) == []
+
+
+def test_lines_that_wait_are_not_shown_while_others_are_in_the_air() -> None:
+    queue = LineQueue(lines(2), 100.0)
+    failing, running = take(queue, 100.0), take(queue, 100.0)
+    assert queue.put_back(failing, FAILED, 101.0) == [] and queue.waiting(101.0) is None
+    queue.finish(running, 101.5)
+    waits = queue.waiting(101.5)
+    assert waits is not None and waits == (BatchWait.UPSTREAM, 101.0, 102.0)
+
+
+def _running(total: int = 100, succeeded: int = 0) -> RunningBatch:
+    now = clock.now()
+    batch = Batch(
+        pk=1, user_id=1, status="in_progress", total=total, succeeded=succeeded, created_at=now,
+        expires_at=now + timedelta(hours=1),
+    )  # fmt: skip
+    state = RunningBatch(batch, "owner", BatchSlots(1))
+    state.lines = LineQueue(lines(total), 0.0)
+    return state
+
+
+async def test_counts_begin_with_what_was_shown_and_wait_for_what_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = _running(succeeded=40)
+    assert (state.ok, state.failed) == (40, 0) and state.standing() is None, "they are not known yet"
+    state.ok, state.counted = 41, True
+    standing = state.standing()
+    assert standing is not None and (standing.succeeded, standing.failed) == (41, 0)
+
+
+async def test_a_batch_that_gets_no_slot_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    state, now = _running(), time.monotonic()
+    monkeypatch.setattr(running_batch.time, "monotonic", lambda: now)
+    state.counted, state._held_at = True, now
+    state._slots = BatchSlots(1, lambda: now)
+    taken = state._slots.ask(2)
+    more = state._slots.ask(3)  # a user who has none gets one: there are two now
+
+    async def wait() -> None:
+        async with state.slot():
+            pass
+
+    waiting = asyncio.ensure_future(wait())
+    await asyncio.sleep(0)
+    assert state._waiting(now + 4.0)[0] == ""
+    assert state._waiting(now + 6.0) == (BatchWait.TURN, now, None)
+    now += 6.0
+    standing = state.standing()
+    assert standing is not None and standing.waits_for == "turn" and standing.waits_until is None
+    for slot in (taken, more):
+        slot.give_back()
+    await waiting
+    assert state._waiting(now)[0] == ""
+
+
+@pytest.mark.parametrize(
+    ("wait", "shown"),
+    [
+        (Wait(BatchWait.LIMIT, 30.0), True),
+        (Wait(BatchWait.UPSTREAM, 500.0), False),
+        (Wait(BatchWait.OPERATOR, bounded=True), False),
+    ],
+)
+async def test_no_end_is_foreseen_while_nothing_can_move(wait: Wait, shown: bool) -> None:
+    state, now = _running(3), time.monotonic()
+    state.counted, state.ok = True, 1
+    state._progress.remaining(0, 3, now - 60.0)
+    state.lines = LineQueue(lines(2), now)
+    state.lines.put_back(take(state.lines, now), wait, now)
+    standing = state.standing()
+    assert standing is not None and standing.waits_for == wait.reason
+    assert (standing.ends_about is not None) is shown
+
+
 def test_a_probable_end() -> None:
     progress = Progress()
     assert progress.remaining(0, 100, 0.0) is None and progress.remaining(0, 100, 60.0) is None
@@ -241,3 +349,11 @@ def test_a_probable_end() -> None:
     for now in range(200, 700, 50):
         progress.remaining(20, 100, float(now))
     assert progress.remaining(20, 100, 900.0) is None, "nothing moved for ten minutes"
+    progress = Progress()
+    for second in range(0, 40, 2):
+        progress.remaining(second, 41, float(second))
+    assert progress.remaining(40, 41, 100.0) == 2.5
+    assert progress.remaining(40, 41, 200.0) is None, "the last one does not come as the others did"
+    slow = Progress()
+    slow.remaining(0, 10, 0.0)
+    assert slow.remaining(1, 10, 300.0) == 2_700.0 and slow.remaining(1, 10, 500.0) is not None

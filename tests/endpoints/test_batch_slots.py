@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 
 from portal import limits
-from relay.endpoints.batch_slots import BatchSlots, Slot
+from relay.endpoints import batch_slots
+from relay.endpoints.batch_slots import AIR_SECONDS, MOST_IN_AIR, BatchSlots, Slot
 from relay.endpoints.batch_turns import SLICE_SECONDS, next_user, to_make_room
 
 
@@ -62,6 +64,64 @@ async def test_who_is_cancelled_keeps_no_place() -> None:
     assert granted(slots.ask(2), slots.ask(3)) == [True, None]
 
 
+class Time:
+    """A clock, and what is to be called later."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.due: list[tuple[float, Callable[[], None]]] = []
+
+    def later(self, seconds: float, what: Callable[[], None]) -> None:
+        self.due.append((self.now + seconds, what))
+
+    def go_on(self, seconds: float) -> None:
+        self.now += seconds
+        due, self.due = self.due, []
+        for at, what in due:
+            if at <= self.now:
+                what()
+            else:
+                self.due.append((at, what))
+
+
+async def test_what_is_in_the_air_keeps_nobody_out_who_has_nothing() -> None:
+    time = Time()
+    slots = BatchSlots(4, lambda: time.now, time.later)
+    first = [slots.ask(1) for _ in range(6)]
+    others = [slots.ask(user) for user in range(2, 10) for _ in range(2)]
+    assert sum(slot.held for slot in (*first, *others)) == 8, "twice as many, with one for each user who has none"
+    bob = [slots.ask(99) for _ in range(3)]
+    time.go_on(AIR_SECONDS - 1)
+    assert granted(*bob) == [None] * 3 and len(time.due) == 1
+    time.go_on(1)
+    assert granted(*bob) == [True, None, None], "one, though nothing was given back"
+    assert sum(slot.held for slot in others) == 8, "and one for each other user who had none"
+    assert sum(slot.held for slot in first) == 4, "who has some gets no more for that"
+    bob[0].give_back()
+    assert granted(bob[1]) == [True]
+    assert not time.due, "nobody waits who has none"
+
+
+async def test_what_is_in_the_air_is_bounded() -> None:
+    time = Time()
+    slots = BatchSlots(2, lambda: time.now, time.later)
+    asked = [slots.ask(user) for user in range(400)]
+    for _ in range(200):
+        time.go_on(AIR_SECONDS)
+        fresh = sum(slot.held and time.now - slot.since < AIR_SECONDS for slot in asked)
+        assert fresh <= 4 and sum(slot.held for slot in asked) <= 4 + MOST_IN_AIR
+    assert sum(slot.held for slot in asked) == 4 + MOST_IN_AIR
+    asked[0].give_back()
+    assert sum(slot.held for slot in asked) == 4 + MOST_IN_AIR
+
+
+async def test_the_loop_tells_when_a_slot_no_longer_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_slots, "AIR_SECONDS", 0.01)
+    slots = BatchSlots(1)
+    held = [slots.ask(1), slots.ask(2)]
+    assert await slots.ask(3).granted and granted(*held) == [True, True]
+
+
 @dataclass
 class Running:
     """A batch that runs."""
@@ -89,6 +149,8 @@ def running(*users: int, ending: int = 0) -> list[Running]:
         ([1] * limits.BATCHES_AT_ONCE, 2, [1], 1),  # cancelled ones do not count
         ([1] * (limits.BATCHES // 2), limits.BATCHES // 2, [1], None),  # up to so many
         (list(range(limits.BATCHES)), 0, [99], None),
+        (list(range(limits.BATCHES)), 1, [99], 99),  # what only ends shuts nobody out
+        (list(range(limits.BATCHES + limits.BATCHES_ENDING)), limits.BATCHES_ENDING + 1, [999], None),
     ],
 )
 def test_whose_batch_is_begun_next(now: list[int], ending: int, waiting: list[int], next_one: int | None) -> None:

@@ -315,6 +315,31 @@ def test_an_upstream_that_hangs_keeps_no_other_user_waiting(sdk: OpenAI, live: P
     assert sum(batch.request_counts.completed for batch in done) == live.upstream.count(hanging)
 
 
+def test_eight_users_whose_upstream_hangs_shut_nobody_out(live: Portal, server: Server) -> None:
+    gate = asyncio.Event()
+
+    async def hang(call: Call) -> None:
+        await gate.wait()
+        await call.reply(200, completion())
+
+    hanging, quick = live.model(hang), live.model(hello)
+    clients = [OpenAI(base_url=server.url + "/v1", api_key=live.token(), max_retries=0, timeout=30) for _ in range(9)]
+    server.catch_up()
+    stuck = [(client, submit(client, lines(hanging, 6)).id) for client in clients[:8]]
+    until(lambda: live.upstream.count(hanging) >= 8)
+    bob = clients[8]
+    done = wait_for(bob, submit(bob, lines(quick, 3)).id)
+    assert done.status == "completed" and done.request_counts.completed == 3
+    assert not gate.is_set()
+    for client, batch_id in stuck:
+        client.batches.cancel(batch_id)
+    live.upstream.set(gate)
+    for client, batch_id in stuck:
+        assert wait_for(client, batch_id).status == "cancelled"
+    for client in clients:
+        client.close()
+
+
 def test_batches_that_wait_for_room_keep_nobody_waiting(sdk: OpenAI, live: Portal, server: Server) -> None:
     from relay.models import Batch, Token, Upload
     from relay.models.token import digest_of

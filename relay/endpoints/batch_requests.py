@@ -1,0 +1,84 @@
+"""Makes the requests on lines of batches, through the same pipeline as the requests of clients."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from functools import partial
+from typing import Final
+
+from django.http.response import HttpResponseBase
+
+from relay.billing.ledger.rows import RowWrite, insert
+from relay.billing.ledger.writer import writer
+from relay.billing.prices import ONE
+from relay.endpoints.passthrough import pass_through
+from relay.endpoints.room import user_room
+from relay.endpoints.running_batch import LineRequest, RunningBatch
+from relay.endpoints.text.chat import chat_completions
+from relay.endpoints.text.responses import create_response
+from relay.errors import RelayError, RelayUnavailable, Stopping
+from relay.gateway.background import run_in_background
+from relay.gateway.exchange.exchange import Exchange
+from relay.gateway.runtime import Runtime
+from relay.gateway.snapshot.cache import snapshot_cache
+from relay.gateway.snapshot.callers import Caller
+from relay.models import Batch, BatchLine
+from relay.storage import batches
+from relay.storage.batch_input import ENDPOINTS, BatchInputLine, answer_line, refusal
+
+_NO_TOKEN: Final = (
+    b'{"error":{"message":"The token of this batch was revoked or disabled, or its account was.",'
+    b'"type":"authentication_error","param":null,"code":"token_disabled"}}'
+)
+Outcome = tuple[LineRequest | None, int, bytes, RelayError | None]  # the request, and what came of it
+
+
+async def make_request(run: Runtime, state: RunningBatch, line: BatchInputLine) -> Outcome:
+    """Make one request once. When it was answered, its line is on disk."""
+    try:
+        if await user_room.left(state.batch.user_id) <= 0:
+            state.no_room = True
+            return None, 503, b"", Stopping("The results have no room.")
+        if line.number in state.unsure:
+            writer.admit()  # what waited for the database has been written when this does not raise
+            if await snapshot_cache.in_thread(batches.has_outcome, state.batch, line.number):
+                return None, 200, b"", None
+            state.unsure.discard(line.number)
+        caller = await state.caller()
+    except RelayUnavailable as away:
+        return None, away.http_status, away.body(), away
+    if caller is None:
+        return None, 401, _NO_TOKEN, None
+    request = LineRequest(caller, line.body)
+    if unfit := refusal(line.body):
+        return request, 422, unfit, None
+    request.price_factor = int(Decimal(run.config.batch_price) * ONE)
+    request.total_at = time.monotonic() + run.config.total_timeout
+    request.rows_for = partial(_line_written, state.batch, line, request.request_id)
+    handler = _handler_of(run, caller, ENDPOINTS[state.batch.endpoint])
+    state.requests.add(request)
+    try:
+        return request, *await run_in_background(run, request, handler)
+    finally:
+        state.requests.discard(request)
+
+
+def _line_written(batch: Batch, line: BatchInputLine, request_id: str, status: int, body: bytes) -> list[RowWrite]:
+    """The row with the outcome of a line, for the commit that charges it."""
+    user_room.stored(batch.user_id, len(body))
+    return [
+        insert(
+            BatchLine, batch_id=batch.pk, number=line.number, ok=True, body=answer_line(line, request_id, status, body)
+        )
+    ]
+
+
+def _handler_of(run: Runtime, caller: Caller, endpoint: str) -> Callable[[Exchange], asyncio.Future[HttpResponseBase]]:
+    if endpoint == "chat.completions":
+        return partial(chat_completions, caller=caller, run=run)  # type: ignore[return-value]  # a coroutine function
+    if endpoint == "responses":
+        return partial(create_response, caller=caller, run=run)  # type: ignore[return-value]
+    return partial(pass_through, caller=caller, run=run, endpoint=endpoint)  # type: ignore[return-value]
