@@ -8,7 +8,7 @@ from ninja import Router
 from relay.api.auth import counted_auth
 from relay.api.request import caller_of, json_body, query_of
 from relay.api.respond import json_response
-from relay.endpoints import batches
+from relay.endpoints.batches import batches
 
 router = Router(auth=counted_auth)
 

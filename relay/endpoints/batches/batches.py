@@ -1,4 +1,4 @@
-"""/v1/batches. `relay.endpoints.batch_runner` runs them."""
+"""/v1/batches. `relay.endpoints.batches.runner` runs them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from portal.lib.json import Json, object_of, text_of
 from portal.lib.texts import whole_number
-from relay.endpoints import batch_runner
+from relay.endpoints.batches import runner
 from relay.endpoints.files.files import expiry_seconds
 from relay.endpoints.text.conversations import metadata_of
 from relay.errors import InvalidRequest, ObjectNotFound
@@ -36,7 +36,7 @@ async def create_batch(caller: Caller, body: Json) -> Json:
     batch = await snapshot_cache.in_thread(
         batches.create_batch, caller.user_id, caller.token_id, endpoint, input_file_id, metadata, lifetime
     )
-    batch_runner.wake()
+    runner.wake()
     return await snapshot_cache.in_thread(batches.batch_object, batch)
 
 
@@ -65,7 +65,7 @@ async def cancel_batch(caller: Caller, batch_id: str) -> Json:
         return batches.batch_object(batch)
 
     found = await snapshot_cache.in_thread(write)
-    batch_runner.wake()
+    runner.wake()
     return found
 
 

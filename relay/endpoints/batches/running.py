@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from typing import ClassVar, Final
 
 from portal.lib import clock
-from relay.endpoints.batch_lines import LineQueue, Progress
-from relay.endpoints.batch_slots import BatchSlots, Slot
+from relay.endpoints.batches.lines import LineQueue, Progress
+from relay.endpoints.batches.slots import BatchSlots, Slot
 from relay.errors import RelayError
 from relay.gateway.background import BackgroundRequest
 from relay.gateway.exchange.interrupts import Interrupt

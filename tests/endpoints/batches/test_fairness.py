@@ -17,10 +17,10 @@ from functools import partial
 
 import pytest
 
-from relay.endpoints.batch_lines import LineQueue
-from relay.endpoints.batch_slots import BatchSlots, Slot
-from relay.endpoints.batch_turns import next_user, to_make_room
-from relay.endpoints.batch_waits import Wait
+from relay.endpoints.batches.lines import LineQueue
+from relay.endpoints.batches.slots import BatchSlots, Slot
+from relay.endpoints.batches.turns import next_user, to_make_room
+from relay.endpoints.batches.waits import Wait
 from relay.gateway.limits.windows import Limits, MemoryLimiter, Subject, checks
 from relay.models.batch import BatchWait
 from relay.storage.batch_input import BatchInputLine
@@ -89,7 +89,7 @@ class Worker:
         self.now = until
 
     def look(self) -> None:
-        """As `batch_runner` does every two seconds."""
+        """As `runner` does every two seconds."""
         while (user := next_user(self.users(), self.running)) is not None:
             mine = [one for one in self.waiting if one.user_id == user]
             batch = min(mine, key=lambda one: (one.waiting_since, one.number))

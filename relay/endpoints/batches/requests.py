@@ -14,9 +14,9 @@ from django.http.response import HttpResponseBase
 from relay.billing.ledger.rows import RowWrite, insert
 from relay.billing.ledger.writer import writer
 from relay.billing.prices import ONE
+from relay.endpoints.batches.running import LineRequest, RunningBatch
 from relay.endpoints.passthrough import pass_through
 from relay.endpoints.room import user_room
-from relay.endpoints.running_batch import LineRequest, RunningBatch
 from relay.endpoints.text.chat import chat_completions
 from relay.endpoints.text.responses import create_response
 from relay.errors import RelayError, RelayUnavailable, Stopping

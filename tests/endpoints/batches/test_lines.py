@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from portal.lib import clock
-from relay.endpoints import batch_runner, running_batch
-from relay.endpoints.batch_lines import FailedLines, LineQueue, Progress
-from relay.endpoints.batch_slots import BatchSlots
-from relay.endpoints.batch_waits import MAX_TRIES, PATIENCE, Wait
-from relay.endpoints.running_batch import RunningBatch
+from relay.endpoints.batches import runner, running
+from relay.endpoints.batches.lines import FailedLines, LineQueue, Progress
+from relay.endpoints.batches.running import RunningBatch
+from relay.endpoints.batches.slots import BatchSlots
+from relay.endpoints.batches.waits import MAX_TRIES, PATIENCE, Wait
 from relay.gateway.limits.windows import Limits, MemoryLimiter, Subject, checks
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.models import Batch
@@ -79,13 +79,13 @@ def test_a_batch_that_makes_room_with_a_line_in_hand_goes_on_later(
 
     monkeypatch.setattr(snapshot_cache, "in_thread", in_thread)
     monkeypatch.setattr(snapshot_cache, "in_slow_thread", in_thread)
-    monkeypatch.setattr(batch_runner, "_answer_all", answer_all)
+    monkeypatch.setattr(runner, "_answer_all", answer_all)
     now = clock.now()
     batch = Batch(pk=1, user_id=1, status="in_progress", created_at=now, expires_at=now + timedelta(hours=1))
 
     async def run() -> None:
         state = RunningBatch(batch, "owner", BatchSlots(1))
-        await batch_runner._run_batch(SimpleNamespace(stopping=False), state, [state])  # type: ignore[arg-type]
+        await runner._run_batch(SimpleNamespace(stopping=False), state, [state])  # type: ignore[arg-type]
 
     asyncio.run(run())
     assert called[-1] == ends
@@ -300,7 +300,7 @@ async def test_counts_begin_with_what_was_shown_and_wait_for_what_is_stored(monk
 
 async def test_a_batch_that_gets_no_slot_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     state, now = _running(), time.monotonic()
-    monkeypatch.setattr(running_batch.time, "monotonic", lambda: now)
+    monkeypatch.setattr(running.time, "monotonic", lambda: now)
     state.counted, state._held_at = True, now
     state._slots = BatchSlots(1, lambda: now)
     taken = state._slots.ask(2)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from relay.endpoints.batch_waits import MAX_TRIES, PATIENCE, Wait
+from relay.endpoints.batches.waits import MAX_TRIES, PATIENCE, Wait
 from relay.models.batch import BatchWait
 from relay.storage.batch_input import BatchInputLine
 

@@ -12,7 +12,7 @@ SLICE_SECONDS: Final = 30.0  # that a batch runs before it makes room for one th
 
 
 class _Batch(Protocol):
-    """A batch that runs (`running_batch.RunningBatch`)."""
+    """A batch that runs (`running.RunningBatch`)."""
 
     @property
     def user_id(self) -> int: ...

@@ -17,13 +17,13 @@ from typing import Final
 from portal import limits
 from portal.lib import clock
 from portal.lib.json import Json
-from relay.endpoints.batch_faults import BatchFaults, entry_of
-from relay.endpoints.batch_lines import FailedLines, LineQueue
-from relay.endpoints.batch_requests import Outcome, make_request
-from relay.endpoints.batch_slots import BatchSlots
-from relay.endpoints.batch_turns import next_user, to_make_room
-from relay.endpoints.batch_waits import wait_after
-from relay.endpoints.running_batch import NO_INPUT, STUCK, LineRequest, RunningBatch
+from relay.endpoints.batches.faults import BatchFaults, entry_of
+from relay.endpoints.batches.lines import FailedLines, LineQueue
+from relay.endpoints.batches.requests import Outcome, make_request
+from relay.endpoints.batches.running import NO_INPUT, STUCK, LineRequest, RunningBatch
+from relay.endpoints.batches.slots import BatchSlots
+from relay.endpoints.batches.turns import next_user, to_make_room
+from relay.endpoints.batches.waits import wait_after
 from relay.errors import RelayUnavailable, RequestEnded, Stopping
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache

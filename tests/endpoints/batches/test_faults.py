@@ -12,10 +12,10 @@ import pytest
 from openai import OpenAI
 
 from portal.lib import clock
-from relay.endpoints import batch_runner
-from relay.endpoints.batch_faults import AWAY_SECONDS, MAX_FAULTS, MAX_FAULTS_ENDING, BatchFaults, entry_of
-from relay.endpoints.batch_slots import BatchSlots
-from relay.endpoints.running_batch import RunningBatch
+from relay.endpoints.batches import runner
+from relay.endpoints.batches.faults import AWAY_SECONDS, MAX_FAULTS, MAX_FAULTS_ENDING, BatchFaults, entry_of
+from relay.endpoints.batches.running import RunningBatch
+from relay.endpoints.batches.slots import BatchSlots
 from relay.errors import InvalidRequest, RelayUnavailable
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.models import Batch, Upload
@@ -87,7 +87,7 @@ class Played:
         )  # fmt: skip
         for turn in range(1, most + 1):
             state = RunningBatch(batch, "owner", BatchSlots(1))
-            asyncio.run(batch_runner._run_batch(SimpleNamespace(stopping=False), state, [state]))  # type: ignore[arg-type]
+            asyncio.run(runner._run_batch(SimpleNamespace(stopping=False), state, [state]))  # type: ignore[arg-type]
             if self.called[-1] in {"finish", "give_up"}:
                 return turn
             assert self.called[-1] == "put_back" and self.arguments["put_back"][-1] == "portal"
@@ -106,8 +106,8 @@ def test_whatever_fails_a_batch_ends(
         raise AssertionError("no line can be answered here")
 
     played = Played(monkeypatch, dict.fromkeys(failing, ValueError("no")))
-    monkeypatch.setattr(batch_runner, "_answer_all", answer_all)
-    monkeypatch.setattr(batch_runner, "_faults", BatchFaults())
+    monkeypatch.setattr(runner, "_answer_all", answer_all)
+    monkeypatch.setattr(runner, "_faults", BatchFaults())
     assert played.turns(status, expired=expired) <= most
     end = played.called[-1]
     assert end == ("give_up" if "finish" in failing else "finish")
@@ -116,7 +116,7 @@ def test_whatever_fails_a_batch_ends(
 
 def test_a_database_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     played = Played(monkeypatch, {"read_input": AWAY})
-    monkeypatch.setattr(batch_runner, "_faults", BatchFaults())
+    monkeypatch.setattr(runner, "_faults", BatchFaults())
     with pytest.raises(AssertionError, match="for ever"):
         played.turns("validating")
 
@@ -127,7 +127,7 @@ def test_a_database_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) 
             self.minutes += 1
             return super().add(batch, fault, ending, 60.0 * self.minutes)
 
-    monkeypatch.setattr(batch_runner, "_faults", OneAMinute())
+    monkeypatch.setattr(runner, "_faults", OneAMinute())
     assert played.turns("validating", most=100) == 61
 
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import pytest
 
 from portal import limits
-from relay.endpoints import batch_slots
-from relay.endpoints.batch_slots import AIR_SECONDS, MOST_IN_AIR, BatchSlots, Slot
-from relay.endpoints.batch_turns import SLICE_SECONDS, next_user, to_make_room
+from relay.endpoints.batches.slots import AIR_SECONDS, MOST_IN_AIR, BatchSlots, Slot
+from relay.endpoints.batches.turns import SLICE_SECONDS, next_user, to_make_room
 
 
 def granted(*slots: Slot) -> list[bool | None]:
@@ -116,7 +115,7 @@ async def test_what_is_in_the_air_is_bounded() -> None:
 
 
 async def test_the_loop_tells_when_a_slot_no_longer_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_slots, "AIR_SECONDS", 0.01)
+    monkeypatch.setattr("relay.endpoints.batches.slots.AIR_SECONDS", 0.01)
     slots = BatchSlots(1)
     held = [slots.ask(1), slots.ask(2)]
     assert await slots.ask(3).granted and granted(*held) == [True, True]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relay import errors
-from relay.endpoints.batch_waits import Wait, wait_after
+from relay.endpoints.batches.waits import Wait, wait_after
 from relay.models.batch import BatchWait
 
 NOW = 1_000_000.0
