@@ -11,7 +11,7 @@ from typing import Final
 from relay.billing.ledger.rows import RowWrite
 from relay.errors import InternalError, RelayError, UpstreamFailed, UpstreamTruncated
 from relay.gateway.attempt import Attempt, interrupt_failure
-from relay.gateway.charging.meter import weight
+from relay.gateway.charging.meter import meter_of, weight
 from relay.gateway.exchange.interrupts import Ended, Interrupt, ended_error
 from relay.gateway.record import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Outcome, end_reason
 from relay.gateway.replies import EventStream
@@ -63,7 +63,7 @@ class Pump:
         self._exchange, self._record = attempt.exchange, attempt.record
         # Audio has no events and is charged by the text that was to be spoken.
         counted = codec.content_type == EVENT_STREAM
-        self._meter = attempt.record.charge.meter(attempt.exchange) if counted else None
+        self._meter = meter_of(attempt.record.charge, attempt.exchange) if counted else None
         self._rows = rows
         self._primed: list[bytes] = []  # bytes that the codec has returned and that have not been sent
         self._rest = b""  # bytes of the upstream that the codec has not been fed

@@ -19,7 +19,7 @@ from relay.endpoints.realtime.transcriptions import Transcriptions, Turn, databa
 from relay.errors import InvalidRequest, RateLimited, RelayError, UpstreamFailed
 from relay.gateway.attempt import Attempt
 from relay.gateway.charging.charge import RequestCharge, short_error, spent_error
-from relay.gateway.charging.meter import Meter
+from relay.gateway.charging.meter import Meter, meter_of
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.record import COMPLETED, ENDED, SHUTDOWN, Outcome, Record, end_reason
@@ -47,7 +47,7 @@ class RealtimeResponse:
         self.record, self.exchange = record, exchange
         self.heard = (0.0, 0.0)  # what the conversation had counted when it began
         self.probable_input: int | None = None  # tokens, when it began; None: it has not
-        self.meter: Meter | None = record.charge.meter(exchange)
+        self.meter: Meter | None = meter_of(record.charge, exchange)
         self.refusal: RelayError | None = None  # why nothing is held for it
         self._units = self._audio = 0.0  # estimated tokens that arrived
         self._size = 0

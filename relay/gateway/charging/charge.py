@@ -11,7 +11,6 @@ from relay.billing.prices import Price, PriceList, affordable_output, ceiling, c
 from relay.billing.stated_cost import reported_cost
 from relay.errors import InsufficientQuota, ModelNotPriced
 from relay.gateway.charging.answer_lengths import ASSUMED_OUTPUT, USUAL_WINDOW, answer_lengths, thinking_beside
-from relay.gateway.charging.meter import MIN_OUTPUT, STREAM_STEP, Meter
 from relay.gateway.charging.reservations import Grant, Reservations
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
@@ -24,6 +23,8 @@ from relay.protocols.usage import NO_USAGE, Usage
 # more (a cent, in nano-USD: hosted tools are charged by the call).
 _COST_FACTOR: Final = 20
 _COST_SLACK: Final = 10_000_000
+STREAM_STEP: Final = 4096  # tokens that are reserved ahead, for streams without an output limit
+MIN_OUTPUT: Final = 16  # tokens; a request that can pay for less is refused
 _PROMPT_LOW: Final = 0.6  # the estimate of a prompt may be too high: refuse only below this share of its cost
 _FREE: Final = Price()
 
@@ -274,15 +275,6 @@ class RequestCharge:
         """The price of an answer of this candidate, also where the price was removed while the request ran."""
         found = self.price(candidate.route, prompt_tokens) if candidate is not None else None
         return found if found is not None else self._highest_price
-
-    def meter(self, exchange: Exchange) -> Meter | None:
-        """A meter for a stream, which stops it when what pays for it is used up; None where nothing limits that.
-
-        Also for streams with an output limit: not every upstream keeps to it.
-        """
-        if self.grant is None or self.grant.reservation is None:
-            return None
-        return Meter(self, exchange)
 
     def finish(self, candidate: Candidate | None, usage: Usage, source: str, unfinished: bool, at_fault: bool) -> None:
         """Compute the cost of a request that has ended.

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from relay.billing.prices import affordable_output, ceiling
+from relay.gateway.charging.charge import MIN_OUTPUT, STREAM_STEP, RequestCharge
 from relay.gateway.exchange.exchange import Exchange
 from relay.protocols.usage import Usage
 
-if TYPE_CHECKING:
-    from relay.gateway.charging.charge import RequestCharge
-
-STREAM_STEP: Final = 4096  # tokens that are reserved ahead, for streams without an output limit
-MIN_OUTPUT: Final = 16  # tokens; a request that can pay for less is refused
 _LEAST_STEP: Final = 64  # tokens by which the reservation of a stream grows that exceeds its output limit
 _EXTEND_AT: Final = 0.8  # share of its reservation from which a stream without a limit reserves more
 _ESTIMATE_ERROR: Final = 1.5  # by which an estimate of text may exceed its tokens: English has nearly five characters
@@ -104,3 +100,13 @@ class Meter:
     def covers(self, usage: Usage | None) -> bool:
         """Whether the reservation covers the answer of a reported usage."""
         return usage is not None and self.weigh(usage.output, min(usage.output, usage.audio_output)) <= self._covered
+
+
+def meter_of(charge: RequestCharge, exchange: Exchange) -> Meter | None:
+    """A meter for a stream, which stops it when what pays for it is used up; None where nothing limits that.
+
+    Also for streams with an output limit: not every upstream keeps to it.
+    """
+    if charge.grant is None or charge.grant.reservation is None:
+        return None
+    return Meter(charge, exchange)

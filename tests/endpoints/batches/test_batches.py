@@ -15,37 +15,13 @@ import openai
 import pytest
 from openai import OpenAI
 
+from tests.endpoints.batches.jobs import lines, results, submit, wait_for
 from tests.support.asserts import until
 from tests.support.portal import Portal, ask
 from tests.support.server import Server, serving
 from tests.support.upstream import Call, completion, hello
 
 pytestmark = pytest.mark.shared
-
-
-def lines(model: str, count: int, url: str = "/v1/chat/completions", **more: Any) -> bytes:
-    body = {"model": model, "messages": [{"role": "user", "content": "x"}], **more}
-    return "\n".join(
-        json.dumps({"custom_id": f"r{number}", "method": "POST", "url": url, "body": body}) for number in range(count)
-    ).encode()
-
-
-def submit(sdk: OpenAI, content: bytes, endpoint: Any = "/v1/chat/completions") -> Any:
-    file = sdk.files.create(file=("b.jsonl", content), purpose="batch")
-    return sdk.batches.create(input_file_id=file.id, endpoint=endpoint, completion_window="24h")
-
-
-def wait_for(sdk: OpenAI, batch_id: str) -> Any:
-    return until(
-        lambda: (
-            (found := sdk.batches.retrieve(batch_id)).status in {"completed", "failed", "expired", "cancelled"}
-            and found
-        )
-    )
-
-
-def results(sdk: OpenAI, file_id: str | None) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in sdk.files.content(file_id).text.splitlines()] if file_id else []
 
 
 def test_worked_off_with_an_output_and_an_error_file(sdk: OpenAI, live: Portal, server: Server) -> None:

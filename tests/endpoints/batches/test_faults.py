@@ -21,7 +21,7 @@ from relay.gateway.snapshot.cache import snapshot_cache
 from relay.models import Batch, Upload
 from relay.storage import files
 from relay.storage.batch_input import BatchInput, BatchInputLine
-from tests.endpoints.test_batches import lines, wait_for
+from tests.endpoints.batches.jobs import lines, wait_for
 from tests.support.portal import Portal
 from tests.support.server import Server
 from tests.support.upstream import hello

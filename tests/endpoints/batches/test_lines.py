@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from portal.lib import clock
-from relay.endpoints.batches import runner, running
+from relay.endpoints.batches import runner
 from relay.endpoints.batches.lines import FailedLines, LineQueue, Progress
 from relay.endpoints.batches.running import RunningBatch
 from relay.endpoints.batches.slots import BatchSlots
@@ -300,7 +300,7 @@ async def test_counts_begin_with_what_was_shown_and_wait_for_what_is_stored(monk
 
 async def test_a_batch_that_gets_no_slot_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     state, now = _running(), time.monotonic()
-    monkeypatch.setattr(running.time, "monotonic", lambda: now)
+    monkeypatch.setattr("relay.endpoints.batches.running.time.monotonic", lambda: now)
     state.counted, state._held_at = True, now
     state._slots = BatchSlots(1, lambda: now)
     taken = state._slots.ask(2)

@@ -10,7 +10,8 @@ import pytest
 from openai import OpenAI
 
 from portal.lib.json import Json
-from relay.endpoints.text.response_turn import ResponseTurn, gateway_request
+from relay.endpoints.text.response_turn import ResponseTurn
+from relay.endpoints.text.turn_request import gateway_request
 from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.runtime import Runtime
 from relay.protocols.responses.request import parse_responses_request

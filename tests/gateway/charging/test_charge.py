@@ -19,6 +19,7 @@ from relay.billing.prices import ONE, Price, PriceList
 from relay.errors import InsufficientQuota
 from relay.gateway.charging.answer_lengths import ASSUMED_OUTPUT, answer_lengths
 from relay.gateway.charging.charge import STREAM_STEP, RequestCharge, fallback_price
+from relay.gateway.charging.meter import meter_of
 from relay.gateway.charging.reservations import Grant, WorkerReservation
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.snapshot.callers import Caller
@@ -355,7 +356,7 @@ async def test_answers_are_clamped_to_what_is_there_but_to_none_that_is_not_wort
 ) -> None:
     charge = await charged(Purse(has), priced(), output_limit=100, choices=choices)
     assert (charge.clamp, charge.reserved) == (clamp, has)
-    assert charge.meter(new_exchange()) is not None, "not every upstream keeps to a limit"
+    assert meter_of(charge, new_exchange()) is not None, "not every upstream keeps to a limit"
 
 
 async def test_short_answers_are_never_clamped_to_more_than_was_asked_for() -> None:
@@ -426,8 +427,8 @@ DEAR = replace(CHEAP, audio_input=8_000_000, image_input=4_000_000)
 )
 async def test_input_is_held_by_its_class_as_far_as_that_is_known(parts: Usage | None, cost: int, longer: int) -> None:
     purse = Purse()
-    asked = {"output_limit": 10, "most_prompt": lambda: 400, "dearer_input": lambda: parts}
-    charge = await charged(purse, priced(replace(DEAR, id=1)), **asked)
+    dear = priced(replace(DEAR, id=1))
+    charge = await charged(purse, dear, output_limit=10, most_prompt=lambda: 400, dearer_input=lambda: parts)
     assert (purse.need, purse.spare) == (cost + 20, longer)
     assert purse.minimum == int(cost * 0.6) + 20 and charge.clamp is None
 
