@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urljoin
 
 from django.conf import settings
@@ -20,6 +20,7 @@ from django.utils.encoding import iri_to_uri
 from django.utils.translation import gettext as _
 
 from portal.lib import net
+from portal.services import databases, redis
 
 logger = logging.getLogger(__name__)
 GetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
@@ -117,40 +118,46 @@ def _absolute(request: HttpRequest, location: str | None = None) -> str:
     return iri_to_uri(urljoin(f"{settings.CONFIG.public_url}{request.path}", location or request.get_full_path()))
 
 
-def what_is_away(error: BaseException | None) -> str:
-    """The service that an error, or one that it came from, says is not answering: `database`, `Redis` or empty."""
+class Away(NamedTuple):
+    """A service that cannot be used."""
+
+    what: str  # `database` or `Redis`
+    answers: bool  # it answers that it cannot do what was asked, such as a write to a replica
+
+
+def what_is_away(error: BaseException | None) -> Away | None:
+    """The service that cannot be used, by an error or one that it came from."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
-        if isinstance(error, (OperationalError, InterfaceError)):
-            return "database"
+        refused = databases.takes_no_writes(error)
+        if refused or isinstance(error, (OperationalError, InterfaceError)):
+            return Away("database", refused)
         if type(error).__module__.startswith("redis."):
-            return "Redis"
+            return Away("Redis", redis.fault_of(error) != redis.SILENT)
         seen.add(id(error))
         error = error.__cause__ or error.__context__
-    return ""
+    return None
 
 
-def service_unavailable(what: str) -> HttpResponse:
-    """The page that says which service does not answer."""
-    response = HttpResponse(
-        render_to_string("503.html", {"what": _("database") if what == "database" else what}), status=503
-    )
+def service_unavailable(away: Away, error: BaseException | None) -> HttpResponse:
+    """The page that says which service cannot be used; logs the error."""
+    state = "cannot be used" if away.answers else "does not answer"
+    logger.error("a page could not be served: the %s %s: %s", away.what, state, error)
+    context = {"what": _("database") if away.what == "database" else away.what, "answers": away.answers}
+    response = HttpResponse(render_to_string("503.html", context), status=503)
     response["Retry-After"] = "10"
     return response
 
 
 class ServiceUnavailableMiddleware(MiddlewareMixin):
-    """Answers with 503 and the name of the service, not with 500, when the database or Redis does not respond.
+    """Answers with 503 and the name of the service, not with 500, when the database or Redis cannot be used.
 
     Errors of views only; those of middleware and sessions reach `portal.pages.errors.broken`.
     """
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        what = what_is_away(error)
-        if not what:
-            return None
-        logger.error("a page could not be served: the %s does not answer: %s", what, error)
-        return service_unavailable(what)
+        away = what_is_away(error)
+        return service_unavailable(away, error) if away is not None else None
 
 
 @async_only_middleware

@@ -52,11 +52,10 @@ def unreadable(request: HttpRequest, exception: Exception) -> HttpResponse:
 def broken(request: HttpRequest) -> HttpResponse:
     """The 500, or the 503 when the database or Redis is away and a middleware or the session met it first."""
     error = sys.exc_info()[1]
-    what = what_is_away(error)
-    if not what:
+    away = what_is_away(error)
+    if away is None:
         return server_error(request)
-    logger.error("a page could not be served: the %s does not answer: %s", what, error)
-    response = service_unavailable(what)
+    response = service_unavailable(away, error)
     response._has_been_logged = True  # type: ignore[attr-defined]  # or Django would log a traceback for each request
     return response
 

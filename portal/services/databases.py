@@ -6,10 +6,14 @@ import importlib
 from typing import Any, Final
 
 import dj_database_url
+from django.db import DatabaseError
 
 from portal import limits
 
 HOUR: Final = 3600
+_NO_WRITES: Final = frozenset(("25006", "53100"))  # read_only_sql_transaction, disk_full
+# ER_OPTION_PREVENTS_STATEMENT, ER_READ_ONLY_MODE, ER_DISK_FULL, ER_RECORD_FILE_FULL, as the first of the arguments
+_NO_WRITES_MYSQL: Final = frozenset(((1290,), (1836,), (1021,), (1114,)))
 _ENGINES = {
     "django.db.backends.postgresql": "PostgreSQL",
     "django.db.backends.mysql": "MySQL or MariaDB",
@@ -62,6 +66,18 @@ def mysql_waits(statement: int, lock: int) -> dict[str, Any]:
             f" /*!50708 , max_execution_time = {statement * 1000} */ /*M!100101 , max_statement_time = {statement} */"
         ),
     }
+
+
+def takes_no_writes(error: BaseException) -> bool:
+    """Whether an error of Django's says that the database answers and takes no writes: it is read-only, or full."""
+    cause = error.__cause__
+    if not isinstance(error, DatabaseError) or cause is None:
+        return False
+    if getattr(cause, "sqlstate", None) in _NO_WRITES:  # PostgreSQL
+        return True
+    if str(getattr(cause, "sqlite_errorname", "")).startswith(("SQLITE_READONLY", "SQLITE_FULL")):
+        return True
+    return type(cause).__module__.startswith("MySQLdb") and cause.args[:1] in _NO_WRITES_MYSQL
 
 
 def from_url(url: str, connections: int) -> dict[str, Any]:

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 _TRY_SECONDS: Final = 1.0
 _CHECKS: Final = limits.PAGES_AT_ONCE  # of the database, at a time: as many probes are answered at once
 _threads: Final = ThreadPoolExecutor(_CHECKS, "airelays-ready")
+_REDIS_KEY: Final = "airelays:ready"
 _MIGRATED_SECONDS: Final = 60.0  # for which they are believed to be there
 _trying = threading.Lock()
 _tried_at, _written = float("-inf"), True
@@ -39,7 +40,7 @@ async def healthz(request: HttpRequest) -> JsonResponse:
 
 
 async def readyz(request: HttpRequest) -> JsonResponse:
-    """Readiness: the database is migrated and takes writes, Redis responds if configured, the portal is not stopping.
+    """Readiness: the database is migrated and takes writes, as does Redis if configured, the portal is not stopping.
 
     Answers within READY_SECONDS, whatever hangs. `change_seen` is the id of the newest configuration change that this
     worker has applied.
@@ -134,7 +135,8 @@ async def _fault_of_redis() -> str:
             asyncio.timeout(limits.READY_SECONDS),
             Redis.from_url(settings.CONFIG.redis_url, **redis.options()) as client,
         ):
-            await client.ping()
-    except (RedisError, OSError):
-        return "Redis does not answer"
+            await client.set(_REDIS_KEY, 1, ex=60)  # limits and sign-ins are counted, so reading is not enough
+    except (RedisError, OSError) as error:
+        logger.error("not ready: Redis: %s", str(error) or "it does not answer")
+        return f"Redis {redis.fault_of(error)}"
     return ""

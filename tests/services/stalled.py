@@ -1,8 +1,12 @@
-"""Servers that hang: they keep their connections open and say nothing, as a frozen machine does."""
+"""Servers that hang: they keep their connections open and say nothing, as a frozen machine does.
+
+And a Redis that answers, and does nothing that it is asked to.
+"""
 
 from __future__ import annotations
 
 import socket
+import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -69,3 +73,24 @@ def stalled(target: tuple[str, int] | None = None) -> Iterator[Stalled]:
         yield server
     finally:
         server.close()
+
+
+@contextmanager
+def refusing(error: str) -> Iterator[int]:
+    """The port of a Redis that answers what would write with an error, and greetings as others do."""
+
+    class Connection(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError, ValueError):
+                while head := self.rfile.readline():  # *<words>, then each as $<size> and its bytes
+                    words = [self.rfile.read(int(self.rfile.readline()[1:]) + 2)[:-2] for _ in range(int(head[1:]))]
+                    greeting = words[0].upper() in {b"CLIENT", b"SELECT"}
+                    self.wfile.write(b"+OK\r\n" if greeting else b"-%s\r\n" % error.encode())
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Connection) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield int(server.server_address[1])
+        finally:
+            server.shutdown()

@@ -17,7 +17,7 @@ from portal.serving import health
 from relay.errors import RelayUnavailable
 from relay.gateway.limits.redis import RedisLimiter
 from relay.gateway.limits.windows import Limits, Subject, checks
-from tests.services.stalled import stalled
+from tests.services.stalled import refusing, stalled
 from tests.support.server import free_port
 from tests.support.sessions import with_config
 
@@ -35,7 +35,7 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 async def test_limits(silent: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     limiter = RedisLimiter(silent)
     wanted = checks((Subject("token:1", "this token", Limits(rpm=10, concurrency=2)),))
-    with pytest.raises(RelayUnavailable, match="cannot reach the Redis") as refused:
+    with pytest.raises(RelayUnavailable, match="cannot use the Redis") as refused:
         await limiter.acquire(wanted, 0, "slot")
     assert refused.value.retry_after
     await limiter.finish(wanted, 0, 5, "slot", 0.0)
@@ -100,6 +100,51 @@ def test_a_form_that_is_counted_says_what_is_away(silent: str, settings: Any, db
     assert browser.get("/accounts/login/").status_code == 200, "to show the form needs no Redis"
     answer = browser.post("/accounts/login/", {"login": "somebody", "password": "a long password"})
     assert answer.status_code == 503 and "Redis does not answer" in answer.content.decode() and answer["retry-after"]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("READONLY You can't write against a read only replica.", "takes no writes"),
+        ("OOM command not allowed when used memory > 'maxmemory'.", "takes no writes"),
+        (
+            "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist on disk.",
+            "no writes",
+        ),
+        ("NOREPLICAS Not enough good replicas to write.", "takes no writes"),
+        ("LOADING Redis is loading the dataset in memory", "is starting"),
+        ("NOAUTH Authentication required.", "does not let the portal in"),
+        ("NOPERM User default has no permissions to run the 'set' command", "does not let the portal in"),
+    ],
+)
+async def test_readiness_of_one_that_answers_and_takes_no_writes(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, said: str, told: str
+) -> None:
+    """Limits and sign-ins are counted in it, so that it answers is not enough."""
+
+    async def well() -> str:
+        return ""
+
+    monkeypatch.setattr(health, "_fault_of_database", well)
+    with refusing(said) as port:
+        with_config(settings, redis_url=f"redis://127.0.0.1:{port}/0")
+        answer = await health.readyz(RequestFactory().get("/readyz"))
+        assert answer.status_code == 503 and told in answer.content.decode()
+        assert b"does not answer" not in answer.content
+
+
+def test_a_page_says_that_it_cannot_be_used(settings: Any, db: None, caplog: pytest.LogCaptureFixture) -> None:
+    with refusing("READONLY You can't write against a read only replica.") as port:
+        settings.CACHES = {
+            "default": {
+                "BACKEND": "django.core.cache.backends.redis.RedisCache",
+                "LOCATION": f"redis://127.0.0.1:{port}/0",
+                "OPTIONS": redis.options(),
+            }
+        }
+        answer = Client().post("/accounts/login/", {"login": "somebody", "password": "a long password"})
+    assert answer.status_code == 503 and "Redis cannot be used now" in answer.content.decode()
+    assert "the Redis cannot be used: You can't write" in caplog.text
 
 
 async def test_readiness(silent: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,7 +160,7 @@ for i, key in ipairs(KEYS) do
 end
 """
 )
-_DOWN: Final = "The portal cannot reach the Redis that its limits are counted in. Try again in a few seconds."
+_DOWN: Final = "The portal cannot use the Redis that its limits are counted in. Try again in a few seconds."
 
 
 class RedisLimiter:
