@@ -1,14 +1,15 @@
-"""Runs a command of `manage.py`. A database that is away is one line, not a traceback."""
+"""Runs a command of `manage.py`. An error of the database is one line, not a traceback."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Final
+from typing import Any, Final
 
 from django.core.management import execute_from_command_line
 from django.db import DatabaseError, InterfaceError, connection
+from django.db.backends.signals import connection_created
 
 from portal import limits
 from portal.services.databases import HOUR, mysql_waits
@@ -21,39 +22,57 @@ _SERVING: Final = (["serve"], ["start"], ["runserver"])
 def unhurried() -> Iterator[None]:
     """Inside, a statement may take as long as the database answers others: a migration, or a proof of the books.
 
-    MySQL has limits for each connection, which are an hour then.
+    What is limited for each connection is so to an hour then: in MySQL a statement and a lock, in PostgreSQL a pause
+    between two statements, which on a busy machine the command itself may need.
     """
     options = connection.settings_dict["OPTIONS"]
     usual = mysql_waits(limits.QUERY_SECONDS, limits.DATABASE_SECONDS) if connection.vendor == "mysql" else {}
     before = {wait: value for wait, value in usual.items() if options.get(wait) == value}
     options.update({wait: value for wait, value in mysql_waits(HOUR, HOUR).items() if wait in before})
-    if before:
+    pooled = connection.vendor == "postgresql"
+    if before or pooled:
         connection.close()
+    if pooled:
+        connection_created.connect(_may_pause)
     try:
         with statement_timeout(None):
             yield
     finally:
         options.update(before)
-        if before:
+        connection_created.disconnect(_may_pause)
+        if pooled and connection.connection is not None:
+            connection.connection.close()  # the pool gives it to nobody else
+        if before or pooled:
             connection.close()
 
 
+def _may_pause(connection: Any, **signal: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = '{HOUR}s'")
+
+
 def run(arguments: list[str]) -> None:
-    """Run a command. Exits with 1 when the database cannot be reached."""
+    """Run a command. Exits with 1 after an error of the database; with `--traceback` it is raised."""
     try:
         with nullcontext() if arguments[1:2] in _SERVING else unhurried():
             execute_from_command_line(arguments)
     except (DatabaseError, InterfaceError) as error:
+        if "--traceback" in arguments:
+            raise
+        said = f"the database broke off: {_reason(error)}. Run it again; --traceback shows where it happened."
         try:
             connection.close()
             connection.ensure_connection()
         except (DatabaseError, InterfaceError):
-            sys.stderr.write(f"airelays: {database_is_away(error)}\n")
-            sys.exit(1)
-        raise
+            said = database_is_away(error)
+        sys.stderr.write(f"airelays: {said}\n")
+        sys.exit(1)
 
 
 def database_is_away(error: Exception) -> str:
     """What to say of an error with which the database answers nothing at all, in one line."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return f"the database cannot be used: {reason}. Check that it runs, and AIRELAYS_DATABASE_URL."
+    return f"the database cannot be used: {_reason(error)}. Check that it runs, and AIRELAYS_DATABASE_URL."
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
