@@ -1,4 +1,4 @@
-"""How long a statement on the database is waited for, here and now."""
+"""How long a statement on the database is waited for, here and now; and whether a thread works for the disk instead."""
 
 from __future__ import annotations
 
@@ -23,6 +23,42 @@ def statement_timeout(seconds: float | None) -> Iterator[None]:
         yield
     finally:
         _seconds.reset(token)
+
+
+class FileWork:
+    """What a thread does for one request: it waits for the disk now, or for the database."""
+
+    def __init__(self) -> None:
+        self.begun = False  # a thread has it
+        self.on_disk = False
+
+
+_work: Final[ContextVar[FileWork | None]] = ContextVar("file_work", default=None)
+
+
+@contextmanager
+def doing(work: FileWork) -> Iterator[None]:
+    """Inside, this thread does this work."""
+    token = _work.set(work)
+    work.begun = True
+    try:
+        yield
+    finally:
+        _work.reset(token)
+
+
+@contextmanager
+def on_disk() -> Iterator[None]:
+    """Inside, the thread waits for the disk and not for the database, and may take longer. Also a decorator."""
+    work = _work.get()
+    if work is None:
+        yield
+        return
+    before, work.on_disk = work.on_disk, True
+    try:
+        yield
+    finally:
+        work.on_disk = before
 
 
 def statement_seconds() -> float | None:

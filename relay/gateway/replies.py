@@ -9,6 +9,7 @@ from typing import Final
 from django.http.response import HttpResponseBase
 from django.utils.http import content_disposition_header
 
+from portal.services.timeouts import on_disk
 from relay.errors import RelayUnavailable
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.snapshot.cache import snapshot_cache
@@ -63,7 +64,7 @@ class Download(EventStream):
         close: Callable[[], None],
     ) -> None:
         super().__init__(self._run)
-        self._exchange, self._read, self._close = exchange, read, close
+        self._exchange, self._read, self._close = exchange, on_disk()(read), close
         disposition = content_disposition_header(True, filename) or "attachment"
         self.head = [
             (b"content-type", content_type.encode("latin-1")),
@@ -77,10 +78,10 @@ class Download(EventStream):
 
     async def _run(self) -> None:
         try:
-            block = await snapshot_cache.in_slow_thread(self._read, _BLOCK)
+            block = await snapshot_cache.in_file_thread(self._read, _BLOCK)
             while block:
                 await self._exchange.write(block, mid_event=True)
-                block = await snapshot_cache.in_slow_thread(self._read, _BLOCK)
+                block = await snapshot_cache.in_file_thread(self._read, _BLOCK)
             await self._exchange.write_last(b"")
         except RelayUnavailable:
             return  # the disk hangs, which is logged: the server closes the connection of an answer that has no end

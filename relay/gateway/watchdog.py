@@ -90,9 +90,11 @@ class Watchdog:
             if exchange in self._left:
                 self.spawn(exchange.say_farewell())
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine beside the requests, and keep a reference to its task until it is done."""
-        self._keep(asyncio.ensure_future(work), self._tasks)
+        task = asyncio.ensure_future(work)
+        self._keep(task, self._tasks)
+        return task
 
     def keep(self, task: asyncio.Task[None]) -> None:
         """Keep a reference to the task that reads an answer on whose client's connection is gone."""

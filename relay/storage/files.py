@@ -23,6 +23,7 @@ from django.db.models import Q, Sum
 
 from portal.lib import clock, crypto
 from portal.lib.ids import time_ordered_hex
+from portal.services.timeouts import on_disk
 from relay.errors import RequestTooLarge, StorageFull
 from relay.models import Upload, UploadSession
 from relay.models.upload import UploadState
@@ -262,7 +263,8 @@ def move_durably(source: Path, target: Path) -> None:
 def _disk_errors() -> Iterator[None]:
     """Turn an OSError into StorageFull."""
     try:
-        yield
+        with on_disk():
+            yield
     except OSError as error:
         logger.error("a file cannot be stored: %s", error)
         raise StorageFull(
@@ -311,6 +313,12 @@ def find_uploads(user_id: int, file_ids: Sequence[str]) -> dict[str, Upload]:
     return {upload.file_id: upload for upload in Upload.objects.filter(stored(user_id), file_id__in=set(file_ids))}
 
 
+@on_disk()
+def open_file(upload: Upload) -> IO[bytes]:
+    """Open a stored file for reading. Raises OSError."""
+    return path_of(upload.storage_name).open("rb")
+
+
 def remove(upload: Upload) -> None:
     """Delete a file: marks its row, deletes the bytes, then deletes the row."""
     Upload.objects.filter(pk=upload.pk).update(state=UploadState.DELETING)
@@ -319,6 +327,7 @@ def remove(upload: Upload) -> None:
     Upload.objects.filter(pk=upload.pk).delete()
 
 
+@on_disk()
 def unlink(storage_name: str) -> None:
     """Delete the bytes of a file from the disk, received in full or in part."""
     for path in (partial_path(storage_name), path_of(storage_name)):

@@ -15,6 +15,7 @@ from django.db.models import Sum
 
 from portal.lib import clock
 from portal.lib.ids import time_ordered_hex
+from portal.services.timeouts import on_disk
 from relay.models import Upload, UploadSession
 from relay.models.upload import UploadState
 from relay.storage import files
@@ -105,7 +106,7 @@ def _join(session: UploadSession, parts: Sequence[Upload], md5: str, owner: str)
     try:
         check = hashlib.md5(usedforsecurity=False)
         for part in parts:
-            with files.path_of(part.storage_name).open("rb") as source:
+            with on_disk(), files.path_of(part.storage_name).open("rb") as source:
                 while block := source.read(_BLOCK):
                     writer.write(block)
                     check.update(block)

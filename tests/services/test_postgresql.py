@@ -12,8 +12,10 @@ from urllib.parse import urlsplit
 import httpx
 import psycopg
 import pytest
+from django.db import connection
 
 from portal import limits
+from portal.management.command_line import unhurried
 from portal.services import postgresql
 from portal.services.databases import from_url
 from portal.services.postgresql import BoundedConnection
@@ -98,6 +100,22 @@ def test_a_process_that_is_stopped_in_a_transaction_loses_its_locks() -> None:
 
 
 @needs_postgresql
+@pytest.mark.django_db(transaction=True)
+def test_a_command_may_pause_for_longer_within_a_transaction() -> None:
+    def limit() -> str:
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW idle_in_transaction_session_timeout")
+            return str(cursor.fetchone()[0])
+
+    assert limit() == "1min"
+    with unhurried():
+        assert limit() == "1h"
+        connection.close()
+        assert limit() == "1h", "on another connection, too"
+    assert limit() == "1min", "what serves gets none of these connections"
+
+
+@needs_postgresql
 def test_a_portal_whose_database_stops_in_the_middle(behind: tuple[Stalled, str], live: Portal, tmp_path: Path) -> None:
     """Readiness and requests say so in time, what needs no database goes on, and a stop ends all the same."""
     way, _ = behind
@@ -120,6 +138,8 @@ def test_a_portal_whose_database_stops_in_the_middle(behind: tuple[Stalled, str]
         for _ in range(2):
             check(chat(), 503, "server_error", "relay_unavailable")
             assert request("GET", "/v1/models").status_code == 200, "a list of models from memory"
+        file = {"file": ("a.txt", b"one line")}
+        check(request("POST", "/v1/files", files=file, data={"purpose": "user_data"}), 503, "server_error")
         assert request("GET", "/healthz").status_code == 200
         page = request("GET", "/accounts/signup/", cookies={"sessionid": "x" * 32})
         assert page.status_code == 503 and "database does not answer" in page.text

@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import Json, decode, encode, object_of, text_of
+from portal.services.timeouts import on_disk
 from relay.billing.estimate import PromptSize, estimate_file
 from relay.endpoints.files.file_ids import check_item, check_no_ids
 from relay.errors import RequestTooLarge
@@ -191,7 +192,7 @@ class FileInputs:
         hold(sum(_EXPANSION * self._rows[file_id].size for file_id in named if file_id in self._rows))
         rows = [row for file_id, row in self._rows.items() if file_id in wanted and file_id not in self._read]
         if rows:
-            self._read |= await snapshot_cache.in_slow_thread(_read, rows)
+            self._read |= await snapshot_cache.in_file_thread(_read, rows)
 
 
 def names_files(text: bytes) -> bool:
@@ -247,6 +248,7 @@ def _named_in(part: Json, where: str) -> _Named | None:
     return _Named(file_id, f"{where}.file_id", holder, kind in _TEXTS) if file_id else None
 
 
+@on_disk()
 def _read(rows: Sequence[Upload]) -> dict[str, _File]:
     return {
         row.file_id: _File(row.file_id, row.filename, row.content_type or "application/octet-stream", _content(row))

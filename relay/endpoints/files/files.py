@@ -100,12 +100,12 @@ async def create_file(exchange: Exchange, caller: Caller, run: Runtime) -> Json:
         kind = content_type_of(
             "" if received.content_type == "application/octet-stream" else received.content_type, name
         )
-        upload = await snapshot_cache.in_slow_thread(
+        upload = await snapshot_cache.in_file_thread(
             received.sink.finish, UploadState.STORED, name, purpose, kind, expires
         )
         return file_object(upload)
     finally:
-        await discard(received.sink)
+        await discard(run, received.sink)
 
 
 def _list(user_id: int, query: Mapping[str, str]) -> Json:
@@ -147,7 +147,7 @@ async def file_content(exchange: Exchange, caller: Caller, file_id: str) -> Down
     """The bytes of a file, as an attachment."""
     upload = await _find(caller, file_id)
     try:
-        file = await snapshot_cache.in_slow_thread(files.path_of(upload.storage_name).open, "rb")
+        file = await snapshot_cache.in_file_thread(files.open_file, upload)
     except FileNotFoundError:
         raise _file_not_found(file_id) from None
     except OSError as error:
@@ -159,7 +159,7 @@ async def file_content(exchange: Exchange, caller: Caller, file_id: str) -> Down
 
 async def delete_file(caller: Caller, file_id: str) -> Json:
     upload = await _find(caller, file_id)
-    await snapshot_cache.in_slow_thread(files.remove, upload)
+    await snapshot_cache.in_file_thread(files.remove, upload)
     return {"id": file_id, "object": "file", "deleted": True}
 
 
@@ -225,7 +225,7 @@ async def add_part(exchange: Exchange, caller: Caller, run: Runtime, upload_id: 
     session = await snapshot_cache.in_thread(_pending, caller.user_id, upload_id)
     received = await receive_form(exchange, run, "data", caller.user_id, session)
     try:
-        part = await snapshot_cache.in_slow_thread(_store_part, session, received)
+        part = await snapshot_cache.in_file_thread(_store_part, session, received)
         return {
             "id": _part_id(part),
             "object": "upload.part",
@@ -233,7 +233,7 @@ async def add_part(exchange: Exchange, caller: Caller, run: Runtime, upload_id: 
             "upload_id": upload_id,
         }
     finally:
-        await discard(received.sink)
+        await discard(run, received.sink)
 
 
 def _part_id(part: Upload) -> str:
@@ -273,7 +273,7 @@ async def complete_upload(caller: Caller, run: Runtime, upload_id: str, body: Js
     part_ids = body.get("part_ids")
     if not isinstance(part_ids, list) or not part_ids or not all(isinstance(part_id, str) for part_id in part_ids):
         raise InvalidRequest("The field “part_ids” must be the list of the parts' ids, in order.", param="part_ids")
-    return await snapshot_cache.in_slow_thread(
+    return await snapshot_cache.in_file_thread(
         _complete, caller, run, upload_id, [str(part_id) for part_id in part_ids], text_of(body, "md5")
     )
 
@@ -287,4 +287,4 @@ def _cancel(user_id: int, upload_id: str) -> Json:
 
 async def cancel_upload(caller: Caller, upload_id: str) -> Json:
     """Cancel an upload and delete its parts. Raises InvalidRequest."""
-    return await snapshot_cache.in_slow_thread(_cancel, caller.user_id, upload_id)
+    return await snapshot_cache.in_file_thread(_cancel, caller.user_id, upload_id)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,7 +15,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser
 
 from portal import limits
-from relay.errors import InvalidRequest, RelayError
+from relay.errors import InvalidRequest, RelayError, RelayUnavailable
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
@@ -25,6 +26,7 @@ from relay.storage import files
 from relay.storage.files import UploadWriter
 
 _BLOCK: Final = 1 << 20  # bytes that are written at a time
+_DISCARD_SECONDS: Final = 1.0  # that an answer waits until a file which is not kept is gone
 _FORM_OVERHEAD: Final = 1024  # bytes of a form besides its file; the reserved space is corrected as the file arrives
 _MOST_BOUNDARIES: Final = 10_000  # that are none, since something follows them
 _TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,60}(;\s*charset=[A-Za-z0-9_-]{1,30})?", re.I)
@@ -161,34 +163,41 @@ async def receive_form(
     try:
         await _read(exchange, parser, sink, most, announced is None)
     except BaseException:
-        await discard(sink)
+        await discard(run, sink)
         raise
     kind = parser.content_type if _TYPE.fullmatch(parser.content_type) else ""
     return ReceivedForm(sink, parser.fields, parser.filename, kind)
 
 
 async def _begin(run: Runtime, user_id: int, reserved: int, session: UploadSession | None) -> UploadWriter:
-    """Reserve space and open the file. A client that disconnects meanwhile must not leave space reserved."""
+    """Reserve space and open the file. What comes of it when nobody waits any more leaves no space reserved."""
+    given_up = threading.Event()
 
     def open_sink() -> UploadWriter:
         upload = files.reserve_upload(user_id, reserved, run.reservations.owner, session)
         try:
-            return UploadWriter(upload)
+            sink = UploadWriter(upload)
         except BaseException:
             files.remove(upload)
             raise
+        if given_up.is_set():
+            sink.close()
+        return sink
 
-    work = asyncio.ensure_future(snapshot_cache.in_slow_thread(open_sink))
+    work = asyncio.ensure_future(snapshot_cache.in_file_thread(open_sink))
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
-        run.watchdog.spawn(_abandon(work))
+        run.watchdog.spawn(_abandon(run, work))
+        raise
+    except RelayUnavailable:
+        given_up.set()
         raise
 
 
-async def _abandon(work: asyncio.Future[UploadWriter]) -> None:
+async def _abandon(run: Runtime, work: asyncio.Future[UploadWriter]) -> None:
     try:
-        await discard(await work)
+        await discard(run, await work)
     except RelayError:
         pass  # nothing was reserved
 
@@ -236,9 +245,21 @@ async def _write(parser: _Parser, sink: UploadWriter, most: int, ahead: bool) ->
         wanted = min(most, max(_BLOCK, 2 * sink.upload.size)) if ahead else needed
         await snapshot_cache.in_thread(files.grow, sink.upload, needed, wanted)
     if data:
-        await snapshot_cache.in_slow_thread(sink.write, data)
+        await snapshot_cache.in_file_thread(sink.write, data)
 
 
-async def discard(sink: UploadWriter) -> None:
-    """Delete the file unless `sink.finish` was called, even if the request is being cancelled."""
-    await asyncio.shield(snapshot_cache.in_slow_thread(sink.close))
+async def discard(run: Runtime, sink: UploadWriter) -> None:
+    """Delete the file unless `sink.finish` was called, even if the request is being cancelled.
+
+    Its answer does not wait for a database or a disk that hangs: it has waited for one before.
+    """
+    closing = run.watchdog.spawn(_close(sink))
+    if (await asyncio.wait((closing,), timeout=_DISCARD_SECONDS))[0]:
+        closing.result()
+
+
+async def _close(sink: UploadWriter) -> None:
+    try:
+        await snapshot_cache.in_file_thread(sink.close)
+    except RelayUnavailable:
+        pass  # logged; what is left of it goes with the next sweep

@@ -51,7 +51,7 @@ class AdmissionEntry:
 class Admission:
     """Counts requests against limits: in memory, or in Redis where workers share them."""
 
-    def __init__(self, redis_url: str, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+    def __init__(self, redis_url: str, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         self.redis = _redis_limiter(redis_url) if redis_url else None
         self._memory = MemoryLimiter()
         self._spawn = spawn

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from django.db import Error as DatabaseError
 from accounts.models import Change
 from accounts.models.change import listen
 from portal import limits
-from portal.services.timeouts import statement_timeout
+from portal.services.timeouts import FileWork, doing, statement_timeout
 from relay.errors import InvalidRequest, RelayUnavailable, set_remedies
 from relay.gateway.snapshot import load
 from relay.gateway.snapshot.callers import Caller
@@ -33,6 +34,7 @@ T = TypeVar("T")
 logger: Final = logging.getLogger(__name__)
 _CALLERS: Final = 50_000
 _UNKNOWN: Final = 5_000
+_LOOK_SECONDS: Final = 0.5  # between looks at what the thread of a request waits for
 
 
 class SnapshotCache:
@@ -47,7 +49,9 @@ class SnapshotCache:
         self._epoch = 0  # grows with every drop, so that a read that began before it is not cached
         self._loading: dict[str, asyncio.Future[Caller | None]] = {}
         self._threads = ThreadPoolExecutor(2, "airelays-load")
-        self._slow_threads = ThreadPoolExecutor(4, "airelays-files")
+        self._file_threads = ThreadPoolExecutor(4, "airelays-files")
+        self._file_work: set[FileWork] = set()
+        self._slow_threads = ThreadPoolExecutor(4, "airelays-slow")
         self._dropped: list[Callable[[str, int], None]] = []
         self._reloaded: list[Callable[[], None]] = []
         self._listeners: dict[str, list[Callable[[str], None]]] = {}
@@ -118,12 +122,45 @@ class SnapshotCache:
         work = asyncio.get_running_loop().run_in_executor(self._threads, with_connection)
         return await _waited_for(work, limits.THREAD_SECONDS, "database")
 
-    async def in_slow_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """As `in_thread`, for slow work such as writing files: a separate pool, so that no other call waits for it.
+    async def in_file_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `in_thread`, for a request's work with files: a separate pool, so that no other call waits for it.
 
-        It may take FILE_SECONDS.
+        What it does `on_disk` may take FILE_SECONDS together, and everything else THREAD_SECONDS.
         """
-        with_connection = partial(_with_connection, limits.QUERY_SECONDS, function, *args, **kwargs)
+        work = FileWork()
+
+        def call() -> T:
+            try:
+                with doing(work):
+                    return _with_connection(limits.DATABASE_SECONDS, function, *args, **kwargs)
+            finally:
+                self._file_work.discard(work)
+
+        self._file_work.add(work)
+        outcome = asyncio.get_running_loop().run_in_executor(self._file_threads, call)
+        most = {True: limits.FILE_SECONDS, False: limits.THREAD_SECONDS}  # by whether it waits for the disk
+        left: dict[bool, float] = dict(most)
+        try:
+            while not outcome.done():
+                on_disk, since = self._waits_for_disk(work), time.monotonic()
+                await asyncio.wait((outcome,), timeout=min(_LOOK_SECONDS, max(0, left[on_disk])))
+                left[on_disk] -= time.monotonic() - since
+                if left[on_disk] <= 0 and not outcome.done():
+                    raise _not_answering("disk" if on_disk else "database", most[on_disk])
+        finally:
+            if not outcome.done():
+                outcome.cancel()
+            if not work.begun:
+                self._file_work.discard(work)
+        return outcome.result()
+
+    def _waits_for_disk(self, work: FileWork) -> bool:
+        """Whether a call waits for the disk: its thread does, or one that it waits for."""
+        return work.on_disk or (not work.begun and any(one.on_disk for one in tuple(self._file_work)))
+
+    async def in_slow_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `in_thread`, for long work that no client waits for: it may take FILE_SECONDS in a pool of its own."""
+        with_connection = partial(_with_connection, limits.DATABASE_SECONDS, function, *args, **kwargs)
         work = asyncio.get_running_loop().run_in_executor(self._slow_threads, with_connection)
         return await _waited_for(work, limits.FILE_SECONDS, "disk or database")
 
@@ -184,10 +221,12 @@ async def _waited_for(work: asyncio.Future[T], seconds: float, what: str) -> T:
     except TimeoutError:
         if not timer.expired():
             raise
-        logger.error("the %s did not answer within %d seconds", what, seconds)
-        raise RelayUnavailable(
-            f"The portal's {what} does not answer. Try again in a few seconds.", retry_after=5
-        ) from None
+        raise _not_answering(what, seconds) from None
+
+
+def _not_answering(what: str, seconds: float) -> RelayUnavailable:
+    logger.error("the %s did not answer within %d seconds", what, seconds)
+    return RelayUnavailable(f"The portal's {what} does not answer. Try again in a few seconds.", retry_after=5)
 
 
 def _with_connection(seconds: float, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -200,10 +239,10 @@ def _with_connection(seconds: float, function: Callable[P, T], *args: P.args, **
             "A value of this request cannot be stored: it is too long, or contains a NUL character."
         ) from error
     except DatabaseError as error:
-        logger.error("the database cannot be read: %s", error)
+        logger.error("the database cannot be used: %s", error)
         connection.close()
         raise RelayUnavailable(
-            "The portal cannot read its database. Try again in a few seconds.", retry_after=5
+            "The portal cannot use its database. Try again in a few seconds.", retry_after=5
         ) from error
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 
 import pytest
 
 from portal import limits
-from portal.services.timeouts import statement_seconds
+from portal.services.timeouts import on_disk, statement_seconds
 from relay.errors import RelayUnavailable
+from relay.gateway.snapshot import cache as cache_module
 from relay.gateway.snapshot.cache import SnapshotCache
+from tests.support.asserts import until
 
 
 @pytest.fixture
@@ -40,6 +43,40 @@ async def test_a_disk_keeps_only_those_waiting_who_need_it(hanging: threading.Ev
         with pytest.raises(RelayUnavailable, match="disk or database does not answer"):
             await cache.in_slow_thread(hanging.wait)
     assert await cache.in_thread(lambda: "read") == "read"
+
+
+async def test_a_file_may_take_longer_than_the_database(
+    hanging: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "FILE_SECONDS", 60)
+    monkeypatch.setattr(cache_module, "_LOOK_SECONDS", 0.01)
+    cache, written = SnapshotCache(), threading.Event()
+
+    def writes(event: threading.Event) -> str:
+        with on_disk():
+            written.wait()
+        return str(event.wait() and statement_seconds())
+
+    began = asyncio.ensure_future(cache.in_file_thread(writes, written))
+    with pytest.raises(RelayUnavailable, match="portal's database does not answer"):
+        await cache.in_file_thread(hanging.wait)
+    assert not began.done(), "it has waited as long, for the disk"
+    written.set()
+    assert await began == str(limits.DATABASE_SECONDS)
+
+
+async def test_a_disk_that_hangs_is_told_from_the_database(
+    hanging: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also to those who wait for a thread: four hang."""
+    monkeypatch.setattr(limits, "THREAD_SECONDS", 60)
+    cache = SnapshotCache()
+    waiting = [cache.in_file_thread(on_disk()(hanging.wait)) for _ in range(6)]
+    ends = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(end, RelayUnavailable) and "portal's disk does not" in end.message for end in ends)
+    hanging.set()
+    assert await cache.in_file_thread(lambda: "read") == "read"
+    until(lambda: not cache._file_work)
 
 
 async def test_a_timeout_of_the_work_itself_is_not_taken_for_one_of_the_wait(hanging: threading.Event) -> None:
