@@ -60,7 +60,9 @@ _PARAMETERS: Final = frozenset(
         "store", "stream", "stream_format", "stream_options", "style", "suffix", "temperature", "text", "tool_choice",
         "tools", "top_logprobs", "top_n", "top_p", "truncation", "user", "verbosity", "voice", "web_search_options",
         # output limits of other servers
-        "max_gen_len", "max_length", "max_new_tokens", "max_tokens_to_sample", "n_predict", "num_predict",
+        "max_gen_len", "max_length", "max_new_tokens", "max_tokens_to_generate", "max_tokens_to_sample",
+        "maximum_tokens", "min_length", "min_new_tokens", "min_tokens", "n_predict", "num_predict",
+        "tokens_to_generate",
         # counts of answers of other servers
         "batch_size", "candidate_count", "image_count", "max_images", "num_completions", "num_generations",
         "num_images", "num_images_per_prompt", "num_outputs", "num_return_sequences", "num_samples",
@@ -91,10 +93,6 @@ _INNER: Final = (_PARAMETERS | _STRUCTURES | frozenset(
 ))  # fmt: skip
 
 
-# Names that other servers have for the output limit: llama.cpp takes the first of them before `max_tokens`.
-_LENGTHS: Final = ("n_predict", "num_predict", "max_new_tokens", "max_length", "max_gen_len", "max_tokens_to_sample")
-_FOREIGN_LENGTHS: Final = frozenset(_LENGTHS)
-_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 # Names that other servers have for the number of answers: SiliconFlow, Replicate, fal, Stability, Ideogram, Google,
 # Hugging Face, DashScope and libraries for diffusion (API references, November 2026).
 COUNTS: Final = frozenset((
@@ -179,22 +177,6 @@ def read_document(body: bytes, model: str = "") -> Document:
         fields["model"] = msgspec.Raw(raw)
         body = encode(fields)
     return Document(body, fields, found)
-
-
-def one_limit(body: bytes, fields: Fields, own: str) -> tuple[bytes, Fields]:
-    """A body whose output limit has no other name than the API's, which is `own`.
-
-    A server that knows another name might keep to that one, and answer at more length than is held for it. It stands
-    for the limit where the request names none.
-    """
-    if _FOREIGN_LENGTHS.isdisjoint(fields):
-        return body, fields
-    foreign = [name for name in _LENGTHS if name in fields]
-    fields = dict(fields)
-    limits = [token_limit(raw) for raw in (fields.pop(name) for name in foreign) if not absent(raw)]
-    if limits and None not in limits and all(absent(fields.get(name)) for name in _LIMITS):
-        fields[own] = msgspec.Raw(b"%d" % min(limit for limit in limits if limit is not None))
-    return encode(fields), fields
 
 
 def one_count(body: bytes, fields: Fields) -> tuple[bytes, Fields]:

@@ -23,6 +23,8 @@ WALLET = 10**6  # nano-USD: 50 tokens of output
         ({}, 1),
         ({"max_tokens": -1}, 1),
         ({"n_predict": 500}, 1),
+        ({"max_completion_tokens": 500}, 1),
+        ({"max_completion_tokens": 500, "max_output_tokens": 600, "max_tokens": 400, "min_tokens": 300}, 1),
         ({"max_tokens": 1000, "n": 3}, 3),
         ({"max_tokens": 1000, "best_of": 3}, 3),
         ({"max_tokens": 1000, "n": 2, "best_of": 3, "stream": False}, 3),
@@ -53,7 +55,9 @@ def test_the_length_that_can_be_paid_is_sent(live: Portal, server: Server, more:
     model, user = live.model(script, price={"input": 10, "output": 20}), live.user(balance=WALLET)
     response = server.post(live.token(user), {"model": model, "prompt": "a", **more}, path="/v1/completions")
     assert response.status_code == 200, response.text
-    sent = live.upstream.last(model).json["max_tokens"]
+    body = live.upstream.last(model).json
+    sent = body["max_tokens"]
+    assert not {"max_completion_tokens", "max_output_tokens", "min_tokens", "n_predict"} & body.keys()
     assert 12 <= sent <= WALLET // 20_000 // answers
     record = live.record(response)
     assert record.output_tokens == sent * answers and record.cost <= WALLET and not record.shortfall

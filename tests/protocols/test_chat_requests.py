@@ -78,6 +78,9 @@ def test_what_tells_a_conversation(body: str, expected: str) -> None:
         ({"max_new_tokens": 30, "num_predict": 20, "max_gen_len": 25}, 20),
         ({"max_length": 30, "n_predict": -1}, None),
         ({"max_tokens_to_sample": "all"}, None),
+        ({"max_output_tokens": 40}, 40),
+        ({"maxOutputTokens": 40, "maxTokens": 60}, 40),
+        ({"max_tokens_to_generate": 50, "maximum_tokens": 60, "tokens_to_generate": 70}, 50),
     ],
 )
 def test_an_output_limit_has_one_name(members: dict[str, Any], limit: int | None) -> None:
@@ -90,8 +93,30 @@ def test_an_output_limit_has_one_name(members: dict[str, Any], limit: int | None
     )
     body = json.dumps({"model": "m", "input": "x", **members}).encode()
     response = parse_responses_request(body)
-    assert response.output_limit == limit if "max_tokens" not in members else response.output_limit is None
-    assert not {"n_predict", "max_length", "max_new_tokens"} & response.fields.keys()
+    assert response.output_limit == (None if members.get("n_predict") == -1 else limit)
+    others = {name for name in response.fields if "max" in name.lower() or "predict" in name}
+    assert others <= {"max_output_tokens"}
+
+
+@pytest.mark.parametrize("name", ["min_tokens", "min_new_tokens", "min_length", "minTokens"])
+def test_no_least_length_is_above_the_limit(name: str) -> None:
+    """An upstream may keep to the one or the other."""
+    messages = [{"role": "user", "content": "x"}]
+    for members, clamp, kept in (
+        ({name: 900, "max_tokens": 100}, None, False),
+        ({name: 90, "max_tokens": 100}, None, True),
+        ({name: 90, "max_tokens": 100}, 50, False),
+        ({name: 90}, None, True),
+        ({name: 90}, 50, False),
+        ({name: "many", "max_tokens": 100}, None, False),
+    ):
+        body = json.dumps({"model": "m", "messages": messages, **members}).encode()
+        sent = json.loads(parse_chat_request(body).upstream_body("m", False, clamp))
+        assert (name in sent, sent.get("max_tokens")) == (kept, clamp or members.get("max_tokens")), members
+        members = {"max_output_tokens" if one == "max_tokens" else one: value for one, value in members.items()}
+        request = parse_responses_request(json.dumps({"model": "m", "input": "x", **members}).encode())
+        sent = json.loads(request.upstream_body(UpstreamTarget("m", True, clamp), request.fields, None))
+        assert (name in sent, sent.get("max_output_tokens")) == (kept, clamp or members.get("max_output_tokens"))
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,7 @@ from relay.protocols.fields import (
     Fields,
     as_object,
     decode_field,
-    lowered,
     one_count,
-    one_limit,
     optional_bool,
     optional_int,
     read_document,
@@ -24,6 +22,7 @@ from relay.protocols.fields import (
     token_limit,
 )
 from relay.protocols.prompts.content import TEXT, Content, content_of, names_foreign_tools
+from relay.protocols.prompts.lengths import hold_to, one_limit
 from relay.protocols.prompts.thinking import thinking_budget
 from relay.protocols.token_estimate import least_units, texts_in
 from relay.protocols.usage import ADDED_TO_CHAT
@@ -129,8 +128,7 @@ class ChatRequest:
         fields = dict(fields)
         if clamp is not None:
             used = [name for name in _OUTPUT_FIELDS if bytes(fields.get(name, b"null")) != b"null"]
-            for name in used or [clamp_field]:
-                fields[name] = lowered(fields.get(name), clamp)
+            hold_to(fields, used or [clamp_field], clamp)
         if model != self.model:
             fields["model"] = msgspec.Raw(encode(model))
         if patch_usage:
@@ -143,7 +141,7 @@ class ChatRequest:
 def parse_chat_request(body: bytes, model_in_path: str = "") -> ChatRequest:
     """Parse the body of a request. Raises BadRequest. `model_in_path`: stands before the body's."""
     body, fields, decoded = read_document(body, model_in_path)
-    body, fields = one_count(*one_limit(body, fields, "max_tokens"))
+    body, fields = one_count(*one_limit(body, fields, "max_tokens", "max_completion_tokens"))
     model = read_model(fields)
     if "messages" not in fields:
         message = "The field “messages” is missing: send a list with at least one message."

@@ -17,8 +17,6 @@ from relay.protocols.fields import (
     Fields,
     absent,
     decode_field,
-    lowered,
-    one_limit,
     optional_bool,
     read_document,
     read_model,
@@ -26,6 +24,7 @@ from relay.protocols.fields import (
     token_limit,
 )
 from relay.protocols.prompts.content import OWN_ITEMS, OWN_TOOLS, TEXT, Content, content_of, names_foreign_tools
+from relay.protocols.prompts.lengths import hold_to, one_limit
 from relay.protocols.prompts.thinking import thinking_budget
 from relay.protocols.token_estimate import least_units, texts_in
 from relay.protocols.usage import ADDED_TO_CHAT
@@ -157,7 +156,7 @@ class ResponsesRequest:
         if not stored:
             out["store"] = msgspec.Raw(b"false")
         if target.clamp is not None:
-            out["max_output_tokens"] = lowered(out.get("max_output_tokens"), target.clamp)
+            hold_to(out, ("max_output_tokens",), target.clamp)
         return encode(out)
 
 
