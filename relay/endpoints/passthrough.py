@@ -166,7 +166,7 @@ async def _codec(request: ClientRequest, channel: ChannelView, upstream: Upstrea
         )
     if parsed.stream and "event-stream" in upstream.content_type and endpoint != "completions":
         heard = parsed.heard if parsed.unread is not None else None
-        return TypedStream(max(1, parsed.units.images), parsed.units, parsed.whole, told_error, heard)
+        return TypedStream(max(1, parsed.units.images), parsed.units, parsed.whole, told_error, heard, parsed.images)
     if endpoint == "audio.speech" and not parsed.stream and not _NO_AUDIO.search(upstream.content_type):
         return ByteStream(content_type=upstream.content_type or "audio/mpeg", whole=parsed.whole)
     return None

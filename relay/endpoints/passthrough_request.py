@@ -21,7 +21,6 @@ from relay.protocols.fields import (
     Fields,
     as_object,
     one_count,
-    one_limit,
     read_document,
     read_model,
 )
@@ -30,6 +29,7 @@ from relay.protocols.passthrough import answers, requests
 from relay.protocols.passthrough.answers import AnswerReader
 from relay.protocols.passthrough.audio import AudioLength, audio_length
 from relay.protocols.passthrough.requests import PassthroughRequest
+from relay.protocols.prompts.lengths import hold_to, one_limit
 from relay.providers import parameters
 from relay.transport.body import Pieces
 
@@ -72,7 +72,7 @@ def _parse_transcription(values: requests.Values) -> PassthroughRequest:
     return requests.parse_transcription(values, AudioLength(0, 0, 0))
 
 
-_IMAGES: Final = "prompt n quality size stream partial_images"
+_IMAGES: Final = "model prompt n quality size stream partial_images"
 _TRANSCRIPTION: Final = "stream response_format"
 PASSTHROUGH_ENDPOINTS: Final = {
     spec.endpoint: spec
@@ -202,7 +202,7 @@ class ClientRequest:
             return self.body, dropped
         fields = {**fields, "model": msgspec.Raw(encode(model))}
         if clamp is not None:
-            fields["max_tokens"] = requests.limit_of_completion(fields, clamp)
+            hold_to(fields, ("max_tokens",), clamp)
         if ask_usage:
             options = as_object(fields.get("stream_options"))
             options["include_usage"] = msgspec.Raw(b"true")
@@ -245,7 +245,11 @@ async def parse_request(spec: EndpointSpec, body: bytes, content_type: str, mode
             "invalid_multipart",
         )
     body, fields, _ = read_document(body, model_in_path)
-    body, fields = one_count(*one_limit(body, fields, "max_tokens"))
+    if spec.endpoint == "completions":
+        body, fields = one_limit(body, fields, "max_tokens")
+    elif spec.endpoint.startswith(("images.", "audio.")):  # elsewhere, a limit is one of the input
+        body, fields = one_limit(body, fields)
+    body, fields = one_count(body, fields)
     model, parsed = read_model(fields, spec.model), spec.parse(requests.values_of(fields, spec.members))
     if not spec.form and (others := estimate_others(fields, _COUNTED).tokens):
         parsed = replace(parsed, prompt_tokens=parsed.prompt_tokens + others)

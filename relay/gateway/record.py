@@ -267,7 +267,7 @@ class Record:
             output = estimate_text(self._with_unseen(delivered.units() if delivered is not None else 0.0))
             audio = min(output, estimate_text(delivered.audio())) if delivered is not None else 0
         if request.exact and not output and (delivered is None or not delivered.finished):
-            output = (request.output_limit or 0) * request.choices
+            output = units.output or (request.output_limit or 0) * request.choices
             audio = min(output, units.audio_output)
         return Usage(
             prompt,

@@ -347,18 +347,18 @@ def _input_is_false(tokens: int, delivered: Delivered | None, expected: Expected
 
 
 def _possible_output(usage: Usage, delivered: Delivered | None, expected: Expected) -> int:
-    """The output to charge where the report of it is false.
+    """The output to charge where the report of it is false: what was counted at least.
 
-    What was counted is charged at least. A report above the limit proves no less than one that names the limit, since
-    tokens may have been spent on what is not shown. Where there is content that cannot be counted, such as images, the
-    report stands as long as the model can have made as much.
+    A report above the limit proves no less than one that names the limit, since tokens may have been spent on what is
+    not shown. Of content that is no text, such as images, it stands as long as the model can have made as much.
     """
     limit = expected.output_limit
     units = math.ceil(delivered.units()) if delivered is not None else 0
     if usage.output <= units:
         return units
     if expected.output is not None or delivered is None:
-        return max(units, min(usage.output, limit or expected.output or 0))
+        made = delivered.media().output if delivered is not None else 0
+        return max(units, made or min(usage.output, limit or expected.output or 0))
     if not delivered.opaque():
         return max(units, limit or 0)
     if usage.output <= max(expected.longest or LONGEST_ANSWER, limit or 0):

@@ -29,7 +29,8 @@ class GatewayRequest:
     output_limit: int | None = 0  # tokens of each of `choices` answers; None: the request names no limit
     choices: int = 1
     conversation: str = ""  # requests of the same conversation go to the same channel; empty: none
-    # Images, characters and milliseconds that are known beforehand, and tokens of audio and images in the prompt.
+    # Images, characters and milliseconds that are known beforehand, and tokens of audio and images in the prompt;
+    # those of images that it asks for, of which `output_limit` is the most that they may have.
     units: Usage = NO_USAGE
     audio_between: tuple[int, int] | None = None  # milliseconds that the audio in it can have; None: it has none
     # The tokens of audio and images in its prompt, where `units` do not say them. Rarely called.

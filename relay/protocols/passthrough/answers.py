@@ -37,6 +37,8 @@ class _Shape(Envelope):
     text: msgspec.Raw = msgspec.Raw()
     output: msgspec.Raw = msgspec.Raw()
     duration: object = None
+    quality: object = None
+    size: object = None
 
 
 _shape: Final = msgspec.json.Decoder(_Shape)
@@ -224,7 +226,7 @@ def read_images(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | N
     if not made:
         return PassthroughAnswer(errors[0], None, True) if errors else None
     usage = parse_image_usage(found.usage, asked.prompt_tokens) if present(found.usage) else None
-    media = Usage(images=made, output=made * (asked.output_limit or 0))
+    media = Usage(images=made, output=made * asked.images.tokens(found.quality, found.size))
     delivered = Delivered(len(body), float, media=lambda: media)
     usage = replace(usage or NO_USAGE, images=made)
     return PassthroughAnswer(body, usage, clean=clean_entries if errors else None, delivered=delivered)

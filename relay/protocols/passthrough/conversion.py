@@ -34,7 +34,7 @@ def whole_answer(endpoint: str, stream: bytes, asked: PassthroughRequest) -> tup
 
     Of speech, the answer is the audio.
     """
-    codec = TypedStream(max(1, asked.units.images), asked.units, asked.whole)
+    codec = TypedStream(max(1, asked.units.images), asked.units, asked.whole, images=asked.images)
     codec.feed(stream)
     codec.finish()
     if codec.error is not None or not codec.done:

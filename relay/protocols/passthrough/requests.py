@@ -16,9 +16,10 @@ from msgspec.structs import replace as replace_struct
 
 from portal.lib.json import Json, decode, decode_object, encode, text_of
 from portal.lib.texts import whole_number
-from relay.protocols.fields import MAX_TOKENS, BadRequest, Fields, absent, lowered
+from relay.protocols.fields import MAX_TOKENS, BadRequest, Fields, absent
 from relay.protocols.passthrough.audio import AudioLength
 from relay.protocols.passthrough.containers.unknown import heard_milliseconds
+from relay.protocols.passthrough.images.tokens import NO_OPTIONS, PARTIAL, ImageOptions
 from relay.protocols.token_estimate import least_units, token_units
 from relay.protocols.usage import ADDED_TO_CHAT, LEAST_ADDED, NO_USAGE, Usage
 
@@ -27,9 +28,6 @@ _PER_INPUT: Final = 1
 _PICTURES: Final = ("image", "image_url")  # members of inputs: Jina, Cohere, OpenAI
 _PER_PICTURE: Final = 800
 _SCHEME: Final = 16  # characters in which that of an address ends
-# Upper estimates of the tokens of one large image, by quality; any other value counts as the best quality.
-_IMAGE_TOKENS: Final = {"low": 500, "medium": 2000, "standard": 2000}
-_BEST_IMAGE: Final = 8000
 _AUDIO_TOKENS_PER_SECOND: Final = 17  # input: a minute is about 1,000
 _TEXT_TOKENS_PER_SECOND: Final = 5  # of the transcript
 _SPOKEN_PER_CHARACTER: Final = 1.5
@@ -49,7 +47,8 @@ class PassthroughRequest:
     choices: int = 1  # how many answers are requested
     stream: bool = False
     include_usage: bool = False  # the client wants a usage chunk at the end of a stream
-    # Images, characters and milliseconds that are known beforehand, and tokens of audio and images.
+    # Images, characters and milliseconds that are known beforehand, and tokens of audio and images; those of images
+    # that it makes, for which `output_limit` is what they may have at most.
     units: Usage = NO_USAGE
     audio_between: tuple[int, int] | None = None  # milliseconds that the audio in it can have; None: it has none
     exact: bool = True  # the answer cannot be limited to fewer tokens
@@ -58,11 +57,12 @@ class PassthroughRequest:
     unbounded: bool = False  # something that its input names, such as a film, can be of any length
     echoed: tuple[str, ...] = ()  # texts with which the answers of a legacy completion begin
     unread: tuple[int, int] | None = None  # of audio that cannot be read: its usual milliseconds, and its bytes
+    images: ImageOptions = NO_OPTIONS  # of those that it makes
 
     @property
     def whole(self) -> Usage:
         """An estimate of the tokens that it takes, of an answer without text."""
-        output = (self.output_limit or 0) * self.choices
+        output = self.units.output or (self.output_limit or 0) * self.choices
         return Usage(self.prompt_tokens, output=output, audio_output=min(output, self.units.audio_output))
 
     def heard(self, units: float, transcript: bytes = b"") -> Usage:
@@ -192,11 +192,6 @@ def parse_completions(values: Values) -> PassthroughRequest:
     )
 
 
-def limit_of_completion(fields: Fields, most: int) -> msgspec.Raw:
-    """The output limit of a legacy completion where `most` tokens can be paid for."""
-    return lowered(fields.get("max_tokens"), most)
-
-
 def parse_embeddings(values: Values) -> PassthroughRequest:
     wanted = values.get("encoding_format")
     if wanted not in (None, "float", "base64"):
@@ -224,11 +219,11 @@ def parse_moderations(values: Values) -> PassthroughRequest:
 def parse_images(values: Values) -> PassthroughRequest:
     """Image generations, edits and variations."""
     count = _count(values, "n", 10)
-    quality = values.get("quality")
-    each = _IMAGE_TOKENS.get(quality if isinstance(quality, str) else "", _BEST_IMAGE)
+    options = ImageOptions.of(*(values.get(name) for name in ("model", "quality", "size", "partial_images")))
+    units = Usage(images=count, output=count * (options.tokens() + PARTIAL * options.partials))
     prompt = values.get("prompt")
     tokens = _text_tokens(prompt, "prompt") if isinstance(prompt, str) else 0
-    return PassthroughRequest(tokens, each, count, _flag(values, "stream"), units=Usage(images=count))
+    return PassthroughRequest(tokens, options.most(), count, _flag(values, "stream"), units=units, images=options)
 
 
 def with_pictures(parsed: PassthroughRequest, pictures: int) -> PassthroughRequest:

@@ -23,6 +23,7 @@ from relay.protocols.errors import Told, told_plainly
 from relay.protocols.events import payload, typed_event
 from relay.protocols.passthrough import speech
 from relay.protocols.passthrough.images.entries import COMPLETED, FAILED, SUCCEEDED, read_entry
+from relay.protocols.passthrough.images.tokens import NO_OPTIONS, PARTIAL, ImageOptions
 from relay.protocols.passthrough.usage import parse_image_usage, parse_transcript_usage
 from relay.protocols.token_estimate import text_units, token_units
 from relay.protocols.usage import NO_USAGE, Usage, present
@@ -33,6 +34,7 @@ _TEXT: Final = re.compile(rb'"text"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
 _SOUND: Final = re.compile(rb'"audio"\s*:\s*"([A-Za-z0-9+/=\\]*)"')  # of speech, in Base64
 _IN: Final = ("url", "b64_json")  # members with an image
 _PICTURES: Final = SUCCEEDED | FAILED | COMPLETED
+_STATED: Final = re.compile(rb'"(quality|size)"\s*:\s*"(\w{1,16})"')  # of an image
 _PARTIAL: Final = frozenset((b"image_generation.partial_image", b"image_edit.partial_image"))
 TERMINAL: Final = frozenset(
     (b"image_generation.completed", b"image_edit.completed", b"transcript.text.done", b"speech.audio.done")
@@ -57,6 +59,11 @@ def is_page(head: bytes) -> bool:
 def _is_text(head: bytes) -> bool:
     """Whether bytes begin as JSON, HTML or XML do. No audio format does; raw samples are not all printable."""
     return is_page(head) or _JSON.fullmatch(head[:64]) is not None
+
+
+def _ends(data: bytes) -> bytes:
+    """An event without the image in its middle."""
+    return data if len(data) <= 800 else data[:400] + data[-400:]
 
 
 class _Event(msgspec.Struct):
@@ -94,7 +101,10 @@ class TypedStream(EventCodec):
     whole: Usage = NO_USAGE  # an estimate of the whole answer
     told: Told = told_plainly  # what a client is told of an error in a part of the answer
     heard: Callable[[float], Usage] | None = None  # the audio behind so many tokens of a transcript; None: measured
+    images: ImageOptions = NO_OPTIONS  # of those that it shows
     _ended: int = 0  # terminal events so far; of images, those that were delivered
+    _partials: int = 0  # partial images
+    _stated: dict[str, str] = field(default_factory=dict)  # what the events say of their images
     _shown: bool = False  # a part of the next image
     _parts: bool = False  # images have events of their own, so that the terminal one is none
     _refused: bytes = b""  # the error in place of the first image that failed
@@ -108,7 +118,8 @@ class TypedStream(EventCodec):
         """An image of which a part was shown counts as one: most of its tokens have been spent by then."""
         if self.units.images:
             begun = self._ended + (self._shown and self._ended < self.endings)
-            return Usage(images=begun, output=begun * (self.whole.output // self.endings))
+            output = begun * self.images.tokens(**self._stated) + PARTIAL * self._partials
+            return Usage(images=begun, output=output)
         if self.heard is not None and self._units:
             return self.heard(self._units)
         return speech.spoken(self._head, self._sound, self.whole, self.done) if self.units.characters else NO_USAGE
@@ -174,6 +185,7 @@ class TypedStream(EventCodec):
     def _image(self, event: bytes, data: bytes, kinds: set[bytes]) -> bytes:
         """An event that ends an image, or the answer. What failed in place of an image is none."""
         entry = read_entry(data)
+        self._look_at(data)
         refused = entry.error is not None or not kinds.isdisjoint(FAILED)
         is_image = entry.is_image and kinds.isdisjoint(FAILED)
         ends = not kinds.isdisjoint(COMPLETED)
@@ -200,10 +212,16 @@ class TypedStream(EventCodec):
         self._terminal, self.done = event, True
         return b""
 
+    def _look_at(self, data: bytes) -> None:
+        """Keep what an event says of its image: the quality and size that it has."""
+        self._stated |= {name.decode(): said.decode() for name, said in _STATED.findall(_ends(data))}
+
     def _count(self, data: bytes, kinds: set[bytes]) -> None:
         """Count what an event delivers."""
         if self.units.images:
-            self._shown = self._shown or not kinds.isdisjoint(_PARTIAL)
+            partial = not kinds.isdisjoint(_PARTIAL)
+            self._shown, self._partials = self._shown or partial, self._partials + partial
+            self._look_at(data)
         elif self.units.characters:
             sound = _SOUND.search(data)
             if sound is not None:
