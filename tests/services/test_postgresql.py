@@ -139,7 +139,8 @@ def test_a_portal_whose_database_stops_in_the_middle(behind: tuple[Stalled, str]
             check(chat(), 503, "server_error", "relay_unavailable")
             assert request("GET", "/v1/models").status_code == 200, "a list of models from memory"
         file = {"file": ("a.txt", b"one line")}
-        check(request("POST", "/v1/files", files=file, data={"purpose": "user_data"}), 503, "server_error")
+        upload = request("POST", "/v1/files", files=file, data={"purpose": "user_data"})
+        check(upload, 503, "server_error", "relay_unavailable")
         assert request("GET", "/healthz").status_code == 200
         page = request("GET", "/accounts/signup/", cookies={"sessionid": "x" * 32})
         assert page.status_code == 503 and "database does not answer" in page.text
