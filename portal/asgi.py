@@ -34,6 +34,7 @@ from relay.api.consumers import RealtimeConsumer  # noqa: E402
 from relay.api.paths import relay_path  # noqa: E402
 from relay.billing import notices  # noqa: E402
 from relay.endpoints.batches import runner  # noqa: E402
+from relay.endpoints.realtime import running_calls  # noqa: E402
 from relay.gateway.exchange.exchange import AsgiScope, Receive, Send  # noqa: E402
 from relay.gateway.runtime import Runtime, current, runtime_of_server  # noqa: E402
 from relay.storage import retention  # noqa: E402
@@ -50,7 +51,7 @@ Runtime.periodic_tasks = {
     "deleting refused requests": refusals.work,
     **({"scheduled work": jobs.run_once} if settings.CONFIG.jobs else {}),
 }
-Runtime.background_tasks = (runner.run_batches,)
+Runtime.background_tasks = (runner.run_batches, running_calls.keep_calls)
 # The websockets of apps, by their path.
 relay_sockets: dict[str, Any] = {"/v1/realtime": RealtimeConsumer.as_asgi()}  # type: ignore[no-untyped-call]
 _OF_APPS = ("POST", "HEAD")  # methods at the address itself, which apps use and browsers do not

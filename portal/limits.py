@@ -38,6 +38,8 @@ WEBSOCKET_EARLY_BYTES: Final = 4 * KIB  # that a client may send before its hand
 REALTIME_FIRST_SECONDS: Final = 30.0  # for the event that names the model of a session, where the address does not
 CLIENT_SECRETS: Final = 1000  # of one user that have not expired
 CLIENT_SECRET_BYTES: Final = 512 * KIB  # of the session of one
+SDP_BYTES: Final = 64 * KIB  # of a WebRTC offer, and of its answer
+REALTIME_CALLS: Final = 100  # of one user that run at the same time, whatever the limits of its tokens
 WEBSOCKET_FRAMES: Final = 1000  # within a second, and one more for each BYTES_PER_PIECE
 
 # -- JSON under /v1 --------------------------------------------------------------------------------------------------

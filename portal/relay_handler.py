@@ -48,7 +48,7 @@ _CORS_REQUEST_HEADERS: Final = b", ".join((
     b"openai-organization", b"openai-project", b"openai-beta",
 ))  # fmt: skip
 _CORS_EXPOSED_HEADERS: Final = b", ".join((
-    b"x-request-id", b"retry-after", b"retry-after-ms", b"x-should-retry", b"openai-processing-ms",
+    b"x-request-id", b"location", b"retry-after", b"retry-after-ms", b"x-should-retry", b"openai-processing-ms",
     b"x-relay-cost-usd",
     b"x-ratelimit-limit-requests", b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests",
     b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens",

@@ -52,7 +52,7 @@ def _operation_row(method: str, path: str, operation: dict[str, Any]) -> dict[st
             for entry in operation.get("parameters", [])
             if entry["in"] == "query"
         ],
-        "streams": "text/event-stream" in operation["responses"]["200"]["content"],
+        "streams": any("text/event-stream" in one["content"] for one in operation["responses"].values()),
     }
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from django.http import HttpRequest
 
+from portal.lib.json import Json
 from relay.api.request import exchange_of
-from relay.gateway.access.authentication import identify
+from relay.endpoints.realtime import client_secrets
+from relay.gateway.access.authentication import identify, presented_token
 from relay.gateway.pipeline import count_request
 from relay.gateway.runtime import runtime
 from relay.gateway.snapshot.callers import Caller
@@ -16,6 +18,16 @@ async def token_auth(request: HttpRequest) -> Caller:
     exchange = exchange_of(request)
     exchange.caller = await identify(exchange)
     return exchange.caller
+
+
+async def secret_auth(request: HttpRequest) -> tuple[Caller, Json | None]:
+    """Authenticate a request by its token, or by a client secret, whose session is returned. Raises RelayError."""
+    exchange = exchange_of(request)
+    presented = presented_token(exchange.headers)
+    if not presented.startswith(client_secrets.PREFIX):
+        return await token_auth(request), None
+    exchange.caller, session = await client_secrets.caller_of_client_secret(presented, exchange.wall, exchange.ip)
+    return exchange.caller, session
 
 
 async def counted_auth(request: HttpRequest) -> Caller:

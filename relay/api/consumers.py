@@ -23,6 +23,7 @@ from relay.endpoints.realtime.connection import (
     model_of_first,
 )
 from relay.endpoints.realtime.session import RealtimeSession
+from relay.endpoints.realtime.sideband import JoinedCall, Sideband, join
 from relay.errors import InternalError, InvalidRequest, RelayError, Stopping
 from relay.gateway.runtime import Runtime, runtime
 from relay.protocols.fields import BadRequest
@@ -43,7 +44,7 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
     A refused handshake is answered like any refused request.
     """
 
-    session: RealtimeSession | None = None
+    session: RealtimeSession | Sideband | None = None
     exchange: Handshake | None = None
     relaying: asyncio.Task[None] | None = None
     waiting: asyncio.TimerHandle | None = None  # for the event that names the model
@@ -73,7 +74,11 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
         try:
             query = single_parameters(parse_qsl(self.scope.get("query_string", b"").decode("latin-1")))
             model = await authenticate(exchange, query)
-            connection = await connect_upstream(exchange, self.run, model) if model else None
+            connection: UpstreamConnection | JoinedCall | None = None
+            if exchange.call_id:
+                connection = await join(exchange, self.run)
+            elif model:
+                connection = await connect_upstream(exchange, self.run, model)
         except RelayError as error:
             await self._refuse(error)
         except Exception:
@@ -91,9 +96,12 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
         if self.run.stopping:
             self._give_up()
 
-    def _begin(self, exchange: Handshake, connection: UpstreamConnection) -> None:
+    def _begin(self, exchange: Handshake, connection: UpstreamConnection | JoinedCall) -> None:
         self._stop_waiting()
-        self.session = RealtimeSession(exchange, self.run, connection, self._send)
+        if isinstance(connection, JoinedCall):
+            self.session = Sideband(exchange, self.run, connection, self._send)
+        else:
+            self.session = RealtimeSession(exchange, self.run, connection, self._send)
         self.relaying = asyncio.ensure_future(self._relay(self.session))
 
     def _stop_waiting(self) -> None:
@@ -136,7 +144,7 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
             if self.session is not None:
                 await self.session.from_client(text, None)
 
-    async def _relay(self, session: RealtimeSession) -> None:
+    async def _relay(self, session: RealtimeSession | Sideband) -> None:
         try:
             code, reason = await session.relay_to_client()
             await self._close(code, reason)

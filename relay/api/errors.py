@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from django.http import HttpResponse
@@ -19,6 +20,7 @@ KNOWN_ELSEWHERE = frozenset(
 # Task APIs of other relays, by the first segment of their paths.
 _TASKS: Final = {"mj": "Midjourney", "suno": "Suno", "luma": "Luma", "kling": "Kling"}
 _API: Final = "Set your client's base URL to this portal's address followed by /v1."
+_BY_TELEPHONE: Final = re.compile(r"/v1/realtime/calls/[^/]+/(?:accept|reject|refer)")
 _HINTS: Final = (
     ("/api/v1", _API),
     ("/api", f"This is no Ollama server; choose “OpenAI compatible” in your client. {_API}"),
@@ -41,6 +43,12 @@ def unknown_route(method: str, path: str) -> RelayError:
         return NotImplementedHere(
             f"This portal does not serve {method} /{'/'.join(parts[:3])[:100]}. Its endpoints are listed in its "
             "documentation."
+        )
+    if _BY_TELEPHONE.fullmatch(path):
+        return NotImplementedHere(
+            "This portal takes no calls by telephone: the upstream's webhook tells of them, and only its account can "
+            "accept, reject or refer them. Calls over WebRTC are made with POST /v1/realtime/calls and ended with "
+            "…/hangup."
         )
     task = _TASKS.get(parts[1 if parts[0] == "v1" and len(parts) > 1 else 0].partition("-")[0])
     if task is not None:

@@ -242,7 +242,11 @@ class Runtime:
             task.cancel()
         if self._background_tasks:
             await asyncio.wait(self._background_tasks, timeout=limits.STOP_SECONDS / 5)
-        await self.watchdog.end_tasks()
+        left = self._cut_at - time.monotonic()
+        if left == float("inf"):  # no signal came before
+            self._tell_stop()
+            left = 0.0
+        await self.watchdog.end_tasks(max(0.0, left) + limits.STOP_SECONDS / 2)
         try:
             async with asyncio.timeout(limits.STOP_SECONDS / 5):
                 await self._flush()

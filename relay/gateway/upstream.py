@@ -48,6 +48,10 @@ class UpstreamAnswer:
         """The coding of a compressed body that cannot be read; empty for all others."""
         return self._response.undecodable if isinstance(self._response, UpstreamResponse) else ""
 
+    def header(self, name: str) -> str:
+        """A header of the response; empty: it has none of this name."""
+        return str(self._response.headers.get(name, ""))
+
     @property
     def framed(self) -> bool:
         """Whether more than the end of the connection tells where the body ends."""

@@ -32,6 +32,7 @@ class Watchdog:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reading: set[asyncio.Task[Any]] = set()  # of answers whose clients' connections are gone
+        self._lasting: set[asyncio.Task[Any]] = set()  # that end by themselves when the process stops
 
     def add(self, exchange: Exchange) -> None:
         self.running.add(exchange)
@@ -100,18 +101,24 @@ class Watchdog:
         """Keep a reference to the task that reads an answer on whose client's connection is gone."""
         self._keep(task, self._reading)
 
+    def outlast(self, task: asyncio.Task[None]) -> None:
+        """Keep a reference to a task beside the requests that ends its work when a stop is requested."""
+        self._keep(task, self._lasting)
+
     def _keep(self, task: asyncio.Task[Any], tasks: set[asyncio.Task[Any]]) -> None:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    async def end_tasks(self) -> None:
+    async def end_tasks(self, seconds: float) -> None:
         """At the end of the process: cancel the tasks beside the requests, such as background responses.
 
-        Answers that are read on for their usage get a moment.
+        Answers that are read on for their usage get a moment, and so many `seconds` what ends by itself.
         """
+        if self._lasting:
+            await asyncio.wait(set(self._lasting), timeout=seconds)
         if self._reading:
             await asyncio.wait(set(self._reading), timeout=_DRAIN_SECONDS)
-        self._tasks |= self._reading
+        self._tasks |= self._reading | self._lasting
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()

@@ -18,6 +18,7 @@ from relay.models.notice import Notice, NoticeSettings
 from relay.models.pool import Pool
 from relay.models.price import ModelPrice
 from relay.models.proof import BooksProof
+from relay.models.realtime_call import RealtimeCall
 from relay.models.redemption import RedemptionBatch, RedemptionCode
 from relay.models.refused_request import RefusedRequest
 from relay.models.rollup import ChannelDay, MonthSum, RollupMark, TallyDay, UserDay
@@ -56,6 +57,7 @@ __all__ = [
     "Notice",
     "NoticeSettings",
     "Pool",
+    "RealtimeCall",
     "RedemptionBatch",
     "RedemptionCode",
     "RefusedRequest",

@@ -255,6 +255,17 @@ def _field(boundary: bytes, name: str, value: bytes) -> bytes:
     return b"--" + boundary + head + value + b"\r\n"
 
 
+def write_parts(parts: Sequence[tuple[str, str, bytes]]) -> tuple[bytes, str]:
+    """Write a form of fields that have a type; returns it with its Content-Type. `parts`: name, type, content."""
+    boundary = f"----airelays{uuid.uuid4().hex}"
+    pieces = []
+    for name, kind, content in parts:
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\nContent-Type: {kind}\r\n\r\n'
+        pieces += [head.encode(), content, b"\r\n"]
+    pieces.append(f"--{boundary}--\r\n".encode())
+    return b"".join(pieces), f"multipart/form-data; boundary={boundary}"
+
+
 def write_form(fields: Mapping[str, str], files: Sequence[tuple[str, str, str, bytes]]) -> tuple[bytes, str]:
     """Write a form; returns it with its Content-Type. `files`: name, file name, type, content."""
     boundary = f"----airelays{uuid.uuid4().hex}"

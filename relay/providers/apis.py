@@ -22,6 +22,7 @@ PATHS: Final[Mapping[str, str]] = {
     "audio.translations": "/audio/translations",
     "rerank": "/rerank",
     "realtime": "/realtime",
+    "realtime.calls": "/realtime/calls",
 }
 # The first words of the names: rules about parameters and the purposes of tokens go by them.
 FAMILIES: Final = tuple(dict.fromkeys(api.partition(".")[0] for api in PATHS))

@@ -11,8 +11,9 @@ from django.db import connection
 
 from accounts.sign_in import attempts, sign_up
 from portal.lib import clock
-from relay.storage import batches, client_secrets, files_check
+from relay.storage import batches, files_check
 from relay.storage import responses as stored_responses
+from relay.storage.realtime import client_secrets
 
 
 def work(stopping: Callable[[], bool] = lambda: False) -> None:

@@ -46,9 +46,10 @@ FORMS = {
     "create_transcription": "model",
     "create_translation": "response_format",
     "create_file": "purpose",
+    "create_call": "sdp",
 }
 # Those that read no body, and the part of an upload, whose form has no field but the file.
-WITHOUT_A_BODY = {"cancel_batch", "cancel_response", "cancel_upload", "create_part"}
+WITHOUT_A_BODY = {"hang_up_call", "cancel_batch", "cancel_response", "cancel_upload", "create_part"}
 PATHS = {operation.name: operation.path for operation in operations(api) if operation.method == "POST"}
 
 

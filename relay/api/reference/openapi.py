@@ -147,7 +147,7 @@ def _describe(operation: Operation, shape: Shape) -> Schema:
         errors["422"] = _UPSTREAM_ERRORS["422"]
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     found["responses"] = {
-        "200": {"description": "It worked.", "content": content},
+        shape.status: {"description": "It worked.", "content": content},
         **{status: {"description": about, "content": error} for status, about in sorted(errors.items())},
     }
     return found

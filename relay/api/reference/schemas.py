@@ -279,6 +279,7 @@ class Shape:
     upstream: bool = False  # it sends requests to upstreams, whose errors it may pass on
     parameters: tuple[Schema, ...] = ()  # of the query
     optional_body: bool = False
+    status: str = "200"  # of an answer that is no error
 
 
 SHAPES: Final[dict[str, Shape]] = {
@@ -380,6 +381,19 @@ SHAPES: Final[dict[str, Shape]] = {
     ),
     "create_session": Shape(ANY, ANY, optional_body=True),
     "create_transcription_session": Shape(ANY, ANY),
+    "create_call": Shape(
+        body=obj(
+            "sdp",
+            sdp=string("The WebRTC offer. Alone, it may be the whole body, as application/sdp."),
+            session=string("The session as JSON: its model, and what else a session.update has."),
+        ),
+        form=True,
+        binary="application/sdp",
+        upstream=True,
+        parameters=(query("model", string()),),
+        status="201",
+    ),
+    "hang_up_call": Shape(),
     "token_usage": Shape(ANY),
     "request_receipt": Shape(ANY),
     "billing_subscription": Shape(ANY),

@@ -18,11 +18,11 @@ from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller, CallerState
 from relay.protocols.realtime.events import named_models
-from relay.storage import client_secrets
+from relay.storage.realtime import client_secrets
 
 PREFIX: Final = "ek_"  # as OpenAI's begin
 _SECONDS: Final = (10, 7200, 600)  # minimum, maximum, default
-_TYPES: Final = frozenset(("realtime", "transcription"))
+TYPES: Final = frozenset(("realtime", "transcription"))
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -41,9 +41,9 @@ async def make_client_secret(exchange: Exchange, caller: Caller, body: Json) -> 
             param="expires_after",
         )
     kind = session.get("type") or "realtime"
-    if kind not in _TYPES:
+    if kind not in TYPES:
         raise InvalidRequest("The field “session.type” must be “realtime” or “transcription”.", param="session.type")
-    _check_models(caller, session, exchange.wall)
+    check_models(caller, session, exchange.wall)
     if kind == "transcription" and not transcriber_of(session):
         raise InvalidRequest(
             "Name the model that transcribes, in “session.audio.input.transcription.model”.",
@@ -106,7 +106,7 @@ def transcription_by(model: str) -> Json:
     return {"type": "transcription", "audio": {"input": {"transcription": {"model": model}}}}
 
 
-def _check_models(caller: Caller, session: Json, now: float) -> None:
+def check_models(caller: Caller, session: Json, now: float) -> None:
     for named in named_models({"session": session}):
         model = named.holder.get("model")
         if model is None:

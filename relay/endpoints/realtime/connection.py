@@ -25,6 +25,7 @@ from relay.gateway.exchange.exchange import AsgiScope, Exchange
 from relay.gateway.exchange.interrupts import Interrupt
 from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.pipeline import serve
+from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
@@ -53,7 +54,7 @@ _HANG_UP: Final = 1.0  # seconds
 class Handshake(BackgroundRequest):
     """The request that opens a connection, as an exchange without a body."""
 
-    __slots__ = ("named", "session", "transcribes")
+    __slots__ = ("call_id", "named", "session", "transcribes")
 
     def __init__(self, scope: AsgiScope, ip: str) -> None:
         super().__init__(_NO_CALLER, b"")
@@ -68,6 +69,7 @@ class Handshake(BackgroundRequest):
         self.session: Json = {}  # of a client secret
         self.named = False  # the address names the model
         self.transcribes = False  # it only writes down what is said
+        self.call_id = ""  # of the call that it is to join; empty: it opens a session
 
 
 _NO_CALLER: Final = Caller("", 0, 0, False, frozenset(), False, False, 0.0, None, ())
@@ -86,11 +88,16 @@ class UpstreamConnection(HttpResponseBase):
 
 
 async def authenticate(exchange: Handshake, query: Mapping[str, Any]) -> str:
-    """Authenticate the caller; returns the model of the session. Empty: its first event names what transcribes.
+    """Authenticate the caller; returns the model of the session. Empty: its first event names what transcribes, or
+    it joins a call.
 
     Raises RelayError.
     """
     presented = presented_token(exchange.headers)
+    exchange.call_id = str(query.get("call_id") or "")[:200]
+    if exchange.call_id:
+        exchange.caller = await identify(exchange)
+        return ""
     model = str(query.get("model") or query.get("deployment") or "")[:200]
     exchange.named, exchange.transcribes = bool(model), query.get("intent") == "transcription"
     if presented.startswith(client_secrets.PREFIX):
@@ -151,8 +158,30 @@ def _gateway_request(run: Runtime, model: str) -> GatewayRequest:
 async def _try(exchange: Handshake, attempt: Attempt) -> HttpResponseBase:
     """Make one attempt. Raises Failure, Ended, CancelledError."""
     channel, candidate = attempt.channel, attempt.candidate
-    began = time.monotonic()
     url = _address(channel, candidate.route.upstream_name, exchange.transcribes)
+    try:
+        socket = await open_socket(exchange, attempt.run, candidate, url)
+    except Failure as failure:
+        if failure.status not in {404, 405, 426, 501, *REDIRECTS}:
+            raise
+        error = UnsupportedEndpoint("The upstream of this model has no realtime API. Use another model.", param="model")
+        raise Failure(FailureClass.NO_API, error, failure.status, failure.detail, api=ENDPOINT) from None
+    try:
+        first = await first_event(exchange, attempt, socket)
+    except BaseException:
+        attempt.run.watchdog.spawn(hang_up(socket))
+        raise
+    attempt.answered()
+    if exchange.named:
+        exchange.session = exchange.session or _session_of_address(exchange, channel, attempt.record.model)
+    return UpstreamConnection(socket, attempt, first)
+
+
+async def open_socket(
+    exchange: Handshake, run: Runtime, candidate: Candidate, url: str
+) -> aiohttp.ClientWebSocketResponse:
+    """Open a websocket to an upstream with one of its keys. Raises Failure, Ended, CancelledError."""
+    began, channel = time.monotonic(), candidate.route.channel
     headers = {
         name: value
         for name, value in candidate.key.headers.items()
@@ -161,27 +190,21 @@ async def _try(exchange: Handshake, attempt: Attempt) -> HttpResponseBase:
     beta = exchange.headers.get(b"openai-beta", b"").decode("latin-1")
     if beta:
         headers["openai-beta"] = beta[:100]
-    transport = attempt.run.transport(channel.provider, channel.proxy)
+    transport = run.transport(channel.provider, channel.proxy)
     assert isinstance(transport, UpstreamTransport)  # noqa: S101  # `check_realtime_channel` excludes the demo
     exchange.begin_wait(Interrupt.FIRST_BYTE, channel.timeouts.first_byte)
     try:
-        socket = await transport.connect_socket(url, headers, channel.timeouts.connect)
+        return await transport.connect_socket(url, headers, channel.timeouts.connect)
     except asyncio.CancelledError as cancelled:
         raise exchange.explain(cancelled) from None
     except aiohttp.WSServerHandshakeError as refused:
-        failure = classify(
+        raise classify(
             refused.status,
             httpx.Headers(list((refused.headers or {}).items())),
             b"",
             channel.provider,
             snapshot_cache.snapshot.rules,
-        )
-        if refused.status in {404, 405, 426, 501, *REDIRECTS}:
-            error = UnsupportedEndpoint(
-                "The upstream of this model has no realtime API. Use another model.", param="model"
-            )
-            raise Failure(FailureClass.NO_API, error, refused.status, failure.detail, api=ENDPOINT) from None
-        raise failure from None
+        ) from None
     except TimeoutError:
         raise Failure(
             FailureClass.TRANSIENT,
@@ -203,19 +226,10 @@ async def _try(exchange: Handshake, attempt: Attempt) -> HttpResponseBase:
     finally:
         exchange.waiting = None
         exchange.upstream_seconds += time.monotonic() - began
-    try:
-        first = await _first_event(exchange, attempt, socket)
-    except BaseException:
-        attempt.run.watchdog.spawn(hang_up(socket))
-        raise
-    attempt.answered()
-    if exchange.named:
-        exchange.session = exchange.session or _session_of_address(exchange, channel, attempt.record.model)
-    return UpstreamConnection(socket, attempt, first)
 
 
-async def _first_event(
-    exchange: Exchange, attempt: Attempt, socket: aiohttp.ClientWebSocketResponse
+async def first_event(
+    exchange: Exchange, attempt: Attempt, socket: aiohttp.ClientWebSocketResponse, silence: float = _SILENCE
 ) -> aiohttp.WSMessage | None:
     """What the upstream says first; None when it waits for the client.
 
@@ -225,7 +239,7 @@ async def _first_event(
     began = time.monotonic()
     exchange.begin_wait(Interrupt.FIRST_BYTE, attempt.channel.timeouts.first_byte)
     try:
-        first = await socket.receive(timeout=_SILENCE)
+        first = await socket.receive(timeout=silence)
     except TimeoutError:
         return None
     except asyncio.CancelledError as cancelled:

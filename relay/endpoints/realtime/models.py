@@ -10,9 +10,8 @@ from dataclasses import replace
 from typing import Final
 
 from portal.lib.json import Json, objects_of
-from relay.errors import RelayError
+from relay.errors import Forbidden, RelayError
 from relay.gateway.access.authorization import find_model, permitted_model
-from relay.gateway.attempt import Attempt
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
@@ -27,9 +26,9 @@ _MOST: Final = 16  # models that one session may name
 class SessionModels:
     """The models of one session, on the channel that serves it."""
 
-    def __init__(self, caller: Caller, attempt: Attempt) -> None:
-        self._caller, self.attempt = caller, attempt
-        self.session = attempt.record.model  # the session's own, by its public name
+    def __init__(self, caller: Caller, session: str, candidate: Candidate) -> None:
+        """`session`: the session's own, by its public name."""
+        self._caller, self.session, self._candidate = caller, session, candidate
         self.transcribes = False  # the session only transcribes
         self._public: dict[str, str] = {}  # public names of transcribers, by the upstream's
         self._named = ""  # the newest of them, by the upstream's name
@@ -44,21 +43,21 @@ class SessionModels:
             model = named.holder.get("model")
             if named.transcribes:
                 if model is None and (self._named or self.transcribes):
-                    sent = self._named or self.attempt.candidate.route.upstream_name
+                    sent = self._named or self._candidate.route.upstream_name
                 else:
                     sent = self._named = self._transcriber(model, named.param)
             elif model != self.session:
                 message = f"This session is with “{self.session[:100]}”. Open another one for another model."
                 raise BadRequest(message, named.param, "model_not_allowed")
             else:
-                sent = self.attempt.candidate.route.upstream_name
+                sent = self._candidate.route.upstream_name
             changed = changed or sent != model
             named.holder["model"] = sent
         return changed
 
     def _drop(self, event: Json) -> bool:
         """Leave out the parameters that may name other models, or what their provider does not take."""
-        policy = self.attempt.channel.policy("realtime")
+        policy = self._candidate.route.channel.policy("realtime")
         dropped: list[str] = []
         for name in ("session", "response"):
             holder = event.get(name)
@@ -84,9 +83,36 @@ class SessionModels:
         self._public[sent] = model.name
         return sent
 
+    def check_seen(self, session: Json) -> None:
+        """Check the transcribers in a session as the upstream tells it, which the client may have named to it directly.
+
+        Raises Forbidden when no model of that name may be used on the session's channel.
+        """
+        for named in named_models({"session": session}):
+            name = named.holder.get("model")
+            if not named.transcribes or not isinstance(name, str) or not name or name in self._public:
+                continue
+            found = self._seen(name)
+            if found is None or len(self._public) >= _MOST:
+                raise Forbidden(
+                    "The session was ended: its client had speech written down by a model that its token may not use.",
+                    param=named.param,
+                )
+            self._public[name] = found.name
+
+    def _seen(self, name: str) -> ModelView | None:
+        """A model that the caller may use and that the session's channel calls `name`."""
+        for model in snapshot_cache.snapshot.models.values():
+            route = self._route(model)
+            if route is None or name not in {route.upstream_name, model.name}:
+                continue
+            if self._caller.may_use(model, time.time()):
+                return model
+        return None
+
     def public(self, name: str) -> str:
         """The public name of what the upstream calls `name`."""
-        own = self.session if name == self.attempt.candidate.route.upstream_name else name
+        own = self.session if name == self._candidate.route.upstream_name else name
         return self._public.get(name, own)
 
     def find(self, name: str) -> ModelView | None:
@@ -100,10 +126,10 @@ class SessionModels:
 
     def candidate_of(self, name: str) -> Candidate:
         """What serves a transcriber, for its record: the session's channel and key, at the transcriber's prices."""
-        own = self.attempt.candidate
+        own = self._candidate
         route = self.route_of(name)
         return Candidate(route or replace(own.route, upstream_name=name, price=None, cost=None), own.key)
 
     def _route(self, model: ModelView) -> Route | None:
-        channel = self.attempt.channel.id
+        channel = self._candidate.route.channel.id
         return next((route for route in self._caller.routes(model) if route.channel.id == channel), None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -91,6 +92,10 @@ class RealtimeResponse:
     def units(self) -> float:
         return self._units
 
+    def resume(self, input_tokens: int, units: float) -> None:
+        """Take over what another worker has counted."""
+        self.probable_input, self._units = input_tokens, units
+
     def submit(
         self,
         reason: str,
@@ -131,7 +136,7 @@ class RealtimeResponses:
         self._model, self._upstream_model = attempt.record.model, attempt.record.upstream_model
         self._candidate = attempt.record.candidate
         self.conversation = Conversation()
-        self.transcriptions = Transcriptions(exchange, caller, run, models, self._lend)
+        self.transcriptions = Transcriptions(exchange, caller, run, models, self._lend, attempt.record.attempts)
         attempt.record.request.most_input = self._most_input
         # Held for a response that has not been asked for: the first one's money was held with the connection.
         self._next: RealtimeResponse | None = RealtimeResponse(attempt.record, exchange)
@@ -150,6 +155,27 @@ class RealtimeResponses:
     def responding(self) -> bool:
         """Whether the upstream owes a response."""
         return bool(self._running or self._asked)
+
+    def running(self) -> tuple[tuple[str, str], ...]:
+        """The running responses: the upstream's ids, and those of their records."""
+        return tuple((name, response.exchange.request_id) for name, response in self._running.items())
+
+    @property
+    def units(self) -> float:
+        """The estimated tokens that the running responses have delivered."""
+        return sum(response.units() for response in self._running.values())
+
+    @property
+    def running_input(self) -> int:
+        """The tokens that the running responses probably read, each."""
+        found = (response.probable_input or response.record.prompt_tokens for response in self._running.values())
+        return max(found, default=0)
+
+    async def resume(self, ids: Sequence[str], input_tokens: int, units: float) -> None:
+        """Take over responses that a worker had begun which is gone. `units`: estimated tokens of all of them."""
+        for response_id in ids:
+            response = await self._begin(response_id)
+            response.resume(input_tokens, units / len(ids))
 
     def running_ids(self) -> list[str]:
         return [*self._running, *([""] if self._asked else [])]
@@ -207,6 +233,8 @@ class RealtimeResponses:
 
     async def count(self, delta: Delta, size: int) -> None:
         """Count a part of a response before it is sent. Raises InsufficientQuota when it is not paid for."""
+        if self.ended is not None:
+            return  # it is sent to nobody; the upstream has been told to stop, and is read on for its report
         response = self._running.get(delta.response_id or "") or next(reversed(self._running.values()), None)
         if response is None:
             response = await self.begin(delta.response_id or "")
@@ -311,7 +339,8 @@ class RealtimeResponses:
         return min(tokens, window) if window else tokens
 
     def _most_input(self) -> int | None:
-        return None if self.conversation.unbounded else self._input_tokens() + ADDED_TO_CHAT
+        conversation = self.conversation
+        return None if conversation.unbounded or conversation.direct else self._input_tokens() + ADDED_TO_CHAT
 
     async def _make(self, held: bool = True) -> RealtimeResponse:
         """A response with a record of its own. `held`: its money is held. Raises RelayError."""

@@ -55,7 +55,7 @@ class RealtimeSession:
         self.exchange, self.run, self.socket = exchange, run, connection.socket
         self.attempt, self._send_frame = connection.attempt, send
         self.candidate, self.model = self.attempt.candidate, self.attempt.record.model
-        self.models = SessionModels(exchange.caller, self.attempt)
+        self.models = SessionModels(exchange.caller, self.model, self.candidate)
         self.responses = RealtimeResponses(exchange, exchange.caller, run, self.attempt, self.models)
         speech = self.responses.transcriptions.speech
         speech.begin(self.candidate.route.upstream_name, exchange.transcribes)
@@ -142,13 +142,7 @@ class RealtimeSession:
         code, reason = 1000, ""
         try:
             if exchange.session:
-                session: Json = {"type": "realtime", **exchange.session}
-                self.models.translate({"session": session})
-                session.pop("model", None)  # in the address, by the upstream's name
-                update: Json = {"type": "session.update", "session": session}
-                self.responses.conversation.sent(update)
-                self.responses.transcriptions.speech.sent(update)
-                await self.socket.send_str(encode(update).decode())
+                await self._configure(exchange.session)
             code, reason = await self._relay()
         except BadRequest as bad:  # in the session of a client secret: what its token may do has changed
             error = InvalidRequest(bad.message, code=bad.code, param=bad.param)
@@ -159,7 +153,7 @@ class RealtimeSession:
             if not isinstance(why, Ended):
                 self.responses.close(CLIENT_GONE)
                 raise
-            error = self._refusal or _ended(why.reason)
+            error = self._refusal or session_error(why.reason)
         finally:
             self.run.at_stop.discard(self._drain)
             if error is None:
@@ -173,6 +167,16 @@ class RealtimeSession:
         error = None if exchange.ended_by is not None else error
         self.responses.close(CLIENT_GONE if gone else COMPLETED if error is None else end_reason(error), error)
         return code, reason
+
+    async def _configure(self, session: Json) -> None:
+        """Configure the session as the secret says that it was opened with. Raises BadRequest."""
+        session = {"type": "realtime", **session}
+        self.models.translate({"session": session})
+        session.pop("model", None)  # in the address, by the upstream's name
+        update: Json = {"type": "session.update", "session": session}
+        self.responses.conversation.sent(update)
+        self.responses.transcriptions.speech.sent(update)
+        await self.socket.send_str(encode(update).decode())
 
     async def _end_with(self, error: RelayError) -> tuple[int, str]:
         """Tell the client why the connection ends, and read the usage of what the upstream was making."""
@@ -198,15 +202,13 @@ class RealtimeSession:
         finally:
             exchange.streaming = False
             await hang_up(self.socket)
-        if isinstance(error, Stopping):
-            return _SERVICE_RESTART, ""
-        return 4000 + error.http_status if error.http_status < 1000 else 1011, error.public_code or ""
+        return close_frame(error)
 
     async def _relay(self) -> tuple[int, str]:
         exchange, socket = self.exchange, self.socket
         while not (exchange.left and not self.responses.busy):
             if exchange.must_end is not None:
-                raise self._refusal or _ended(exchange.must_end)
+                raise self._refusal or session_error(exchange.must_end)
             message, self._first = self._first or await socket.receive(), None
             if message.type is aiohttp.WSMsgType.TEXT:
                 if exchange.left:
@@ -220,7 +222,7 @@ class RealtimeSession:
 
     def _closed(self, code: int, reason: str) -> tuple[int, str]:
         """The upstream has closed; returns the code and reason for the client. Raises RelayError if it has failed."""
-        shown = _close_code(code), faults.shown_reason(reason)
+        shown = close_code(code), faults.shown_reason(reason)
         body, normal = faults.close_body(code, reason), faults.is_normal_end(code)
         if not normal:
             self.attempt.broke_off(f"the upstream closed the connection with {code} {reason}"[:200], body)
@@ -242,12 +244,15 @@ class RealtimeSession:
             await responses.count(delta, len(text))
             await self.send(text)
             return
-        event, failed = faults.read_event(text), None
+        failed: UpstreamFailed | None = None
+        event = faults.read_event(text)
         if event is not None:
             if not event:
                 return  # what cannot be read cannot be cleaned
             if faults.errors_of(event):
-                text, failed = self._cleaned(event)
+                text, body = clean_event(event)
+                failed = stream_error(body)[0]
+                self.attempt.told_failure(body)
         transcriptions = responses.transcriptions
         if transcriptions.speech.heard(text):
             responses.conversation.configured(text)
@@ -270,23 +275,21 @@ class RealtimeSession:
         if told is not None:
             await self.send(told)
         if self._draining and not responses.busy:
-            raise _ended(Interrupt.STOPPING)
+            raise session_error(Interrupt.STOPPING)
         if not self.exchange.left:
             if used is not None:
                 await responses.hold_next()
             await transcriptions.hold()
 
-    def _cleaned(self, event: Json) -> tuple[str, UpstreamFailed | None]:
-        """An event whose errors are told as those of answers over HTTP are, and the first of them."""
-        body = faults.first_error(event)
-        failed = stream_error(body)[0] if body else None
-        if body:
-            self.attempt.told_failure(body)
-        faults.clean_errors(event, _told)
-        return encode(event).decode(), failed
+
+def clean_event(event: Json) -> tuple[str, bytes]:
+    """An event whose errors are told as those of answers over HTTP are, and the first of them as the body of one."""
+    body = faults.first_error(event)
+    faults.clean_errors(event, _told)
+    return encode(event).decode(), body
 
 
-def _ended(reason: Interrupt) -> RelayError:
+def session_error(reason: Interrupt) -> RelayError:
     """The client's error for a session that was ended."""
     return Stopping(_RESTART, retry_after=1) if reason is Interrupt.STOPPING else interrupt_error(reason)
 
@@ -296,7 +299,14 @@ def _told(body: bytes) -> Json:
     return {"type": error.public_type, "code": error.public_code, "message": error.message, "param": error.param}
 
 
-def _close_code(code: int | None) -> int:
+def close_frame(error: RelayError) -> tuple[int, str]:
+    """The code and reason with which the client's connection is closed after an error."""
+    if isinstance(error, Stopping):
+        return _SERVICE_RESTART, ""
+    return 4000 + error.http_status if error.http_status < 1000 else 1011, error.public_code or ""
+
+
+def close_code(code: int | None) -> int:
     """A code for the client's close frame: the upstream's, or 1011 where a frame may not contain it (1006, for
     example).
     """

@@ -70,12 +70,14 @@ class Transcriptions:
         run: Runtime,
         models: SessionModels,
         lend: Callable[[int, bool], None],
+        attempts: list[dict[str, object]],
     ) -> None:
-        """`lend(amount, last)` frees up to an amount of what is held for responses.
+        """`attempts`: that led to the session. `lend(amount, last)` frees up to an amount held for responses.
 
         `last`: also what the next one needs to begin.
         """
         self._exchange, self._caller, self._run, self._models, self._lend = exchange, caller, run, models, lend
+        self._attempts = attempts
         self.speech = Speech()
         self.tokens = 0  # that they used
         self._hold: Grant | None = None
@@ -219,7 +221,7 @@ class Transcriptions:
         public = self._models.public(name) or charge.model.name
         record = Record(turn, self._run.reservations, request, public, charge)
         record.candidate, record.upstream_model, record.sent = self._models.candidate_of(name), name, True
-        record.attempts = [*self._models.attempt.record.attempts]
+        record.attempts = [*self._attempts]
         self.tokens += usage.input + usage.output
         return record
 

@@ -88,6 +88,7 @@ class Conversation:
     _images: float = 0.0
     formats: Formats = field(default_factory=Formats)  # of its audio
     unbounded: bool = False  # the upstream may add input that did not come from here
+    direct: bool = False  # the client also speaks to the upstream directly, which is not seen here
 
     @property
     def input_tokens(self) -> int:
@@ -120,6 +121,20 @@ class Conversation:
         seconds = size / self.formats.input
         self._hear_audio(seconds)
         return seconds
+
+    def listened(self, seconds: float, speaking: bool) -> None:
+        """Count the time in which the client may have spoken to the upstream directly, or probably has."""
+        tokens = seconds * _HEARD_PER_SECOND
+        self._heard, self._heard_audio = self._heard + tokens, self._heard_audio + tokens
+        if speaking:
+            self._probable += tokens
+
+    def added(self, event: Json) -> None:
+        """Count what an event of the upstream says has been added by a client: an item, or the session's settings."""
+        item = event.get("item")
+        if isinstance(item, dict) and item.get("role") == "assistant":
+            return  # it is in the usage of its response
+        self.sent(event)
 
     def configured(self, text: str) -> None:
         """Read the formats of audio in an event of the upstream about the session."""

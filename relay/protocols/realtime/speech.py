@@ -28,6 +28,7 @@ _SESSIONS: Final = frozenset(
     ("session.created", "session.updated", "transcription_session.created", "transcription_session.updated")
 )
 _SILENCE: Final = 60.0  # seconds that are counted at most while the upstream, which listens for speech, hears none
+_PREFIX: Final = 0.3  # seconds before somebody is heard to speak that count (OpenAI's default)
 _SHORTEST: Final = 0.1  # seconds that an upstream writes down
 _MOST: Final = 64  # items that are remembered although nothing is owed of them
 _FINAL: Final = '{"type":"input_audio_buffer.commit","final":true}'
@@ -67,6 +68,7 @@ class Speech:
     model: str = ""  # that writes it down, as far as the client was heard; may be empty although one does
     on: bool = False  # it is written down
     streams: bool = False  # the session is of vLLM's protocol
+    direct: bool = False  # the client speaks to the upstream directly: what it says is told by the clock
     _own: str = ""  # the model of the session
     _always: bool = False  # the session does nothing else
     _told: Spoken | None = None  # what is in force, as the upstream says; its seconds mean nothing
@@ -89,6 +91,11 @@ class Speech:
     def seconds(self) -> float:
         """What is to be written down, or will be when it is committed."""
         return self._buffered * self.on + sum(spoken.seconds for spoken in self._owed())
+
+    @property
+    def speaking(self) -> bool:
+        """Whether somebody speaks, as far as the upstream tells."""
+        return self._speaking or not self._listens
 
     @property
     def commits(self) -> int:
@@ -174,6 +181,8 @@ class Speech:
             self._committed(event.item_id or "")
         elif kind == "input_audio_buffer.speech_started":
             self._speaking = True
+            if self.direct:
+                self._buffered = _PREFIX
         elif kind == "input_audio_buffer.speech_stopped":
             self._speaking = False
         elif kind == "transcription.delta":

@@ -16,7 +16,7 @@ VENDOR: Final = Vendor(
     label="Together",
     position=140,
     base_url="https://api.together.ai/v1",
-    apis=OPENAI_COMPATIBLE - {"moderations", "realtime", "images.variations"},
+    apis=OPENAI_COMPATIBLE - {"moderations", "realtime", "realtime.calls", "images.variations"},
     failures=(
         # It answers 403 to a request that is too long for the model.
         rule(FailureClass.CLIENT, "403", text=r"token count|context length|max_(new_)?tokens"),

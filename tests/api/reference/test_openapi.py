@@ -22,8 +22,9 @@ def test_every_operation_is_described_and_no_other() -> None:
     assert document["openapi"].startswith("3.1") and len(document["paths"]) > 30
     for path, methods in document["paths"].items():
         for operation in methods.values():
-            assert {"200", "401", "429", "503"} <= set(operation["responses"]) and operation["summary"], path
-            for content in operation["responses"]["200"]["content"].values():
+            assert {"401", "429", "503"} <= set(operation["responses"]) and operation["summary"], path
+            worked = "201" if operation["operationId"] == "create_call" else "200"
+            for content in operation["responses"][worked]["content"].values():
                 Draft202012Validator.check_schema(content["schema"])
 
 

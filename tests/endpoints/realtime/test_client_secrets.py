@@ -117,7 +117,7 @@ def test_secrets_end_with_their_time_their_token_and_their_user(
     from portal.lib import clock
     from relay.models import ClientSecret, Token
     from relay.models.token import digest_of
-    from relay.storage import client_secrets
+    from relay.storage.realtime import client_secrets
     from relay.tokens.lifecycle import rotate_token
 
     model, user = model_on(live, transcriber), live.user()
@@ -151,7 +151,8 @@ def test_nobody_has_more_secrets_than_fit(live: Portal, server: Server, monkeypa
     from portal.lib import clock
     from relay.errors import RateLimited, RequestTooLarge
     from relay.models import Token
-    from relay.storage import client_secrets, room
+    from relay.storage import room
+    from relay.storage.realtime import client_secrets
 
     user = live.user()
     live.token(user)

@@ -10,7 +10,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from tests.support.asserts import until
-from tests.support.peers.realtime import CREATED, Call, RealtimeUpstream
+from tests.support.peers.realtime import ANSWER, CREATED, Call, RealtimeUpstream
 from tests.support.portal import Portal
 from tests.support.server import Server
 
@@ -82,3 +82,31 @@ def test_a_session_of_the_sdk(live: Portal, server: Server, talking: RealtimeUps
     assert kinds[0] == "session.created" and "session.updated" in kinds and kinds[-1] == "response.done"
     row = until(lambda: UsageRecord.objects.filter(model=model, end_reason="completed").first())
     assert row.cost == 20 * 4000 + 10 * 16000
+
+
+def test_a_call_of_the_sdk(live: Portal, server: Server, talking: RealtimeUpstream) -> None:
+    """Made over WebRTC, joined, and hung up."""
+    from relay.models import UsageRecord
+
+    channel = live.channel(talking.base_url)
+    model = live.model(None, channels=[channel], upstream_name="gpt-realtime", price={"input": 4, "output": 16})
+    token = live.token()
+    server.catch_up()
+
+    async def run() -> None:
+        async with AsyncOpenAI(api_key=token, base_url=f"{server.url}/v1", max_retries=0) as client:
+            made = await client.realtime.calls.create(sdp="v=0\r\n", session={"type": "realtime", "model": model})
+            assert made.text == ANSWER and made.response.status_code == 201
+            call_id = made.response.headers["location"].rpartition("/")[2]
+            async with client.realtime.connect(call_id=call_id) as connection:
+                await connection.session.update(session={"type": "realtime", "output_modalities": ["text"]})
+                await connection.response.create()
+                async for event in connection:
+                    if event.type == "response.done":
+                        break
+            await client.realtime.calls.hangup(call_id)
+
+    asyncio.run(run())
+    row = until(lambda: UsageRecord.objects.filter(model=model, end_reason="completed").first())
+    assert row.cost == 20 * 4000 + 10 * 16000
+    assert all(call.over for call in talking.taken.values())

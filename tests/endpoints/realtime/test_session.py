@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,25 +11,16 @@ from typing import Any
 import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.asyncio.server import ServerConnection, serve
 
 from relay.protocols.fields import BadRequest
 from relay.protocols.realtime.events import client_event
 from tests.support.asserts import until as happens
 from tests.support.money import settled, wallet
+from tests.support.peers.obedient import Obedient
 from tests.support.portal import Portal
 from tests.support.server import Server
 
 pytestmark = pytest.mark.shared
-
-USAGE = {
-    "total_tokens": 30,
-    "input_tokens": 20,
-    "output_tokens": 10,
-    "input_token_details": {"text_tokens": 10, "audio_tokens": 10, "cached_tokens": 4},
-    "output_token_details": {"text_tokens": 2, "audio_tokens": 8},
-}
-
 
 PRICE = {"input": 4, "output": 24, "audio_input": 32, "audio_output": 64}
 
@@ -38,125 +28,16 @@ PRICE = {"input": 4, "output": 24, "audio_input": 32, "audio_output": 64}
 COST = (20 - 4 - 10) * 4000 + 4 * 4000 + 10 * 32000 + 2 * 24000 + 8 * 64000
 
 
-class Upstream:
-    """A realtime server on a real port."""
-
-    def __init__(self) -> None:
-        self.got: list[Any] = []
-        self.paths: list[str] = []
-        self.keys: list[str] = []
-        self.saying: dict[str, Any] = {}
-        self.commits = 0
-        self.closed = threading.Event()
-        self.started = threading.Event()
-        threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True).start()
-        assert self.started.wait(10)
-
-    async def _run(self) -> None:
-        self._stop = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        async with serve(
-            self._handle, "127.0.0.1", 0, max_size=20 << 20, subprotocols=[websockets.Subprotocol("realtime")]
-        ) as server:
-            self.port = server.sockets[0].getsockname()[1]
-            self.started.set()
-            await self._stop.wait()
-
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-
-    async def _handle(self, socket: ServerConnection) -> None:
-        assert socket.request is not None
-        self.paths.append(socket.request.path)
-        self.keys.append(socket.request.headers.get("authorization", ""))
-        await socket.send(
-            json.dumps(
-                {
-                    "type": "session.created",
-                    "session": {"type": "realtime", "audio": {"input": {"transcription": {"model": "heard"}}}},
-                }
-            )
-        )
-        try:
-            async for message in socket:
-                self.got.append(message if isinstance(message, bytes) else json.loads(message))
-                await self._answer(socket, message)
-        except websockets.ConnectionClosed:
-            pass
-        self.closed.set()
-
-    async def _answer(self, socket: ServerConnection, message: str | bytes) -> None:
-        if isinstance(message, bytes):
-            await socket.send(message)
-            return
-        event = json.loads(message)
-        if event["type"] == "response.create":
-            await socket.send(json.dumps({"type": "response.created", "response": {"id": "r"}}))
-            await socket.send(
-                json.dumps({"type": "response.done", "response": {"id": "r", "status": "completed", "usage": USAGE}})
-            )
-            if event.get("twice"):
-                await socket.send(json.dumps({"type": "response.done", "response": {"id": "r", "usage": USAGE}}))
-        elif event["type"] == "talk":
-            name = event["id"]
-            await socket.send(json.dumps({"type": "response.created", "response": {"id": name}}))
-            for _ in range(event["words"]):
-                delta = {"type": "response.output_text.delta", "response_id": name, "delta": "word " * 100}
-                await socket.send(json.dumps(delta))
-            if event.get("done"):
-                done = {"id": name, "status": "completed", "usage": event["done"]}
-                await socket.send(json.dumps({"type": "response.done", "response": done}))
-            await socket.send(json.dumps({"type": "response.output_text.done", "response_id": name}))
-            self.saying = {"id": name, "status": "cancelled", "usage": event.get("cancelled")}
-        elif event["type"] == "response.cancel" and self.saying["usage"]:
-            await socket.send(json.dumps({"type": "response.done", "response": self.saying}))
-        elif event["type"] == "speak":
-            usage = {
-                "type": "tokens",
-                "total_tokens": 5,
-                "input_tokens": 3,
-                "output_tokens": 2,
-                "input_token_details": {"audio_tokens": 3},
-            }
-            await socket.send(
-                json.dumps(
-                    {
-                        "type": "conversation.item.input_audio_transcription.completed",
-                        "transcript": "hi",
-                        "usage": usage,
-                    }
-                )
-            )
-        elif event["type"] == "input_audio_buffer.commit":
-            self.commits += 1
-            item = f"item_{self.commits}"
-            await socket.send(json.dumps({"type": "input_audio_buffer.committed", "item_id": item}))
-            await asyncio.sleep(event.get("after", 0))
-            written = {"type": "conversation.item.input_audio_transcription.completed", "item_id": item}
-            report = {"usage": event["usage"]} if "usage" in event else {}
-            if not event.get("never"):
-                await socket.send(json.dumps({**written, "transcript": "hello there", **report}))
-        elif event["type"] == "echo":
-            await socket.send(json.dumps({"type": "echoed", "pad": event["pad"]}))
-        elif event["type"] == "flood":
-            for number in range(400):
-                await socket.send(
-                    json.dumps({"type": "response.output_audio.delta", "delta": "A" * 100_000, "number": number})
-                )
-        elif event["type"] == "leave":
-            await socket.close(1011, "bye")
-
-
 @pytest.fixture(scope="module")
-def realtime() -> Iterator[Upstream]:
-    running = Upstream()
+def realtime() -> Iterator[Obedient]:
+    running = Obedient()
     yield running
     running.stop()
 
 
 @pytest.fixture
-def model(live: Portal, server: Server, realtime: Upstream) -> str:
-    name = live.model(None, base_url=f"http://127.0.0.1:{realtime.port}/v1", price=PRICE, upstream_name="gpt-realtime")
+def model(live: Portal, server: Server, realtime: Obedient) -> str:
+    name = live.model(None, base_url=realtime.base_url, price=PRICE, upstream_name="gpt-realtime")
     server.catch_up()
     return name
 
@@ -186,7 +67,7 @@ def records(model: str, count: int) -> list[Any]:
 
 
 def test_each_response_is_recorded_before_its_last_event(
-    live: Portal, server: Server, realtime: Upstream, model: str
+    live: Portal, server: Server, realtime: Obedient, model: str
 ) -> None:
     from relay.models import UsageRecord
 
@@ -210,9 +91,8 @@ def test_each_response_is_recorded_before_its_last_event(
     ] * 2
     assert found[2].cost == 0 and found[2].end_reason == "client_gone"
     assert len({row.request_id for row in found}) == 3 and found[0].endpoint == "realtime"
-    assert realtime.paths[-1] == "/v1/realtime?model=gpt-realtime" and realtime.keys[-1].startswith(
-        "Bearer sk-upstream"
-    )
+    assert realtime.last.path == "/v1/realtime?model=gpt-realtime"
+    assert realtime.last.key.startswith("Bearer sk-upstream")
 
 
 def test_speech_that_is_written_down_is_priced_as_its_own_model(live: Portal, server: Server, model: str) -> None:
@@ -257,7 +137,7 @@ WRITTEN_COST = 300 * 100_000 + 50 * 200_000
 
 
 def test_transcriptions_are_paid_from_what_the_session_holds_and_end_it_when_that_is_spent(
-    live: Portal, server: Server, realtime: Upstream, model: str
+    live: Portal, server: Server, realtime: Obedient, model: str
 ) -> None:
     """All is held for the first response: a quarter of the balance for each transcription, and thirty asked for."""
     heard_priced(server)
@@ -284,7 +164,7 @@ def test_transcriptions_are_paid_from_what_the_session_holds_and_end_it_when_tha
 
 
 def test_one_transcription_after_the_other_is_charged_until_nothing_is_left_for_a_response(
-    live: Portal, server: Server, realtime: Upstream, model: str
+    live: Portal, server: Server, realtime: Obedient, model: str
 ) -> None:
     heard_priced(server)
     user = live.user(balance=200_000_000)
@@ -306,7 +186,7 @@ def test_one_transcription_after_the_other_is_charged_until_nothing_is_left_for_
 
 
 def test_audio_is_not_sent_beyond_what_its_transcription_can_be_paid_with(
-    live: Portal, server: Server, realtime: Upstream, model: str
+    live: Portal, server: Server, realtime: Obedient, model: str
 ) -> None:
     heard_priced(server)
     user = live.user(balance=100_000_000)
@@ -333,7 +213,7 @@ def test_audio_is_not_sent_beyond_what_its_transcription_can_be_paid_with(
 
 @pytest.mark.parametrize("reports", [True, False])
 def test_a_transcription_is_charged_although_the_client_left_before_it(
-    live: Portal, server: Server, realtime: Upstream, model: str, reports: bool
+    live: Portal, server: Server, realtime: Obedient, model: str, reports: bool
 ) -> None:
     """One without usage is estimated by the length of the audio and the text."""
     heard_priced(server)
@@ -481,7 +361,7 @@ def test_a_member_of_an_event_in_other_letters_is_refused(event: str, param: str
 
 
 def test_when_nothing_is_left_the_connection_ends_with_an_error(
-    live: Portal, server: Server, realtime: Upstream, model: str
+    live: Portal, server: Server, realtime: Obedient, model: str
 ) -> None:
     user = live.user(balance=4096 * 64_000 // 3)  # enough to begin, and for a few responses
     token = live.token(user)
@@ -510,7 +390,7 @@ def test_when_nothing_is_left_the_connection_ends_with_an_error(
 
 @pytest.mark.parametrize("reports", [True, False])
 def test_a_response_is_charged_although_the_client_left_before_its_end(
-    live: Portal, server: Server, realtime: Upstream, model: str, reports: bool
+    live: Portal, server: Server, realtime: Obedient, model: str, reports: bool
 ) -> None:
     """What the upstream is making is cancelled, and reports its usage; one that does not is estimated."""
     user = live.user(balance=10**12)
@@ -634,8 +514,8 @@ def test_a_revoked_token_ends_the_connection(live: Portal, server: Server, model
     assert (record.end_reason, record.error_code, record.cost) == ("client_gone", "request_ended", 0)
 
 
-def test_a_limit_of_requests_counts_responses(live: Portal, server: Server, realtime: Upstream) -> None:
-    name = live.model(None, base_url=f"http://127.0.0.1:{realtime.port}/v1", max_rpm=3)
+def test_a_limit_of_requests_counts_responses(live: Portal, server: Server, realtime: Obedient) -> None:
+    name = live.model(None, base_url=realtime.base_url, max_rpm=3, upstream_name="gpt-realtime")
     token = live.token()
     server.catch_up()
 
@@ -650,11 +530,10 @@ def test_a_limit_of_requests_counts_responses(live: Portal, server: Server, real
 
 
 def test_the_upstream_is_closed_when_the_client_leaves(
-    live: Portal, server: Server, realtime: Upstream, model: str
+    live: Portal, server: Server, realtime: Obedient, model: str
 ) -> None:
     token = live.token()
     server.catch_up()
-    realtime.closed.clear()
 
     async def run() -> None:
         socket = await connect(url(server, model), additional_headers=bearer(token))
@@ -662,7 +541,7 @@ def test_the_upstream_is_closed_when_the_client_leaves(
         socket.transport.abort()
 
     asyncio.run(run())
-    realtime.closed.wait()
+    happens(realtime.is_closed)
 
 
 def test_the_upstreams_close_is_passed_on(live: Portal, server: Server, model: str) -> None:
@@ -683,7 +562,7 @@ def test_the_upstreams_close_is_passed_on(live: Portal, server: Server, model: s
 
 
 def test_client_secrets_open_a_session_and_nothing_else(
-    live: Portal, server: Server, realtime: Upstream, model: str
+    live: Portal, server: Server, realtime: Obedient, model: str
 ) -> None:
     from relay.models import Token
     from relay.models.token import digest_of
@@ -746,7 +625,7 @@ def test_client_secrets_open_a_session_and_nothing_else(
     ],
 )
 def test_an_event_that_could_be_read_differently_is_refused_and_the_session_goes_on(
-    live: Portal, server: Server, realtime: Upstream, model: str, event: str, code: str, param: str | None
+    live: Portal, server: Server, realtime: Obedient, model: str, event: str, code: str, param: str | None
 ) -> None:
     token = live.token()
     server.catch_up()
@@ -766,7 +645,7 @@ def test_an_event_that_could_be_read_differently_is_refused_and_the_session_goes
 
 
 def test_the_sessions_own_model_is_named_as_the_upstream_knows_it(
-    live: Portal, server: Server, realtime: Upstream, model: str
+    live: Portal, server: Server, realtime: Obedient, model: str
 ) -> None:
     token = live.token()
     server.catch_up()

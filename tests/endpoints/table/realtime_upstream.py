@@ -7,10 +7,14 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import httpx
 import websockets
 from websockets.asyncio.client import connect
 
 from tests.support.peers.realtime import Call, Script
+from tests.support.server import NO_CERTIFICATES
+
+OFFER = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"
 
 # -- what it does ------------------------------------------------------------------------------------------------------
 
@@ -85,10 +89,30 @@ async def refusing(call: Call) -> None:
     await call.socket.close(3000, "invalid_request_error.invalid_api_key")
 
 
-def talk(url: str, token: str, asks: Sequence[dict[str, Any]], leaves: bool = False) -> tuple[int, str]:
+def talk_in_call(
+    url: str, model: str, tokens: tuple[str, str], asks: Sequence[dict[str, Any]], leaves: bool = False
+) -> tuple[int, str]:
+    """What a client gets of a call that it makes, joins (with the second of its tokens) and hangs up; as `talk`."""
+    session = json.dumps({"type": "realtime", "model": model})
+    files: Any = {"sdp": (None, OFFER, "application/sdp"), "session": (None, session, "application/json")}
+    headers = {"authorization": f"Bearer {tokens[0]}"}
+    with httpx.Client(headers=headers, timeout=60, trust_env=False, verify=NO_CERTIFICATES) as client:
+        made = client.post(f"http{url}/realtime/calls", files=files)
+        if made.status_code != 201:
+            return made.status_code, made.text
+        call_id = made.headers["location"].rpartition("/")[2]
+        answer = talk(f"ws{url}/realtime?call_id={call_id}", tokens[1], asks, leaves, joins=True)
+        client.post(f"http{url}/realtime/calls/{call_id}/hangup")
+    return answer
+
+
+def talk(
+    url: str, token: str, asks: Sequence[dict[str, Any]], leaves: bool = False, joins: bool = False
+) -> tuple[int, str]:
     """What a client gets: the status of a refused handshake and its body, or 200 and all events.
 
-    After an error it waits for the connection to be closed. `leaves`: it closes it once the answer has begun.
+    After an error it waits for the connection to be closed. `leaves`: it closes it once the answer has begun. `joins`:
+    the session has begun.
     """
 
     async def run() -> tuple[int, str]:
@@ -96,11 +120,16 @@ def talk(url: str, token: str, asks: Sequence[dict[str, Any]], leaves: bool = Fa
         try:
             headers = {"authorization": f"Bearer {token}"}
             async with asyncio.timeout(60), connect(url, additional_headers=headers) as socket:
+                begun = False
                 while True:
-                    message = str(await socket.recv())
-                    got.append(message)
-                    kind = json.loads(message)["type"]
+                    if joins and not begun:
+                        kind = "session.created"
+                    else:
+                        message = str(await socket.recv())
+                        got.append(message)
+                        kind = json.loads(message)["type"]
                     if kind == "session.created":
+                        begun = True
                         for event in asks:
                             await socket.send(json.dumps(event))
                     elif kind in _LAST or (leaves and kind in {"response.created", "input_audio_buffer.committed"}):

@@ -84,6 +84,7 @@ class Row:
     batch: bool = False  # it is a line of a batch
     socket: Sequence[dict[str, Any]] = ()  # what the client says on a websocket
     endless: Any = None  # an event that an upstream can repeat for ever
+    call: bool = False  # it is a call over WebRTC, which its client joins with a websocket
     asked: str = ""  # the path that the upstream is asked at, where it is another
 
     @property
@@ -406,4 +407,5 @@ SOCKETS = (
         socket=[_SOUND, {"type": "input_audio_buffer.commit"}],
     ),
 )
+CALLS = (replace(SOCKETS[0], name="realtime call", path="realtime/calls", call=True),)
 CONTENT = {"image": b"\x89PNG\r\n\x1a\n" + bytes(40), "file": sound(2)}

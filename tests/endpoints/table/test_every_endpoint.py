@@ -22,7 +22,7 @@ from relay.billing.prices import Price, cost
 from relay.providers.apis import PATHS
 from relay.storage.batch_input import ENDPOINTS
 from tests.endpoints.table import realtime_upstream, rows
-from tests.endpoints.table.rows import CONTENT, LINES, PRICE, ROWS, SOCKETS, Row
+from tests.endpoints.table.rows import CALLS, CONTENT, LINES, PRICE, ROWS, SOCKETS, Row
 from tests.support.asserts import until
 from tests.support.money import books_balance, settled
 from tests.support.peers.realtime import Call as SocketCall
@@ -72,9 +72,7 @@ def send(server: Server, cell: Cell, token: str = "", body: dict[str, Any] | Non
     if row.batch:
         return outcome(server, cell)
     if row.socket:
-        url = f"ws://127.0.0.1:{server.port}/v1/realtime?model={cell.model}"
-        status, text = realtime_upstream.talk(url, token or cell.token, row.socket)
-        return Answer(status, text, "", "")
+        return Answer(*talk(server, cell, token or cell.token), "", "")
     body = {"model": cell.model, **(row.body if body is None else body)}
     headers = {"authorization": f"Bearer {token or cell.token}"}
     files = {row.file: ("a.bin", CONTENT[row.file])} if row.file else None
@@ -97,6 +95,15 @@ def send(server: Server, cell: Cell, token: str = "", body: dict[str, Any] | Non
                 lambda: (now := client.get(address)).json()["status"] not in {"queued", "in_progress"} and now.text
             )
     return found
+
+
+def talk(server: Server, cell: Cell, token: str, leaves: bool = False) -> tuple[int, str]:
+    """What a realtime client gets."""
+    base, asks = f"://127.0.0.1:{server.port}/v1", cell.row.socket
+    if cell.row.call:
+        tokens = token, cell.more.get("poll", token)
+        return realtime_upstream.talk_in_call(base, cell.model, tokens, asks, leaves)
+    return realtime_upstream.talk(f"ws{base}/realtime?model={cell.model}", token, asks, leaves)
 
 
 def submit(server: Server, cell: Cell) -> None:
@@ -333,7 +340,8 @@ def prepare_meter(live: Portal, row: Row) -> Cell:
 
 def check_meter(server: Server, live: Portal, cell: Cell) -> None:
     answer = send(server, cell)
-    assert answer.status == 200 and "insufficient_quota" in answer.text, answer.text[-300:]
+    assert answer.status == 200, answer.text[-300:]
+    assert cell.row.call or "insufficient_quota" in answer.text, answer.text[-300:]
     record = record_of(cell)
     # A session reads on what it has cancelled, as for a client that has left.
     assert record.end_reason in ({"ended", "client_gone"} if cell.row.socket else {"ended"}) and record.cost > 0
@@ -475,8 +483,7 @@ def leave_all(server: Server, live: Portal) -> None:
     leaving = [one for (_, step), one in _cells.items() if step == "client leaves"]
     asyncio.run(all_of_them([one for one in leaving if not one.row.socket]))
     for one in (one for one in leaving if one.row.socket):
-        url = f"ws://127.0.0.1:{server.port}/v1/realtime?model={one.model}"
-        realtime_upstream.talk(url, one.token, one.row.socket, leaves=True)
+        talk(server, one, one.token, leaves=True)
         _left.add(one.row.name)
 
 
@@ -542,6 +549,8 @@ UNFIT: dict[tuple[str, str], str] = {
     ("count of input tokens", "clamp"): "it is free of charge",
     ("responses, in the background", "client leaves"): "it is made without its client",
     ("realtime", "clamp"): "a session has no limit; what it says is metered",
+    ("realtime call", "clamp"): "a session has no limit; what it says is metered",
+    ("realtime call", "record before the end"): "the upstream tells its client itself",
     ("realtime: transcription", "clamp"): "it is as long as what was said, for which money is held before",
     ("realtime: transcription", "meter"): "it is as long as what was said, for which money is held before",
     ("realtime: transcription", "reservation"): "its session holds the money for it, and is a row of its own",
@@ -561,7 +570,7 @@ def excuse(row: Row, step: str) -> str:
     return (UNFIT_OF_LINES.get(step, "") if row.batch else "") or UNFIT.get((row.name, step), "")
 
 
-CELLS = [(row, step) for row in (*LINES, *ROWS, *SOCKETS) for step in STEPS if not excuse(row, step)]
+CELLS = [(row, step) for row in (*LINES, *ROWS, *SOCKETS, *CALLS) for step in STEPS if not excuse(row, step)]
 CELLS.sort(key=lambda cell: cell[0].batch)  # lines wait to be taken, while the others are tried
 
 
@@ -635,7 +644,7 @@ def routes() -> list[tuple[str, str]]:
 
 
 def test_every_route_is_in_the_table() -> None:
-    asked = {row.path for row in ROWS}
+    asked = {row.path for row in (*ROWS, *CALLS)}
     for method, path in routes():
         nobody = [part for part in ASK_NOBODY if path == part or path.startswith((f"{part}/", f"{part}."))]
         if method == "POST" and path in asked:
@@ -656,7 +665,7 @@ def test_every_batch_endpoint_is_in_the_table() -> None:
 
 
 def test_every_upstream_api_is_in_the_table() -> None:
-    assert {row.path.replace("/", ".") for row in (*ROWS, *SOCKETS)} == set(PATHS)
+    assert {row.path.replace("/", ".") for row in (*ROWS, *SOCKETS, *CALLS)} == set(PATHS)
 
 
 @pytest.mark.parametrize(("method", "path"), [one for one in routes() if one[1] != "openapi.json"])
@@ -671,8 +680,8 @@ def test_no_route_answers_without_a_token_or_at_another_address(
 
 
 def test_every_cell_has_a_check_or_a_reason() -> None:
-    for row in (*ROWS, *LINES, *SOCKETS):
+    for row in (*ROWS, *LINES, *SOCKETS, *CALLS):
         for step in STEPS:
             assert bool(excuse(row, step)) != ((row, step) in CELLS)
-    names = {row.name for row in (*ROWS, *SOCKETS)}
+    names = {row.name for row in (*ROWS, *SOCKETS, *CALLS)}
     assert all(name in names and step in STEPS for name, step in UNFIT), "a reason for a cell that is not there"
