@@ -236,7 +236,7 @@ _BUILT_IN: Final[tuple[tuple[str, int, str, Any, Any], ...]] = (
         "relay_unavailable",
         503,
         "portal",
-        _("The portal's database or Redis does not answer, or the portal is being restarted."),
+        _("The portal's database or Redis cannot be used, or the portal is being restarted."),
         _("Try again in a few seconds."),
     ),
     ("storage_unavailable", 503, "portal", _("The disk takes no more files."), _("The administrator makes room.")),

@@ -83,7 +83,7 @@ def test_an_end_without_an_image_is_an_error() -> None:
 def test_a_cut_counts_what_was_delivered() -> None:
     codec = stream(3)
     fed(codec, sse(succeeded(0), failed(1), succeeded(2), done=False))
-    assert not codec.complete and codec.usage is None and codec.media() == Usage(images=2, output=1000)
+    assert not codec.complete and codec.usage is None and codec.media() == Usage(images=2, output=2 * 1056)
 
 
 def test_what_is_named_by_its_event_alone_is_read_alike() -> None:
