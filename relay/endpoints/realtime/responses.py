@@ -145,6 +145,7 @@ class RealtimeResponses:
         self.limits = exchange.reply_headers  # of the newest response, with what is left of the limits
         self.ended: RelayError | None = None  # why the session ends, while what was being made is read on
         self._done: deque[str] = deque(maxlen=_MOST_DONE)  # ids of responses that have been charged
+        self.over = False  # the connection has ended: nothing is held for it any more
 
     @property
     def busy(self) -> bool:
@@ -182,15 +183,25 @@ class RealtimeResponses:
 
     # -- what happens ------------------------------------------------------------------------------------------------
 
-    async def ask(self) -> None:
-        """The client asks for a response: hold its money. Raises RelayError."""
+    async def ask(self) -> bool:
+        """The client asks for a response: hold its money. Raises RelayError.
+
+        Returns False when the connection has ended meanwhile.
+        """
         if len(self._asked) + len(self._running) >= _MOST_AT_ONCE:
             raise RateLimited(f"A session may have {_MOST_AT_ONCE} responses at once. Wait for one to end.")
         response = await self._take()
-        if not await response.hold_input(self._input_tokens(), self.conversation.input_parts):
+        try:
+            if not await response.hold_input(self._input_tokens(), self.conversation.input_parts):
+                raise short_error()
+        except BaseException:
             self._drop(response)
-            raise short_error()
+            raise
+        if self.over:
+            self._drop(response)
+            return False
         self._asked.append(response)
+        return True
 
     def refused(self) -> None:
         """The upstream refused an event, which may have been the newest that asked for a response."""
@@ -294,6 +305,7 @@ class RealtimeResponses:
 
     def close(self, reason: str, error: RelayError | None = None) -> None:
         """The connection has ended. What runs is estimated by what arrived; money that was not used is given back."""
+        self.over = True
         for response in self._running.values():
             response.exchange.ended_by = self._exchange.ended_by
             response.submit(reason, None, error, wait=False)

@@ -75,8 +75,8 @@ class RealtimeSession:
 
     async def from_client(self, text: str | None, data: bytes | None) -> None:
         """Send a frame to the upstream; returns when its buffer has room again."""
-        if self._refusal is not None or self.exchange.left:
-            return  # the session is about to end
+        if self._refusal is not None or self.exchange.left or self.responses.over:
+            return  # the session has ended, or is about to
         try:
             if text is not None:
                 event = client_event(text)
@@ -87,7 +87,8 @@ class RealtimeSession:
                 if is_request(event):
                     if self._draining:
                         raise BadRequest(_RESTART, None, Stopping.code)
-                    await self.responses.ask()
+                    if not await self.responses.ask():
+                        return
                 await self.socket.send_str(text)
             elif data is not None:
                 await self.responses.take_speech(self.responses.conversation.sent_audio(len(data)))
@@ -95,8 +96,9 @@ class RealtimeSession:
         except BadRequest as bad:
             await self.send(realtime_error_event(bad.message, InvalidRequest.type, bad.code, bad.param))
         except RelayError as refusal:
-            self._refusal = refusal
-            self.exchange.end(Interrupt.SPENT)  # not while a record is being written
+            if not self.responses.over:
+                self._refusal = refusal
+                self.exchange.end(Interrupt.SPENT)  # not while a record is being written
         except (ConnectionError, aiohttp.ClientError):
             pass  # the other direction detects that the connection is closed, and reports it
 

@@ -83,6 +83,7 @@ class Transcriptions:
         self._hold: Grant | None = None
         self._held = (0.0, 0)  # seconds and commits that are covered
         self._dearest = 0  # nano-USD of the most expensive one
+        self._over = False  # the session has ended: nothing is held for it any more
 
     @property
     def busy(self) -> bool:
@@ -95,12 +96,15 @@ class Transcriptions:
         """Hold the money for what has been said. Raises InsufficientQuota, RelayUnavailable."""
         seconds, commits = self.speech.seconds, self.speech.commits
         covered = self._held
-        if not self._caller.limited or (seconds <= covered[0] and commits <= covered[1]):
+        if self._over or not self._caller.limited or (seconds <= covered[0] and commits <= covered[1]):
             return
         grant, need = self._grant(), self._most(seconds, commits)
         ample = self._most(seconds + _AHEAD, commits)
         if grant.amount < need:
             await self._extend(grant, ample - grant.amount)
+            if grant.over:  # meanwhile the session has ended, or its reservation
+                await self.hold()
+                return
         # Audio leaves the next response what it needs to begin; a commit may be the last thing that is paid for.
         for last in (False, True) if commits > covered[1] else (False,):
             if grant.amount < need:
@@ -185,7 +189,7 @@ class Transcriptions:
 
     def close(self, reason: str) -> None:
         """The session has ended: what the upstream owes is estimated, unless it was the upstream that failed."""
-        held = self._hold
+        held, self._over = self._hold, True
         for spoken in self.speech.unfinished(reason in _FAILED):
             turn, name, seconds = self._turn(), spoken.model or self.speech.model, spoken.seconds
             charge = self._charge(name, turn)
