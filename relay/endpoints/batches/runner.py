@@ -93,6 +93,7 @@ async def _start_batches(run: Runtime, running: dict[RunningBatch, asyncio.Task[
         task.add_done_callback(partial(_on_batch_done, running, state))
     if users and running:
         users = await snapshot_cache.in_thread(batch_claims.waiting_users, [one.batch.pk for one in running])
+        users = [user_id for user_id in users if next_user([user_id], running.keys()) is None]  # others just came
         for one in to_make_room(users, running.keys(), time.monotonic()):
             one.make_room()
 
