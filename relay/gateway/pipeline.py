@@ -68,8 +68,7 @@ async def serve(
         reason = end_reason(error)
     except asyncio.CancelledError:
         gone = (exchange.left or exchange.interrupted is Interrupt.CLIENT_GONE) and not run.is_cutting_off()
-        stopped = Outcome(SHUTDOWN, 503, error=interrupt_error(Interrupt.STOPPING))
-        record.submit(Outcome(CLIENT_GONE, 499) if gone else stopped, wait=False)
+        record.submit(Outcome(CLIENT_GONE, 499) if gone else Outcome(SHUTDOWN, 503), wait=False)
         raise
     except Exception:
         logger.exception("a request failed", extra={"request_id": exchange.request_id})
