@@ -28,6 +28,8 @@ class Change(models.Model):
     WATCH = "watch"  # staff are viewing the running requests, so workers write theirs down
     END = "end"  # key: id of a request that is to be ended
     CANCEL = "cancel"  # the same, by its user: as if its client had left
+    DELETE = "delete"  # key: user and id of a response that is not to be stored when it ends
+    DELETED = "deleted"  # the same, by the worker that runs it: it will not be stored
 
     topic = models.CharField(max_length=12)  # what kind of data has changed
     # Which row of it, see the topics above; empty: all.

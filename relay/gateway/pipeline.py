@@ -68,7 +68,8 @@ async def serve(
         reason = end_reason(error)
     except asyncio.CancelledError:
         gone = (exchange.left or exchange.interrupted is Interrupt.CLIENT_GONE) and not run.is_cutting_off()
-        record.submit(Outcome(CLIENT_GONE, 499) if gone else Outcome(SHUTDOWN, 503), wait=False)
+        stopped = Outcome(SHUTDOWN, 503, error=interrupt_error(Interrupt.STOPPING))
+        record.submit(Outcome(CLIENT_GONE, 499) if gone else stopped, wait=False)
         raise
     except Exception:
         logger.exception("a request failed", extra={"request_id": exchange.request_id})

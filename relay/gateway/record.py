@@ -229,6 +229,8 @@ class Record:
         exchange, charge = self.exchange, self.charge
         exchange.tokens_used = usage.input + usage.output
         unfinished = outcome.reason != COMPLETED and not outcome.answered
+        if outcome.reason == SHUTDOWN and self.candidate is not None:  # no fault of the user's: what was made at most
+            unfinished = self.candidate.route.channel.disconnect_policy != "reserved"
         charge.finish(self.candidate, usage, source, unfinished, outcome.reason == INTERNAL)
         if outcome.reason == CLIENT_GONE and exchange.ended_by is not None:
             outcome = _told(outcome, exchange.ended_by, self.streamed)

@@ -35,6 +35,7 @@ from relay.gateway.charging.reservations import Reservations
 from relay.gateway.charging.unseen import UnseenTokens
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.interrupts import Interrupt
+from relay.gateway.exchange.unstored import RunningResponses
 from relay.gateway.limits.memory import bodies
 from relay.gateway.routing.continuity import Continuity
 from relay.gateway.routing.health import Health
@@ -84,6 +85,7 @@ class Runtime:
         self.health = Health(secrets.token_hex(6))
         self.continuity = Continuity()
         self.unseen = UnseenTokens()
+        self.unstored = RunningResponses()
         self.worker_status = WorkerStatus(self.health.worker, self.watchdog)
         self.fallback_price = fallback_price(config.unpriced)
         self._maintenance: asyncio.Task[None] | None = None
@@ -134,6 +136,8 @@ class Runtime:
         snapshot_cache.on(Change.WATCH, self._on_watch)
         snapshot_cache.on(Change.END, self._on_end)
         snapshot_cache.on(Change.CANCEL, self._on_cancel)
+        snapshot_cache.on(Change.DELETE, self.unstored.on_delete)
+        snapshot_cache.on(Change.DELETED, self._on_deleted)
         try:
             for place, state in (await snapshot_cache.in_thread(cooldowns.read_circuits)).items():
                 self.health.take_over(cooldowns.name_of(place), state)
@@ -200,15 +204,17 @@ class Runtime:
         threading.Thread(target=work, name=f"airelays {name}", daemon=True).start()
         await over.wait()
 
-    def request_stop(self) -> None:
+    def request_stop(self, delay: float | None = None) -> None:
         """A stop signal arrived: running requests get a grace period.
 
-        May be called again, and from a signal handler.
+        May be called again, and from a signal handler. `delay`: seconds for which connections are still taken, None: as
+        the setting has it.
         """
         if not self.stopping:
-            left = self.config.shutdown_delay_seconds + self.config.shutdown_seconds
+            delay = self.config.shutdown_delay_seconds if delay is None else delay
+            left = delay + self.config.shutdown_seconds
             self._cut_at = time.monotonic() + left
-            self.call_later(self.config.shutdown_delay_seconds, self._tell_stop)
+            self.call_later(delay, self._tell_stop)
             self.call_later(left, self._end_all)
         self.stopping = True
 
@@ -234,19 +240,19 @@ class Runtime:
         return time.monotonic() >= self._cut_at - 0.5
 
     async def stop(self) -> None:
-        """Write everything that is queued, and close all connections. Takes about STOP_SECONDS at most."""
-        self.stopping = True
+        """Let what runs in the background end, write everything that is queued, and close all connections.
+
+        Takes about STOP_SECONDS at most beside what is left of the time that running requests have.
+        """
+        self.request_stop(0.0)
+        await self._finish_work()
         if self._maintenance is not None:
             self._maintenance.cancel()
         for task in self._background_tasks:
             task.cancel()
         if self._background_tasks:
             await asyncio.wait(self._background_tasks, timeout=limits.STOP_SECONDS / 5)
-        left = self._cut_at - time.monotonic()
-        if left == float("inf"):  # no signal came before
-            self._tell_stop()
-            left = 0.0
-        await self.watchdog.end_tasks(max(0.0, left) + limits.STOP_SECONDS / 2)
+        await self.watchdog.end_tasks()
         try:
             async with asyncio.timeout(limits.STOP_SECONDS / 5):
                 await self._flush()
@@ -261,6 +267,16 @@ class Runtime:
         except TimeoutError:
             pass  # their connections end with the process
         self.stopped_at = time.monotonic()
+
+    async def _finish_work(self) -> None:
+        """Wait for what nobody waits for on a connection: it has the time of other requests, and a moment to end."""
+        until = max(self._cut_at, time.monotonic()) + limits.STOP_SECONDS / 2
+        while work := [*self.watchdog.working]:
+            left = until - time.monotonic()
+            if left <= 0:
+                logger.error("%d tasks in the background had not ended at the stop", len(work))
+                return
+            await asyncio.wait(work, timeout=left)
 
     async def _flush(self) -> None:
         await asyncio.to_thread(self._poller.stop)
@@ -323,6 +339,9 @@ class Runtime:
         for exchange in list(self.watchdog.running):
             if exchange.request_id == request_id:
                 self.watchdog.dismiss(exchange, Interrupt.CANCELLED)
+
+    def _on_deleted(self, key: str) -> None:
+        self._call_in_loop(lambda: self.unstored.on_deleted(key))
 
     def _call_in_loop(self, work: Callable[[], None]) -> None:
         try:

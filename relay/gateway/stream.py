@@ -10,7 +10,7 @@ from typing import Final
 
 from relay.billing.ledger.rows import RowWrite
 from relay.errors import InternalError, RelayError, UpstreamFailed, UpstreamTruncated
-from relay.gateway.attempt import Attempt, interrupt_failure
+from relay.gateway.attempt import Attempt, interrupt_error, interrupt_failure
 from relay.gateway.charging.meter import meter_of, weight
 from relay.gateway.exchange.interrupts import Ended, Interrupt, ended_error
 from relay.gateway.record import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Outcome, end_reason
@@ -272,4 +272,5 @@ class Pump:
         exchange = self._exchange
         gone = exchange.left or exchange.interrupted is Interrupt.CLIENT_GONE
         gone = gone and not self._attempt.run.is_cutting_off()
-        self._record.submit(self._outcome(CLIENT_GONE if gone else SHUTDOWN), wait=False)
+        stopped = interrupt_error(Interrupt.STOPPING)
+        self._record.submit(self._outcome(CLIENT_GONE) if gone else self._outcome(SHUTDOWN, stopped), wait=False)

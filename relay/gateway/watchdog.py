@@ -19,7 +19,6 @@ from relay.gateway.exchange.interrupts import Interrupt
 TICK: Final = 0.25
 _QUICK: Final = 0.1  # seconds; requests younger than this do not listen for a disconnect
 _MAX_LEFT: Final = 256  # answers that are read on at the same time after their clients have left
-_DRAIN_SECONDS: Final = 3.0  # that they get when the process stops
 
 
 class Watchdog:
@@ -31,8 +30,7 @@ class Watchdog:
         self._left: set[Exchange] = set()  # whose clients have left, and whose answers are read on
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._reading: set[asyncio.Task[Any]] = set()  # of answers whose clients' connections are gone
-        self._lasting: set[asyncio.Task[Any]] = set()  # that end by themselves when the process stops
+        self.working: set[asyncio.Task[Any]] = set()  # that the stop of the process waits for
 
     def add(self, exchange: Exchange) -> None:
         self.running.add(exchange)
@@ -97,29 +95,21 @@ class Watchdog:
         self._keep(task, self._tasks)
         return task
 
-    def keep(self, task: asyncio.Task[None]) -> None:
-        """Keep a reference to the task that reads an answer on whose client's connection is gone."""
-        self._keep(task, self._reading)
+    def work(self, work: Coroutine[Any, Any, None]) -> None:
+        """As `spawn`, for what has the time of requests when the process stops, such as background responses."""
+        self.keep(asyncio.ensure_future(work))
 
-    def outlast(self, task: asyncio.Task[None]) -> None:
-        """Keep a reference to a task beside the requests that ends its work when a stop is requested."""
-        self._keep(task, self._lasting)
+    def keep(self, task: asyncio.Task[None]) -> None:
+        """The same of a task, such as that which reads an answer on whose client's connection is gone."""
+        self._keep(task, self.working)
 
     def _keep(self, task: asyncio.Task[Any], tasks: set[asyncio.Task[Any]]) -> None:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    async def end_tasks(self, seconds: float) -> None:
-        """At the end of the process: cancel the tasks beside the requests, such as background responses.
-
-        Answers that are read on for their usage get a moment, and so many `seconds` what ends by itself.
-        """
-        if self._lasting:
-            await asyncio.wait(set(self._lasting), timeout=seconds)
-        if self._reading:
-            await asyncio.wait(set(self._reading), timeout=_DRAIN_SECONDS)
-        self._tasks |= self._reading | self._lasting
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+    async def end_tasks(self) -> None:
+        """At the end of the process: cancel the tasks beside the requests."""
+        tasks = [task for task in (*self._tasks, *self.working) if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
         if tasks:

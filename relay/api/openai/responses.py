@@ -10,7 +10,7 @@ from portal.lib.texts import whole_number
 from relay.api.auth import counted_auth, token_auth
 from relay.api.request import caller_of, exchange_of, json_body, query_of
 from relay.api.respond import json_response
-from relay.endpoints.text import compaction, conversations, responses
+from relay.endpoints.text import compaction, conversations, deletion, responses
 from relay.errors import InvalidRequest
 from relay.gateway.runtime import runtime
 
@@ -53,7 +53,7 @@ async def retrieve_response(request: HttpRequest, response_id: str) -> HttpRespo
 @router.delete("/responses/{response_id}", url_name="response")
 async def delete_response(request: HttpRequest, response_id: str) -> HttpResponse:
     """Forget a response."""
-    return json_response(await responses.delete_response(await runtime(), caller_of(request), response_id))
+    return json_response(await deletion.delete_response(await runtime(), caller_of(request), response_id))
 
 
 @router.post("/responses/{response_id}/cancel", url_name="response-cancel")

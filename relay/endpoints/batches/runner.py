@@ -56,12 +56,17 @@ def wake() -> None:
 
 
 async def run_batches(run: Runtime) -> None:
-    """Run batches until cancelled: the background task of every worker."""
+    """Run batches until cancelled: the background task of every worker.
+
+    At a stop, lines that are being made are finished before that, and the batches put back for other workers.
+    """
     global _wake, _look
     _wake, _look = asyncio.Event(), asyncio.Event()
     slots = BatchSlots(run.config.batch_concurrency)
     running: dict[RunningBatch, asyncio.Task[None]] = {}
     renewal = asyncio.ensure_future(_renew_leases(running))
+    tell_stop = partial(_tell_stop, running)
+    run.at_stop.add(tell_stop)
     try:
         while True:
             try:
@@ -75,8 +80,16 @@ async def run_batches(run: Runtime) -> None:
                 await asyncio.wait_for(_wake.wait(), _POLL_SECONDS)
             _wake.clear()
     finally:
+        run.at_stop.discard(tell_stop)
         for task in (renewal, *running.values()):
             task.cancel()
+
+
+def _tell_stop(running: Iterable[RunningBatch]) -> None:
+    """No line is begun any more: wake those who wait to begin one."""
+    for one in running:
+        one.changed.set()
+    wake()
 
 
 async def _start_batches(run: Runtime, running: dict[RunningBatch, asyncio.Task[None]], slots: BatchSlots) -> None:
@@ -91,6 +104,7 @@ async def _start_batches(run: Runtime, running: dict[RunningBatch, asyncio.Task[
         state = RunningBatch(batch, owner, slots)
         task = running[state] = asyncio.ensure_future(_run_batch(run, state, running.keys()))
         task.add_done_callback(partial(_on_batch_done, running, state))
+        run.watchdog.keep(task)
     if users and running:
         users = await snapshot_cache.in_thread(batch_claims.waiting_users, [one.batch.pk for one in running])
         users = [user_id for user_id in users if next_user([user_id], running.keys()) is None]  # others just came

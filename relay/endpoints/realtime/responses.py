@@ -23,7 +23,7 @@ from relay.gateway.charging.charge import RequestCharge, short_error, spent_erro
 from relay.gateway.charging.meter import Meter, meter_of
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
-from relay.gateway.record import COMPLETED, ENDED, SHUTDOWN, Outcome, Record, end_reason
+from relay.gateway.record import COMPLETED, ENDED, Outcome, Record, end_reason
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
@@ -36,7 +36,7 @@ logger: Final = logging.getLogger(__name__)
 _MOST_AT_ONCE: Final = 32  # responses of one session
 _MOST_DONE: Final = 256  # of one session that are remembered: a repeated end is one of the last
 _UNFINISHED: Final = frozenset(("failed", "cancelled"))  # of a response whose model may not even have read its input
-_OURS: Final = frozenset((ENDED, SHUTDOWN, "timeout"))  # reasons for which an upstream is closed that was at work
+_OURS: Final = frozenset((ENDED, "timeout"))  # reasons for which an upstream is closed that was at work
 
 
 class RealtimeResponse:

@@ -79,7 +79,7 @@ def candidate_of(call: RealtimeCall) -> tuple[ModelView, Candidate] | None:
 def begin(run: Runtime, session: CallSession) -> None:
     """Meter a call of this worker until it ends."""
     _sessions[session.call_id] = session
-    run.watchdog.outlast(asyncio.ensure_future(_meter(run, session)))
+    run.watchdog.work(_meter(run, session))
 
 
 async def _meter(run: Runtime, session: CallSession) -> None:

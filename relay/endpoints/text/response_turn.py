@@ -20,10 +20,12 @@ from relay.billing.ledger.rows import Moment, RowWrite, insert, update
 from relay.endpoints.errors import invalid
 from relay.endpoints.files.file_inputs import FileInputs, names_files
 from relay.endpoints.room import user_room
+from relay.endpoints.text.deletion import delete_upstream
 from relay.endpoints.text.native_response import OpenedResponse, open_response
 from relay.errors import InvalidRequest
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange.exchange import Exchange
+from relay.gateway.exchange.unstored import RunningResponse
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import Pair
@@ -86,6 +88,7 @@ class ResponseTurn:
     covered_by: Exchange | None = None  # the request that is admitted and can be paid for, so that files are put in
     id: str = ""  # of the response, unless it is not stored and the upstream chooses one
     in_background: bool = False
+    running: RunningResponse | None = None  # its client may delete it before it ends; None: it cannot
     created: int = 0  # seconds since 1970
     api: str = ENDPOINT
     endpoint: str = ENDPOINT  # in usage records
@@ -295,7 +298,11 @@ class ResponseTurn:
         raw_input = stored_responses.with_ids(self.raw_input, exchange.request_id.removeprefix("req_"), taken)
         now = time.time()
         user_room.stored(self.caller.user_id, len(self.parsed.body))
-        if self.stored and self.lifetime is not None:
+        unwanted = self.running is not None and not self.running.end()  # it was deleted meanwhile
+        if unwanted and upstream_id:
+            gone = StoredTurn(self.id, channel, key, upstream_id, False, now, 0)
+            attempt.run.watchdog.work(delete_upstream(attempt.run, gone))
+        if self.stored and self.lifetime is not None and not unwanted:
             status = text_of(response, "status")
             # A response that is made in the background has its row already, unless it was deleted meanwhile.
             found.append(

@@ -8,9 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Final
-from urllib.parse import quote
 
-import httpx
 from django.conf import settings
 from django.http.response import HttpResponseBase
 
@@ -19,12 +17,15 @@ from accounts.models.change import announce
 from portal.lib.json import Json, decode_object, encode
 from relay.endpoints.text.compaction import answer_trigger
 from relay.endpoints.text.conversation_lookup import read_turn
+from relay.endpoints.text.deletion import response_not_found
 from relay.endpoints.text.response_turn import ResponseTurn
 from relay.endpoints.text.turn_request import answer_turn
-from relay.errors import InvalidRequest, ObjectNotFound, RelayError, UnsupportedParameter, UpstreamTimeout
+from relay.errors import InvalidRequest, RelayError, UnsupportedParameter, UpstreamTimeout
 from relay.gateway.access.authorization import permitted_model
+from relay.gateway.attempt import interrupt_error
 from relay.gateway.background import BackgroundRequest, run_in_background
 from relay.gateway.exchange.exchange import Exchange
+from relay.gateway.exchange.interrupts import Interrupt
 from relay.gateway.replies import Answer, EventStream
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
@@ -36,7 +37,6 @@ from relay.protocols.responses.replay import events_of
 from relay.storage import responses as stored_responses
 
 logger: Final = logging.getLogger(__name__)
-_DELETE_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.5
 # Between tries to write how a response in the background has ended, while the database does not answer: ten minutes.
 _RETRY_SECONDS: Final = (1.0, 5.0, 30.0, *[60.0] * 10)
@@ -90,7 +90,7 @@ async def _start_background(exchange: Exchange, run: Runtime, turn: ResponseTurn
         request.conversation_id,
         turn.lifetime,
     )
-    run.watchdog.spawn(_run(run, background, turn))
+    run.watchdog.work(_run(run, background, turn))
     return Answer(encode(queued))
 
 
@@ -108,6 +108,8 @@ async def _run(run: Runtime, background: BackgroundRequest, turn: ResponseTurn) 
             message = "The upstream did not answer this request. Send it again."
     except RelayError as error:
         message = error.message
+    except asyncio.CancelledError:  # the portal stops, and has waited for it
+        message = interrupt_error(Interrupt.STOPPING).message
     except Exception:
         logger.exception("a response could not be made in the background")
         message = "The portal failed on this request. Try again."
@@ -127,7 +129,7 @@ async def cancel_response(caller: Caller, response_id: str) -> Json:
     """Cancel a background response, on any worker. Raises ObjectNotFound, InvalidRequest."""
     row = await snapshot_cache.in_thread(stored_responses.find_response, caller.user_id, response_id)
     if row is None:
-        raise _response_not_found(response_id)
+        raise response_not_found(response_id)
     if row.status in stored_responses.RUNNING:
         await snapshot_cache.in_thread(_cancel, row.pk, row.request_id)
     elif not (decode_object(row.body) or {}).get("background"):
@@ -146,17 +148,11 @@ def _cancel(pk: int, request_id: str) -> None:
 # -- stored responses ------------------------------------------------------------------------------------------------
 
 
-def _response_not_found(response_id: str) -> ObjectNotFound:
-    return ObjectNotFound(
-        f"There is no response “{response_id[:80]}” of your account, or it is no longer kept.", param="response_id"
-    )
-
-
 async def fetch_response(caller: Caller, response_id: str) -> Json:
     """The object of a stored response. Raises ObjectNotFound, RelayUnavailable."""
     body = await snapshot_cache.in_thread(_shown, caller.user_id, response_id)
     if body is None:
-        raise _response_not_found(response_id)
+        raise response_not_found(response_id)
     return decode_object(body) or {}
 
 
@@ -205,36 +201,5 @@ async def fetch_input_items(caller: Caller, response_id: str) -> list[Json]:
     """The input items of a stored response. Raises ObjectNotFound, RelayUnavailable."""
     row = await snapshot_cache.in_thread(stored_responses.find_response, caller.user_id, response_id)
     if row is None:
-        raise _response_not_found(response_id)
+        raise response_not_found(response_id)
     return stored_responses.input_of(row)
-
-
-async def delete_response(run: Runtime, caller: Caller, response_id: str) -> Json:
-    """Delete a response, here and at an upstream that stores it. Raises ObjectNotFound, RelayUnavailable."""
-    forgotten = await snapshot_cache.in_thread(stored_responses.delete_response, caller.user_id, response_id)
-    if forgotten is None:
-        raise _response_not_found(response_id)
-    if forgotten.upstream_id:
-        run.watchdog.spawn(_delete_upstream(run, forgotten))
-    return {"id": response_id, "object": "response", "deleted": True}
-
-
-async def _delete_upstream(run: Runtime, forgotten: stored_responses.StoredTurn) -> None:
-    """Delete a response at the upstream that stores it. If that fails, it expires there on its own."""
-    for model in snapshot_cache.snapshot.models.values():
-        for route in model.routes:
-            channel = route.channel
-            key = next((key for key in channel.keys if key.id == (forgotten.key_id or 0)), None)
-            if channel.id != forgotten.channel_id or key is None or "responses" not in channel.urls or channel.refusal:
-                continue
-            url = httpx.URL(f"{channel.urls['responses']}/{quote(forgotten.upstream_id, safe='')}")
-            request = httpx.Request(
-                "DELETE", url, extensions={"timeout": {"connect": channel.timeouts.connect}, "headers": key.headers}
-            )
-            try:
-                async with asyncio.timeout(_DELETE_SECONDS):
-                    answer = await run.transport(channel.provider, channel.proxy).handle_async_request(request)
-                    await answer.aclose()
-            except (httpx.HTTPError, TimeoutError, OSError) as error:
-                logger.warning("the upstream could not be asked to delete a response: %s", type(error).__name__)
-            return

@@ -24,6 +24,9 @@ _MOST_TOKENS: Final = 2_000_000  # that earlier turns are reckoned at, whatever 
 
 
 async def answer_turn(exchange: Exchange, run: Runtime, turn: ResponseTurn) -> HttpResponseBase:
+    """Answer a turn, which is stored when it ends. Raises RelayError."""
+    if turn.stream and turn.stored:
+        turn.running = run.unstored.begin(exchange, turn.caller.user_id, turn.id)
     return await serve(exchange, turn.caller, run, gateway_request(run, turn), partial(try_text, turn))
 
 

@@ -99,6 +99,7 @@ FACTS: Final = {
     "relay.BooksProof.differences",
     "relay.BooksProof.totals",
     "relay.RollupMark.gaps",
+    "relay.RealtimeCall.running",
     "relay.UsageRecord.attempt_log",
     "relay.Worker.running",
     "relay.Worker.state",

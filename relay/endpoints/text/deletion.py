@@ -1,0 +1,88 @@
+"""Deletes responses of /v1/responses: stored ones, here and at their upstreams, and those that still run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+from urllib.parse import quote
+
+import httpx
+
+from portal.lib.json import Json
+from relay.errors import ObjectNotFound
+from relay.gateway.exchange.unstored import may_run
+from relay.gateway.runtime import Runtime
+from relay.gateway.snapshot.cache import snapshot_cache
+from relay.gateway.snapshot.callers import Caller
+from relay.storage import responses as stored_responses
+from relay.usage.running import live_workers
+
+logger: Final = logging.getLogger(__name__)
+_DELETE_SECONDS: Final = 10.0
+_ANSWER_SECONDS: Final = 1.0  # that other workers may take to say that one runs a response, beside looks at the feed
+_WRITE_SECONDS: Final = 0.05  # between looks whether one that has just ended is stored
+_WRITES: Final = 40
+
+
+def response_not_found(response_id: str) -> ObjectNotFound:
+    return ObjectNotFound(
+        f"There is no response “{response_id[:80]}” of your account, or it is no longer kept.", param="response_id"
+    )
+
+
+async def delete_response(run: Runtime, caller: Caller, response_id: str) -> Json:
+    """Delete a response, here and at an upstream that stores it. One that is streamed is not stored when it ends.
+
+    Raises ObjectNotFound, RelayUnavailable.
+    """
+    user, deleted = caller.user_id, stored_responses.delete_response
+    forgotten = await snapshot_cache.in_thread(deleted, user, response_id)
+    if forgotten is None and not await _delete_running(run, user, response_id):
+        for _ in range(_WRITES):  # it may have ended meanwhile
+            forgotten = await snapshot_cache.in_thread(deleted, user, response_id)
+            if forgotten is not None or not run.unstored.runs(user, response_id):
+                break
+            await asyncio.sleep(_WRITE_SECONDS)
+        if forgotten is None:
+            raise response_not_found(response_id)
+    if forgotten is not None and forgotten.upstream_id:
+        run.watchdog.work(delete_upstream(run, forgotten))
+    return {"id": response_id, "object": "response", "deleted": True}
+
+
+async def _delete_running(run: Runtime, user: int, response_id: str) -> bool:
+    """Whether a response runs, on any worker, and will not be stored. Raises RelayUnavailable."""
+    if run.unstored.delete(user, response_id):
+        return True
+    if run.unstored.runs(user, response_id) or not may_run(response_id, run.config.total_timeout):
+        return False
+    if not await snapshot_cache.in_thread(_others_work):
+        return False
+    seconds = _ANSWER_SECONDS + 2 * run.config.feed_poll_seconds
+    return await run.unstored.delete_elsewhere(user, response_id, seconds)
+
+
+def _others_work() -> bool:
+    return len(live_workers()) > 1
+
+
+async def delete_upstream(run: Runtime, forgotten: stored_responses.StoredTurn) -> None:
+    """Delete a response at the upstream that stores it. If that fails, it expires there on its own."""
+    for model in snapshot_cache.snapshot.models.values():
+        for route in model.routes:
+            channel = route.channel
+            key = next((key for key in channel.keys if key.id == (forgotten.key_id or 0)), None)
+            if channel.id != forgotten.channel_id or key is None or "responses" not in channel.urls or channel.refusal:
+                continue
+            url = httpx.URL(f"{channel.urls['responses']}/{quote(forgotten.upstream_id, safe='')}")
+            request = httpx.Request(
+                "DELETE", url, extensions={"timeout": {"connect": channel.timeouts.connect}, "headers": key.headers}
+            )
+            try:
+                async with asyncio.timeout(_DELETE_SECONDS):
+                    answer = await run.transport(channel.provider, channel.proxy).handle_async_request(request)
+                    await answer.aclose()
+            except (httpx.HTTPError, TimeoutError, OSError) as error:
+                logger.warning("the upstream could not be asked to delete a response: %s", type(error).__name__)
+            return
