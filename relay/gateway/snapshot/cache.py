@@ -26,6 +26,7 @@ from portal.services.timeouts import FileWork, doing, statement_timeout
 from relay.errors import InvalidRequest, RelayUnavailable, set_remedies
 from relay.gateway.snapshot import load
 from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.channels import ChannelViews
 from relay.gateway.snapshot.snapshot import Snapshot
 
 P = ParamSpec("P")
@@ -43,6 +44,7 @@ class SnapshotCache:
     def __init__(self) -> None:
         self._snapshot: Snapshot | None = None
         self._reading = threading.Lock()
+        self._channels = ChannelViews()
         self._lock = threading.Lock()
         self._callers: OrderedDict[str, Caller] = OrderedDict()
         self._unknown: OrderedDict[str, None] = OrderedDict()  # digests of invalid tokens; they must evict no valid one
@@ -169,7 +171,7 @@ class SnapshotCache:
     def reload(self) -> None:
         """Read the whole configuration again. Reads are serialised, so an earlier one never replaces a later one."""
         with self._reading:
-            self._snapshot = load.load_snapshot()
+            self._snapshot = load.load_snapshot(self._channels)
             set_remedies(self._snapshot.remedies)
             for callback in self._reloaded:
                 callback()

@@ -1,0 +1,216 @@
+"""Reads enabled channels and their keys into views. Synchronous, as `relay.gateway.snapshot.load` is.
+
+A change of the configuration is often one row among thousands: a key that was taken out of service, a channel that was
+tested. Rows that are as they were at the last reading keep their views, and their keys are not decrypted again.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+import httpx
+from django.conf import settings
+from django.db import models
+
+from accounts.models import Limited
+from portal.lib import net
+from portal.lib.crypto import Undecryptable
+from relay.billing.prices import ONE
+from relay.gateway.limits.windows import Check, Limits, Subject, checks
+from relay.gateway.snapshot.views import ChannelView, DisabledKey, KeyView, PoolView, Timeouts
+from relay.models import ApiKey, Channel, Pool
+from relay.models.channel import KeyGivenElsewhere
+from relay.providers.apis import FAMILIES
+from relay.providers.parameters import policy_of
+from relay.providers.vendors import VENDORS
+from relay.transport.body import request_headers
+
+logger: Final = logging.getLogger(__name__)
+Row = tuple[Any, ...]
+
+
+def _columns(model: type[models.Model], *left_out: str) -> list[str]:
+    return [str(field.attname) for field in model._meta.concrete_fields if not field.attname.startswith(left_out)]
+
+
+# All but what no view shows, so that a test or a balance changes no row. The id is the first.
+_OF_CHANNELS: Final = _columns(Channel, "notes", "tags", "test", "listed_", "created_at", "updated_at")
+_OF_KEYS: Final = _columns(ApiKey, "failed_tests", "balance", "created_at", "updated_at")
+_CHANNEL_OF_KEY: Final = _OF_KEYS.index("channel_id")
+
+_logged: Final[set[str]] = set()
+
+
+def _log_once(problem: str) -> None:
+    """Log a fault of the configuration once, not at every load."""
+    if problem not in _logged:
+        _logged.add(problem)
+        logger.error("%s", problem)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A channel as it was read: its rows and what else its view depends on, and what was made of them."""
+
+    depends: Row
+    config: object
+    key_rows: list[Row]
+    keys: dict[int, KeyView | DisabledKey | None]  # by id; None: it may not be used
+    view: ChannelView
+
+
+class ChannelViews:
+    """The views of all enabled channels as they were read last."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, _Read] = {}
+
+    def read(self, allowed: tuple[net.Allowance, ...]) -> dict[int, ChannelView]:
+        """Read the channels by id, with 4 queries. Raises DatabaseError."""
+        keys: dict[int, list[Row]] = {}
+        for row in ApiKey.objects.filter(channel__enabled=True).values_list(*_OF_KEYS):
+            keys.setdefault(row[_CHANNEL_OF_KEY], []).append(row)
+        groups: dict[int, set[int]] = {}
+        for channel_id, group_id in Channel.groups.through.objects.values_list("channel_id", "group_id"):
+            groups.setdefault(channel_id, set()).add(group_id)
+        pools = {row[0]: PoolView(*row) for row in Pool.objects.values_list("pk", "name", "strategy")}
+        known: dict[int, _Read] = {}
+        for row in Channel.objects.filter(enabled=True).values_list(*_OF_CHANNELS):
+            channel = Channel.from_db(None, _OF_CHANNELS, row)
+            pool = pools.get(channel.pool_id) if channel.pool_id is not None else None
+            depends = (row, pool, groups.get(channel.pk, set()), allowed)
+            known[channel.pk] = self._read(channel, depends, keys.get(channel.pk, []))
+        self._known = known
+        return {pk: read.view for pk, read in known.items()}
+
+    def _read(self, channel: Channel, depends: Row, key_rows: list[Row]) -> _Read:
+        last = self._known.get(channel.pk)
+        if last is not None and (last.depends != depends or last.config is not settings.CONFIG):
+            last = None
+        if last is not None and last.key_rows == key_rows:
+            return last
+        before = {row[0]: row for row in last.key_rows} if last is not None else {}
+        keys = {}
+        for row in key_rows:
+            pk = row[0]
+            if last is not None and before.get(pk) == row:
+                keys[pk] = last.keys[pk]
+            else:
+                keys[pk] = _key(channel, ApiKey.from_db(None, _OF_KEYS, row))
+        _, pool, groups, allowed = depends
+        view = _channel(channel, list(keys.values()), pool, frozenset(groups), allowed)
+        return _Read(depends, settings.CONFIG, key_rows, keys, view)
+
+
+def limits_of(row: Limited) -> Limits:
+    return Limits(row.max_rpm, row.max_tpm, row.max_rpd, row.max_concurrency)
+
+
+def checks_of(kind: str, pk: int, name: str, row: Limited) -> tuple[Check, ...]:
+    return checks((Subject(f"{kind}:{pk}", name, limits_of(row)),))
+
+
+def parts_per_million(factor: Decimal) -> int:
+    return int((factor * ONE).to_integral_value())
+
+
+def only(limited: bool, ids: frozenset[int]) -> frozenset[int] | None:
+    """The ids that something is limited to, None: it is not limited.
+
+    An empty list means nothing where there was a limit: its rows go with what they name.
+    """
+    return ids if limited or ids else None
+
+
+def _key(channel: Channel, key: ApiKey) -> KeyView | DisabledKey | None:
+    if not key.enabled:
+        return None
+    if key.auto_disabled:
+        at, next_test = (moment.timestamp() if moment else 0.0 for moment in (key.auto_disabled_at, key.next_test_at))
+        return DisabledKey(key.pk, str(key), key.auto_disabled, key.auto_disabled_reason, at, next_test)
+    try:
+        headers = request_headers(channel.vendor.credentials.headers(key.secret_for(channel)))
+    except KeyGivenElsewhere:
+        _log_once(
+            f"API key {key.pk} of channel “{channel.name}” was given for another address and is not sent to this "
+            "one; enter it again, or change the address back"
+        )
+        return None
+    except Undecryptable:
+        _log_once(
+            f"API key {key.pk} of channel “{channel.name}” cannot be decrypted with the configured encryption "
+            "keys; enter it again"
+        )
+        return None
+    return KeyView(key.pk, key.weight, headers, str(key), checks_of("key", key.pk, "a key", key))
+
+
+def _channel(
+    channel: Channel,
+    keys: list[KeyView | DisabledKey | None],
+    pool: PoolView | None,
+    groups: frozenset[int],
+    allowed: tuple[net.Allowance, ...],
+) -> ChannelView:
+    vendor, config = VENDORS[channel.provider], settings.CONFIG
+    views = [key for key in keys if isinstance(key, KeyView)]
+    if not keys and not vendor.needs_key:  # with keys that are all disabled it is out of service, not without a key
+        views.append(KeyView(0, 1, request_headers({})))
+    refusal = channel.refusal(allowed)
+    if refusal:
+        _log_once(f"channel “{channel.name}” is not used: {refusal}")
+    apis = vendor.served(channel.text_api)
+    return ChannelView(
+        id=channel.pk,
+        name=channel.name,
+        provider=channel.provider,
+        urls={
+            api: _url("https://invalid.invalid" if refusal else channel.effective_base_url, vendor.path(api))
+            for api in apis
+        },
+        keys=tuple(views),
+        priority=channel.priority,
+        weight=channel.weight,
+        groups=only(channel.groups_limited, groups),
+        proxy=channel.proxy_url,
+        sends_done=channel.sends_done and vendor.sends_done,
+        stream_usage=channel.stream_usage and vendor.stream_usage,
+        timeouts=Timeouts(
+            connect=channel.connect_timeout or config.connect_timeout,
+            first_byte=channel.first_byte_timeout or config.first_byte_timeout,
+            idle=channel.idle_timeout or config.idle_timeout,
+            total=channel.total_timeout or config.total_timeout,
+        ),
+        refusal=refusal,
+        output_field=vendor.output_field,
+        cost_multiplier=parts_per_million(channel.cost_multiplier),
+        disconnect_policy=channel.disconnect_policy,
+        checks=checks_of("channel", channel.pk, "a channel", channel),
+        pool=pool,
+        key_strategy=channel.key_strategy,
+        retry_unanswered=channel.retry_unanswered,
+        disabled_keys=tuple(key for key in keys if isinstance(key, DisabledKey)),
+        policies={
+            family: found
+            for family in FAMILIES
+            if (found := policy_of(vendor.parameters, channel.parameters or {}, family))
+        },
+        strips_nulls=vendor.strips_nulls,
+        stores=vendor.stores,
+        least_output=vendor.least_output,
+        # Behind another address there is a server of another kind.
+        late_system=vendor.late_system and vendor.base_url in {"", channel.effective_base_url},
+        reasoning=vendor.reasoning,
+        limits_thinking=vendor.limits_thinking,
+        cost_member=vendor.cost_member,
+    )
+
+
+def _url(base: str, path: str) -> httpx.URL:
+    """Join a base URL and a path; each `/..` at the beginning of the path removes a segment of the base."""
+    while path.startswith("/../"):
+        base, path = base.rpartition("/")[0], path[3:]
+    return httpx.URL(base + path)
