@@ -12,11 +12,13 @@ from typing import Any, cast
 
 import httpx
 import pytest
+from django.db import connection
 from openai import OpenAI
 
 from portal.lib.json import Json
 from relay.endpoints.text import responses
 from relay.gateway.background import BackgroundRequest
+from relay.gateway.snapshot.cache import snapshot_cache
 from relay.storage.responses import create_queued
 from tests.endpoints.batches.jobs import lines, results, submit, wait_for
 from tests.gateway.attempts import CALLER
@@ -145,14 +147,28 @@ def test_one_that_is_cancelled_at_last_has_failed_too(live: Portal, monkeypatch:
         begun.set()
         await asyncio.Event().wait()
 
+    async def in_thread(function: Any, *args: Any) -> Any:
+        """With a connection of its own: those of the pool's threads may belong to another test's database."""
+
+        def call() -> Any:
+            try:
+                return function(*args)
+            finally:
+                connection.close()
+
+        return await asyncio.to_thread(call)
+
     async def cancel() -> None:
         turn = SimpleNamespace(caller=SimpleNamespace(user_id=user.pk), id=name)
         task = asyncio.ensure_future(responses._run(cast(Any, None), BackgroundRequest(CALLER, b""), cast(Any, turn)))
-        await begun.wait()
+        until_begun = asyncio.ensure_future(begun.wait())
+        await asyncio.wait((task, until_begun), return_when=asyncio.FIRST_COMPLETED)
+        assert begun.is_set()
         task.cancel()
         await task
 
     monkeypatch.setattr(responses, "run_in_background", hangs)
+    monkeypatch.setattr(snapshot_cache, "in_thread", in_thread)
     queued: Json = {"id": name, "status": "queued", "model": "m"}
     create_queued(user.pk, queued, [], "req_cut", "a worker", "", "", timedelta(days=1))
     asyncio.run(cancel())
