@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from django.apps import AppConfig
+from django.apps import apps as registry
 from django.contrib.auth.models import Permission
 from django.db.models.signals import post_migrate
 
@@ -74,7 +75,8 @@ def give_rights() -> None:
         role.given.add(*new)
 
 
-def _migrated(sender: AppConfig, using: str, apps: Any, **_: Any) -> None:
+def _migrated(sender: AppConfig, using: str, apps: Any = registry, **_: Any) -> None:
+    """`apps`: as they are after the last migration; `manage.py flush` does not say."""
     try:
         apps.get_model("accounts", "Role")
     except LookupError:  # migrated back to a time without it

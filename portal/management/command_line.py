@@ -40,10 +40,10 @@ def unhurried() -> Iterator[None]:
     finally:
         options.update(before)
         connection_created.disconnect(_may_pause)
-        if pooled and connection.connection is not None:
-            connection.connection.close()  # the pool gives it to nobody else
         if before or pooled:
             connection.close()
+        if pooled:
+            connection.close_pool()  # type: ignore[attr-defined]  # nobody else is given one of these connections
 
 
 def _may_pause(connection: Any, **signal: object) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.apps import apps
 from django.contrib.auth.models import Group, Permission
+from django.core.management.sql import emit_post_migrate_signal
 from django.db import connection
 from django.test import Client
 
@@ -120,3 +121,11 @@ def test_an_invitation_into_a_role_says_that_it_makes_no_staff(people: People, s
         group, _made = Group.objects.get_or_create(name=name)
         form = filled(staff.get(page).content.decode(), note="x", uses=1, groups=[group.pk])
         assert ("is not staff" in staff.post(page, form, follow=True).content.decode()) is said
+
+
+def test_roles_have_their_rights_after_a_flush(db: None) -> None:
+    """`manage.py flush` announces no state of the migrations."""
+    role = Role.objects.get(key="support")
+    role.given.clear()
+    emit_post_migrate_signal(0, False, "default")
+    assert set(role.given.all()) == set(rights_of("support"))

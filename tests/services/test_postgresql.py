@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +29,13 @@ from tests.support.portal import Portal, ask
 from tests.support.server import serving
 
 pytestmark = pytest.mark.shared
+
+
+def batch_line(model: str) -> bytes:
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": ask(model)}
+    return json.dumps(line).encode()
+
+
 needs_postgresql = pytest.mark.skipif(not DATABASE_URL, reason="asks PostgreSQL")
 
 
@@ -150,3 +159,31 @@ def test_a_portal_whose_database_stops_in_the_middle(behind: tuple[Stalled, str]
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(60) == 0
         way.thaw()
+
+
+@needs_postgresql
+def test_threads_that_have_worked_keep_no_connection(live: Portal, tmp_path: Path) -> None:
+    """With one connection beside those of the change feed and the ledger's writer, everything goes on."""
+    token, model = live.token(), live.model()
+    headers = {"authorization": f"Bearer {token}"}
+    env = {"AIRELAYS_DATABASE_CONNECTIONS": "3", "AIRELAYS_FEED_POLL_SECONDS": "0.05"}
+    with serving(tmp_path / "log", env=env) as own, ThreadPoolExecutor(4) as clients:
+
+        def store(number: int) -> str:
+            file = {"file": (f"{number}.jsonl", batch_line(model), "application/jsonl")}
+            made = httpx.post(f"{own.v1}/files", data={"purpose": "batch"}, files=file, headers=headers, timeout=60)
+            assert made.status_code == 200, made.text
+            return str(made.json()["id"])
+
+        def batch(file: str) -> str:
+            body = {"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+            return str(httpx.post(f"{own.v1}/batches", json=body, headers=headers, timeout=60).json()["id"])
+
+        def done(name: str) -> bool:
+            return bool(own.get(token, f"/v1/batches/{name}").json()["status"] == "completed")
+
+        made = list(clients.map(batch, clients.map(store, range(4))))
+        until(lambda: all(done(name) for name in made))
+        assert httpx.get(f"{own.url}/readyz", timeout=30).status_code == 200
+        assert own.post(live.token(), ask(model)).status_code == 200
+    assert "couldn't get a connection" not in (tmp_path / "log").read_text()

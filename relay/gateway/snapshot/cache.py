@@ -246,6 +246,10 @@ def _with_connection(seconds: float, function: Callable[P, T], *args: P.args, **
         raise RelayUnavailable(
             "The portal cannot use its database. Try again in a few seconds.", retry_after=5
         ) from error
+    finally:
+        # The worker has more threads than connections: one that idles must not keep others from the database.
+        if connection.vendor == "postgresql":
+            connection.close()  # which gives it back to the pool
 
 
 snapshot_cache: Final = SnapshotCache()

@@ -154,7 +154,7 @@ def machine(world: World, counter: Counter[str]) -> type[RuleBasedStateMachine]:
     return Books
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_random_operations_leave_the_books_balanced(live: Portal) -> None:
     assert isinstance(writer, UsageWriter)
     world, counter = World(live), Counter[str]()

@@ -48,11 +48,11 @@ def move(channel: Channel) -> None:
     Channel.objects.filter(pk=channel.pk).update(base_url="http://127.0.0.1:9/elsewhere")
 
 
-def set_field(**values: Any) -> Callable[[Channel], None]:
+def set_field(**values: Any) -> Callable[[Channel], object]:
     return lambda channel: Channel.objects.filter(pk=channel.pk).update(**values)
 
 
-def set_key(**values: Any) -> Callable[[Channel], None]:
+def set_key(**values: Any) -> Callable[[Channel], object]:
     return lambda channel: ApiKey.objects.filter(pk=channel.keys.all()[0].pk).update(**values)
 
 
@@ -98,9 +98,13 @@ def test_a_change_is_read_and_touches_no_other_channel(change: str, two: tuple[C
 def test_keys_beside_a_changed_one_are_not_decrypted_again(
     two: tuple[Channel, Channel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    views, opened = ChannelViews(), []
-    decrypt = ApiKey.secret_for
-    monkeypatch.setattr(ApiKey, "secret_for", lambda key, channel: opened.append(key.pk) or decrypt(key, channel))
+    views, opened, decrypt = ChannelViews(), list[int](), ApiKey.secret_for
+
+    def secret_for(key: ApiKey, channel: Channel) -> str:
+        opened.append(key.pk)
+        return decrypt(key, channel)
+
+    monkeypatch.setattr(ApiKey, "secret_for", secret_for)
     views.read(())
     assert len(opened) == 2 * len(SECRETS)
     changed = two[0].keys.all()[1]
