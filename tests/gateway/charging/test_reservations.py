@@ -261,7 +261,7 @@ def test_a_long_stream_is_paid_while_it_runs(live: Portal, server: Server) -> No
 
 def test_parallel_changes_of_a_wallet_add_up(live: Portal, server: Server) -> None:
     """Requests, top-ups and deductions at the same time."""
-    user = live.user(balance=NANO)
+    user = live.user(balance=100 * NANO)  # all sixty may be held at once
     model = live.model(price=PRICE)
     token = live.token(user)
     server.catch_up()
@@ -285,7 +285,7 @@ def test_parallel_changes_of_a_wallet_add_up(live: Portal, server: Server) -> No
     requests.join()
     assert done == [200] * 60
     found = settled(user)
-    assert (found.granted, found.used) == (NANO, 60 * COST)
+    assert (found.granted, found.used) == (100 * NANO, 60 * COST)
     assert UsageRecord.objects.filter(user=user).count() == 60
     books_balance()
 
