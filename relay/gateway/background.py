@@ -10,7 +10,7 @@ from typing import Final
 from django.http.response import HttpResponseBase
 
 from relay.errors import InternalError, RelayError
-from relay.gateway.exchange.exchange import Exchange, Message
+from relay.gateway.exchange.exchange import Exchange, Message, too_large
 from relay.gateway.exchange.interrupts import Interrupt, ended_error
 from relay.gateway.replies import Answer
 from relay.gateway.runtime import Runtime
@@ -36,6 +36,9 @@ class BackgroundRequest(Exchange):
         return self.ended_by is not None and self.ended_by is not Interrupt.CANCELLED
 
     async def read_body(self, limit: int) -> bytes:
+        """The body, which is in memory: whoever keeps it there counts it. Raises RequestTooLarge."""
+        if len(self._body) > limit:
+            raise too_large(limit)
         return self._body
 
     def listen(self, on_leave: Callable[[Exchange], None]) -> None:

@@ -150,13 +150,13 @@ class Exchange:
         """
         announced = self.announced_length
         if announced is not None and announced > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         message = await self._receive()
         body: bytes = message.get("body", b"")
         if not message.get("more_body", False):
             self._check(message)
             if len(body) > limit:
-                raise _too_large(limit)
+                raise too_large(limit)
             if len(body) > limits.UNCOUNTED_BYTES:
                 self.hold(len(body))
             self.body_read = True
@@ -170,7 +170,7 @@ class Exchange:
             piece = message.get("body", b"")
             size += len(piece)
             if size > limit:
-                raise _too_large(limit)
+                raise too_large(limit)
             if size > limits.UNCOUNTED_BYTES:
                 self.hold(len(piece))
             pieces.append(piece)
@@ -385,7 +385,8 @@ def _no_event(body: bytes) -> bytes:
     return b""
 
 
-def _too_large(limit: int) -> RequestTooLarge:
+def too_large(limit: int) -> RequestTooLarge:
+    """The error for a body of more than `limit` bytes."""
     size = f"{limit / 1_048_576:.0f} MiB" if limit >= 1_048_576 else f"{limit} bytes"
     return RequestTooLarge(
         f"The request body is larger than the {size} that this portal accepts. Send less, or send files by URL."
