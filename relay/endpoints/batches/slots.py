@@ -1,8 +1,11 @@
 """The slots for requests of batches in one worker, and who gets the next. A request that only waits holds none.
 
 What is shared is the time of slots: users have equal shares of it, then the tokens of a user, then the batches of a
-token. So an upstream that takes long for each request slows its own batches down, and not those of others: a request
-that it has had for some seconds does not keep users out who have none.
+token, as in start-time fair queueing (Goyal, Vin, Cheng 1996): who comes begins at the time of those who are there, so
+that what was used while nobody else wanted it is not paid for later, and what was not wanted is not owed.
+
+A request that an upstream has had for some seconds is little more than a connection that waits. So it does not keep
+others from their share, nor its own user's other batches from a slot.
 """
 
 from __future__ import annotations
@@ -13,8 +16,10 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Final
 
-AIR_SECONDS: Final = 5.0  # after which a request that is being made no longer counts for users who have none
-MOST_IN_AIR: Final = 128  # of those, beside the others: each is little more than a connection that waits
+AIR_SECONDS: Final = 5.0  # after which a request that is being made no longer counts for others
+MOST_IN_AIR: Final = 128  # of those, beside the others; the last half of them for users who have none
+_AIR_OF_BATCH: Final = 1  # that a batch may have which gets one more beside its user's share
+_MOST_APART: Final = 120.0  # seconds of slots that a share is ahead of the others, or behind them, at most
 _MOST_IDLE: Final = 1_000  # users, tokens or batches whose use of slots is remembered while they want none
 
 
@@ -24,15 +29,17 @@ Later = Callable[[float, Callable[[], None]], object]
 class _Share:
     """A user, one of their tokens, or one batch: how long it has held slots, and who waits."""
 
-    __slots__ = ("children", "held", "queue", "started", "used", "waiting")
+    __slots__ = ("children", "fresh", "held", "queue", "started", "used", "virtual", "waiting")
 
     def __init__(self) -> None:
         self.children: dict[Hashable, _Share] = {}  # those who had their turn last at the end
         self.queue: deque[Slot] = deque()
         self.used = 0.0  # seconds of slots that were given back
         self.held = 0
+        self.fresh = 0  # of those, held for less than AIR_SECONDS
         self.started = 0.0  # of the slots that are held, summed
         self.waiting = 0
+        self.virtual = 0.0  # the time that the children have reached: where one begins that comes
 
     def time(self, now: float) -> float:
         """Seconds of slots until now."""
@@ -42,17 +49,37 @@ class _Share:
     def idle(self) -> bool:
         return not self.held and not self.waiting
 
+    @property
+    def has_little(self) -> bool:
+        """Whether a batch waits, of it or below it, that has at most one slot."""
+        if self.children:
+            return bool(self.waiting) and any(one.has_little for one in self.children.values())
+        return bool(self.waiting) and self.held <= _AIR_OF_BATCH
+
     def child(self, key: Hashable, now: float) -> _Share:
-        """A child that wants a slot. What it did not use while it wanted none is not owed to it."""
+        """A child that wants a slot."""
         found = self.children.get(key)
         if found is None:
             if len(self.children) >= _MOST_IDLE:
                 self.children = {name: one for name, one in self.children.items() if not one.idle}
             found = self.children[key] = _Share()
-        if found.idle:
-            busy = [one.time(now) for one in self.children.values() if not one.idle]
-            found.used = max(found.used, min(busy, default=found.used))
+        busy = [one.time(now) for one in self.children.values() if one is not found and not one.idle]
+        # While others are busy, the least of them; when it is alone, all have what they want.
+        reached = min(busy) if busy else max(one.time(now) for one in self.children.values())
+        self.virtual = max(self.virtual, reached)
+        behind = self.virtual - found.time(now)
+        if not found.waiting and behind > 0:  # it had all that it wanted
+            found.used += behind
+        else:
+            found.used += behind - max(-_MOST_APART, min(behind, _MOST_APART))
         return found
+
+    def take_turn(self, child: _Share, now: float) -> None:
+        """A child is given a slot."""
+        self.virtual = max(self.virtual, child.time(now))
+        name = next(name for name, one in self.children.items() if one is child)
+        self.children[name] = self.children.pop(name)
+        child.waiting -= 1
 
 
 class Slot:
@@ -72,9 +99,11 @@ class Slot:
 
 
 class BatchSlots:
-    """A number of slots. A user who has none gets one though all are taken, until there are twice as many.
+    """A number of slots. When all are taken, there are as many again, for users who have less than their share.
 
-    Slots that have been held for AIR_SECONDS are left out of the latter, up to MOST_IN_AIR of them.
+    That is an equal part of the number, and one at least; of slots that have been held for AIR_SECONDS, only a user's
+    own count. A user of whom only such are held gets one more, for a batch that has hardly any. All that are held for
+    AIR_SECONDS are left out of the number of slots, up to MOST_IN_AIR of them.
     """
 
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic, later: Later | None = None) -> None:
@@ -103,7 +132,7 @@ class BatchSlots:
         if slot.held:
             now = self._clock()
             slot.held = False
-            self._fresh.pop(slot, None)
+            self._no_longer_fresh(slot)
             self._total -= 1
             for share in slot.path:
                 share.held -= 1
@@ -117,21 +146,39 @@ class BatchSlots:
             if not slot.granted.done():
                 slot.granted.set_result(False)
 
-    def _fits(self, user: _Share) -> bool:
-        if self._total < self._most:
-            return True
-        most = 2 * self._most
-        return not user.held and len(self._fresh) < most and self._total < most + MOST_IN_AIR
+    def _no_longer_fresh(self, slot: Slot) -> None:
+        if slot in self._fresh:
+            del self._fresh[slot]
+            for share in slot.path:
+                share.fresh -= 1
 
     def _age(self, now: float) -> None:
         while self._fresh and (first := next(iter(self._fresh))).since + AIR_SECONDS <= now:
-            del self._fresh[first]
+            self._no_longer_fresh(first)
+
+    def _fits(self, user: _Share, share: int) -> bool:
+        """Whether a user gets a slot for any of their batches. `share`: the slots that each user may have."""
+        if self._total < self._most:
+            return True
+        if not self._has_air(user):
+            return False
+        in_air = user.held - user.fresh
+        return not user.held or (user.held < share and len(self._fresh) + in_air < self._most)
+
+    def _fits_little(self, user: _Share) -> bool:
+        """Whether a user gets one for a batch that has hardly any: the others of the user hang."""
+        return not user.fresh and self._has_air(user) and user.has_little
+
+    def _has_air(self, user: _Share) -> bool:
+        most = 2 * self._most
+        air = MOST_IN_AIR // 2 if user.held else MOST_IN_AIR
+        return len(self._fresh) < most and self._total < most + air
 
     def _look_later(self, now: float) -> None:
-        """Look again when a slot no longer counts, if somebody who has none waits for that."""
-        if self._looks or not self._fresh:
+        """Look again when a slot no longer counts, if somebody waits who might get one then."""
+        if self._looks or not self._fresh or self._total < self._most:
             return
-        if any(user.waiting and not user.held for user in self._users.children.values()):
+        if any(user.waiting for user in self._users.children.values()):
             self._looks = True
             later = self._later or asyncio.get_running_loop().call_later
             later(next(iter(self._fresh)).since + AIR_SECONDS - now, self._look)
@@ -152,22 +199,30 @@ class BatchSlots:
             self._total += 1
             for share in slot.path:
                 share.held += 1
+                share.fresh += 1
                 share.started += now
             slot.granted.set_result(True)
         self._look_later(now)
 
     def _next(self, now: float) -> Slot | None:
-        share = self._users
-        while share.children:
-            fit = (
-                (name, one)
-                for name, one in share.children.items()
-                if one.waiting and (share is not self._users or self._fits(one))
-            )
-            found = min(fit, key=lambda pair: pair[1].time(now), default=None)
-            if found is None:
-                return None
-            share.children[found[0]] = share.children.pop(found[0])
-            share = found[1]
-            share.waiting -= 1
-        return share.queue.popleft() if share.queue else None
+        """Take the next slot from the queue: of the user who has used least, of their tokens and batches likewise."""
+        busy = sum(not user.idle for user in self._users.children.values())
+        share = self._most // busy if busy > 1 else self._most
+        little: dict[_Share, bool] = {}  # who gets one, and whether only for a batch that has hardly any
+        for user in self._users.children.values():
+            if user.waiting and ((fits := self._fits(user, max(1, share))) or self._fits_little(user)):
+                little[user] = not fits
+        if not little:
+            return None
+        parent, found = self._users, min(little, key=lambda user: user.time(now))
+        only_little = little[found]
+        while True:
+            parent.take_turn(found, now)
+            if not found.children:
+                return found.queue.popleft()
+            parent = found
+            if only_little:
+                having = [one for one in parent.children.values() if one.has_little]
+                found = min(having, key=lambda one: (one.held, one.time(now)))
+            else:
+                found = min((one for one in parent.children.values() if one.waiting), key=lambda one: one.time(now))

@@ -94,11 +94,17 @@ async def test_what_is_in_the_air_keeps_nobody_out_who_has_nothing() -> None:
     assert granted(*bob) == [None] * 3 and len(time.due) == 1
     time.go_on(1)
     assert granted(*bob) == [True, None, None], "one, though nothing was given back"
-    assert sum(slot.held for slot in others) == 8, "and one for each other user who had none"
-    assert sum(slot.held for slot in first) == 4, "who has some gets no more for that"
+    assert sum(slot.held for slot in others) == 8 + 3, "and one for each other user who had none, or whose one hangs"
+    assert sum(slot.held for slot in first) == 4, "who has their share gets no more for that"
     bob[0].give_back()
     assert granted(bob[1]) == [True]
-    assert not time.due, "nobody waits who has none"
+    for slot in others:
+        slot.give_back()
+    assert sum(slot.held for slot in first) == 4 and granted(bob[2]) == [True], "of four, two are in the air"
+    for slot in (*bob, *first):
+        slot.give_back()
+    time.go_on(AIR_SECONDS)
+    assert not time.due, "nobody waits"
 
 
 async def test_what_is_in_the_air_is_bounded() -> None:
