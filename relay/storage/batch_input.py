@@ -1,7 +1,8 @@
 """Parses and validates the input file of a batch, and formats the lines of its output files. Pure.
 
-A line that cannot be read fails the batch before it begins. The body of a line is kept as the client wrote it, and read
-when its turn comes like that of any request: if it is wrong, that line fails alone.
+A line whose request cannot be found fails the batch before it begins. The body of a line is kept as the client wrote
+it, and read when its turn comes like that of any request: if it is wrong, that line fails alone, as it does when one of
+the client's own members beside it is.
 """
 
 from __future__ import annotations
@@ -26,12 +27,28 @@ ENDPOINTS: Final = {
 }  # fmt: skip
 MAX_LINES: Final = 50_000
 _MAX_ERRORS: Final = 100
-_NO_LINE: Final = "This line is no JSON object, or it has a member twice, or too many."
+_NO_LINE: Final = "This line is no JSON object: write each request on one line of its own."
+_TOO_MANY: Final = (
+    f"This line has more than {limits.JSON_MEMBERS:,} members or {limits.JSON_VALUES:,} items. Send several requests."
+)
 _MAX_CUSTOM_ID: Final = 512  # characters
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")  # byte order marks, as PowerShell writes them
 _MARKS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]:,]', re.S)
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _Line = Mapping[str, msgspec.Raw]  # the members of a line, undecoded
+_READ: Final = ("custom_id", "method", "url", "body")  # the others are the client's own
+
+
+class _Read(msgspec.Struct):
+    """What is read of a line, whatever else it has."""
+
+    custom_id: msgspec.Raw = msgspec.Raw()
+    method: msgspec.Raw = msgspec.Raw()
+    url: msgspec.Raw = msgspec.Raw()
+    body: msgspec.Raw = msgspec.Raw()
+
+
+_read_alone: Final = msgspec.json.Decoder(_Read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +59,7 @@ class BatchInputLine:
     custom_id: str  # the client's name for the request
     body: bytes  # as the client wrote it; it may be no JSON
     model: str = ""  # that it names
+    wrong: str = ""  # why it fails though its body may be a request
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,69 +97,83 @@ def parse(content: bytes, endpoint: str) -> BatchInput:
                 )
             )
             break
-        found = _read_line(raw)
-        wrong = _check_line(found, endpoint, names)
+        found, why = _read_line(raw)
+        wrong = _check_line(found, endpoint, names) if found is not None else error("invalid_json_line", why)
         if wrong is not None or found is None:
-            errors.append(
-                {
-                    **(
-                        wrong
-                        or error(
-                            "invalid_json_line", "This line is no JSON object, has a member twice, or too many members."
-                        )
-                    ),
-                    "line": number,
-                }
-            )
+            errors.append({**(wrong or {}), "line": number})
             if len(errors) >= _MAX_ERRORS:
                 break
             continue
-        body = found["body"]
+        body = b"" if why else bytes(found["body"])
         names.add(_text(found, "custom_id"))
-        own = sys.intern((named_model(bytes(body)) or "").replace("\0", "")[:120])  # no database takes NULs
+        own = sys.intern((named_model(body) or "").replace("\0", "")[:120])  # no database takes NULs
         model = model or own
-        lines.append(BatchInputLine(number, _text(found, "custom_id"), bytes(body), own))
+        lines.append(BatchInputLine(number, _text(found, "custom_id"), body, own, why))
     if not lines and not errors:
         errors.append(error("empty_file", "The file has no requests: write one JSON object a line."))
     return BatchInput(tuple(lines), model, tuple(errors))
 
 
-def _read_line(raw: bytes) -> _Line | None:
-    """The members of a line; None if it is no JSON object, or has a member twice."""
+def _read_line(raw: bytes) -> tuple[_Line | None, str]:
+    """The members of a line, and why it fails, if it does: alone when there are members, otherwise with the batch."""
     if has_more_values(raw, limits.JSON_MEMBERS, limits.JSON_VALUES):
-        return None
+        return _read_large(raw), _TOO_MANY
     found = _read_object(raw)
-    if found is not None:
-        # What the decoder drops takes a colon with it; the values are kept byte by byte.
-        whole = encode(found).count(b":") == raw.count(b":") and not any(":" in name for name in found)
-        return found if whole else None
+    # What the decoder drops takes a colon with it, unless a name has one; the values are kept byte by byte.
+    if found is not None and encode(found).count(b":") == raw.count(b":") and not any(":" in name for name in found):
+        return found, ""
     return _split(raw)
 
 
-def _split(raw: bytes) -> _Line | None:
-    """The same of a line whose body is no JSON to the decoder: it is nested too deep, or has half a character.
+def _read_large(raw: bytes) -> _Line | None:
+    """The members of a line that are read, of one that has too many; None if it is no JSON object."""
+    try:
+        found = _read_alone.decode(raw)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    return {name: value for name in _READ if bytes(value := getattr(found, name))}
+
+
+def _split(raw: bytes) -> tuple[_Line | None, str]:
+    """As `_read_line`, of a line that has a member twice or one with a colon in its name, or whose body is no JSON to
+    the decoder: it is nested too deep, or has half a character.
 
     The body is whatever its brackets enclose: it fails the request later, and not the batch.
     """
     found: dict[str, msgspec.Raw] = {}
-    text, depth, start, name = raw.strip(), 0, 1, ""
+    twice: list[str] = []
+    text, depth, start, name = raw.strip(), 0, 1, None
     for mark in _MARKS.finditer(text):
         kind = mark[0][:1]
         depth += (kind in b"{[") - (kind in b"}]")
         if depth < 1 and mark.end() != len(text):
-            return None
-        if depth == 1 and kind == b":" and not name:
+            return None, _NO_LINE
+        if depth == 1 and kind == b":" and name is None:
             known = decode(text[start : mark.start()].strip())
-            name, start = known if isinstance(known, str) else "", mark.end()
-            if not name:
-                return None
+            if not isinstance(known, str):
+                return None, _NO_LINE
+            name, start = known, mark.end()
         elif depth < 1 or (depth == 1 and kind == b","):
-            if not name or name in found:
-                return None
+            if name is None:
+                return None, _NO_LINE
+            if name in found:
+                twice.append(name)
             found[name] = msgspec.Raw(text[start : mark.start()].strip())
-            name, start = "", mark.end()
-    whole = text.startswith(b"{") and not depth and not name
-    return found if whole and all(decode(found[name]) is not NOTHING for name in found if name != "body") else None
+            name, start = None, mark.end()
+    if not text.startswith(b"{") or depth or name is not None:
+        return None, _NO_LINE
+    unreadable = [name for name in found if name != "body" and decode(found[name]) is NOTHING]
+    if any(name in _READ for name in unreadable):
+        return None, _NO_LINE
+    if any(name in _READ for name in twice):
+        return None, next(_twice(name) for name in twice if name in _READ)
+    if twice:
+        return found, _twice(twice[0])
+    return found, f"The member “{unreadable[0][:64]}” of this line is no JSON." if unreadable else ""
+
+
+def _twice(name: str) -> str:
+    return f"This line has the member “{name[:64]}” twice. Write it once."
 
 
 def _read_object(raw: bytes | msgspec.Raw) -> _Line | None:
@@ -158,10 +190,8 @@ def _text(found: _Line, name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _check_line(found: _Line | None, endpoint: str, names: set[str]) -> Json | None:
+def _check_line(found: _Line, endpoint: str, names: set[str]) -> Json | None:
     """Return what is wrong with a line as an entry of `errors`. `names`: the custom ids of the lines before."""
-    if found is None:
-        return error("invalid_json_line", _NO_LINE)
     name = _text(found, "custom_id")
     if not name or len(name) > _MAX_CUSTOM_ID:
         return error(
@@ -180,16 +210,22 @@ def _check_line(found: _Line | None, endpoint: str, names: set[str]) -> Json | N
     return None
 
 
-def refusal(body: bytes) -> bytes:
-    """The error of a request that no batch can make; empty: there is none."""
-    members = _read_object(body) or {}
+def refusal(line: BatchInputLine) -> tuple[int, bytes] | None:
+    """The status and the error of a request that no batch can make; None: there is none."""
+    if line.wrong:
+        return 400, _error_body(line.wrong, "invalid_json", None)
+    members = _read_object(line.body) or {}
     name = next((name for name in ("stream", "background") if name in members and decode(members[name])), "")
     if not name:
-        return b""
+        return None
     message = (
         "Requests of a batch are neither streamed nor made in the background: leave “stream” and “background” out."
     )
-    shown = {"message": message, "type": "invalid_request_error", "param": name, "code": "unsupported_parameter"}
+    return 422, _error_body(message, "unsupported_parameter", name)
+
+
+def _error_body(message: str, code: str, param: str | None) -> bytes:
+    shown = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
     return encode({"error": shown})
 
 

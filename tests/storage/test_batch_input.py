@@ -6,9 +6,10 @@ import json
 
 import pytest
 
+from portal import limits
 from relay.protocols.chat_completions.request import parse_chat_request
 from relay.protocols.fields import BadRequest
-from relay.storage.batch_input import parse, refusal
+from relay.storage.batch_input import BatchInputLine, parse, refusal
 
 pytestmark = pytest.mark.shared
 
@@ -61,8 +62,77 @@ def test_a_line_that_no_batch_can_make_fails_alone(name: str) -> None:
     body = b'{"model":"m","messages":[{"role":"user","content":"x"}],"%s":true}' % name.encode()
     found = parse(LINE % (b"a", body), "/v1/chat/completions")
     assert found.errors == ()
-    assert json.loads(refusal(found.lines[0].body))["error"]["param"] == name
-    assert refusal(body.replace(b"true", b"false")) == b""
+    refused = refusal(found.lines[0])
+    assert refused is not None and refused[0] == 422 and json.loads(refused[1])["error"]["param"] == name
+    assert refusal(BatchInputLine(1, "a", body.replace(b"true", b"false"))) is None
+
+
+def _with(member: bytes, body: bytes = b'{"model":"m"}') -> bytes:
+    return b"\n".join(
+        (LINE % (b"a", b'{"model":"m"}'), LINE.replace(b'"method"', member + b',"method"') % (b"b", body))
+    )
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        b'"dc:title":"x"',
+        b'"a\\u003ab":1,"c":2',
+        b'"":1',
+        b'"params":{"a":1,"a":2}',
+        b'"note":"{\\":\\","',
+        b'"x:y":[{"custom_id":"c"},"}"]',
+    ],
+)
+def test_a_line_may_have_members_of_the_clients_own(member: bytes) -> None:
+    found = parse(_with(member), "/v1/chat/completions")
+    assert found.errors == ()
+    assert [(line.custom_id, line.body, line.model, line.wrong) for line in found.lines] == [
+        (name, b'{"model":"m"}', "m", "") for name in ("a", "b")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("member", "why"),
+    [
+        (b'"note":1,"note":2', "the member “note” twice"),
+        (b'"a:b":1,"a\\u003ab":2', "the member “a:b” twice"),
+        (b'"a\\u003ab":1,"x":1,"x":2', "the member “x” twice"),
+        (b'"note":"\\ud83d"', "“note” of this line is no JSON"),
+        (b'"note":nan', "“note” of this line is no JSON"),
+        (b'"many":[' + b"0," * limits.JSON_VALUES + b"0]", "more than 100,000 members or 400,000 items"),
+    ],
+    ids=lambda text: text[:40] if isinstance(text, str) else text[:40].decode(),
+)
+def test_a_line_whose_own_members_are_wrong_fails_alone_and_says_why(member: bytes, why: str) -> None:
+    found = parse(_with(member), "/v1/chat/completions")
+    assert found.errors == () and found.lines[0].wrong == "" and found.lines[1].custom_id == "b"
+    refused = refusal(found.lines[1])
+    assert refused is not None and refused[0] == 400
+    told = json.loads(refused[1])["error"]
+    assert why in told["message"] and told["code"] == "invalid_json"
+
+
+def test_a_line_whose_body_has_too_much_fails_alone() -> None:
+    body = b'{"model":"m","input":[' + b"0," * limits.JSON_VALUES + b"0]}"
+    found = parse(_with(b'"note":1', body), "/v1/chat/completions")
+    assert found.errors == () and "400,000 items" in found.lines[1].wrong and found.lines[1].body == b""
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (LINE.replace(b'"method"', b'"custom_id":"x","method"') % (b"a", b"{}"), "the member “custom_id” twice"),
+        (LINE % (b"a", b'{"model":"m"}, "body":{}'), "the member “body” twice"),
+        (b"nonsense", "no JSON object"),
+        (b"[1]", "no JSON object"),
+        (b"{} # " + b"," * limits.JSON_VALUES + b",", "400,000 items"),
+    ],
+    ids=lambda text: text[:60] if isinstance(text, str) else text[:60].decode(),
+)
+def test_what_fails_the_batch_is_told_as_it_is(line: bytes, why: str) -> None:
+    (told,) = parse(line, "/v1/chat/completions").errors
+    assert why in str(told["message"]) and told["code"] == "invalid_json_line"
 
 
 @pytest.mark.parametrize(

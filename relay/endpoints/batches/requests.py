@@ -53,8 +53,8 @@ async def make_request(run: Runtime, state: RunningBatch, line: BatchInputLine) 
     if caller is None:
         return None, 401, _NO_TOKEN, None
     request = LineRequest(caller, line.body)
-    if unfit := refusal(line.body):
-        return request, 422, unfit, None
+    if (unfit := refusal(line)) is not None:
+        return request, *unfit, None
     request.price_factor = int(Decimal(run.config.batch_price) * ONE)
     request.total_at = time.monotonic() + run.config.total_timeout
     request.rows_for = partial(_line_written, state.batch, line, request.request_id)
