@@ -107,6 +107,7 @@ class Attempt:
         """The attempt failed before its answer began; another channel may be tried."""
         self.run.health.failed(self.candidate, self._model, failure, self._began_at, self._requester)
         self.exchange.linger, self.exchange.asked = 0.0, False
+        self.exchange.made = self.exchange.made or _was_made(failure)
         self.over()
         self.record.end_attempt(self.candidate, self.began, failure)
 
@@ -316,6 +317,12 @@ def _connection_failure(reason: Exception) -> Failure:
     return Failure(
         FailureClass.UNANSWERED, UpstreamFailed(BROKEN), 0, f"connection broke: {reason or type(reason).__name__}"[:300]
     )
+
+
+def _was_made(failure: Failure) -> bool:
+    """Whether the upstream has probably made an answer: it did not refuse the request, and could be reached."""
+    refused = failure.status not in {0, 200} or failure.kind is FailureClass.CONFIG
+    return not (refused or failure.unreachable)
 
 
 def _pass_on_hints(failure: Failure, headers: httpx.Headers) -> None:

@@ -15,6 +15,7 @@ from django.db.models.functions import Coalesce
 from portal.lib import clock
 from portal.lib.processes import is_dead
 from relay.models import Batch
+from relay.models.batch import BatchWait
 
 BATCH_LEASE: Final = timedelta(seconds=40)  # a worker that does not renew its claim within this time loses the batch
 Status = Batch.Status
@@ -132,6 +133,7 @@ def put_back(batch: Batch, owner: str, seconds: float, waits_for: str = "") -> N
     until = min(now + timedelta(seconds=seconds), max(batch.expires_at, now))
     rows = Batch.objects.filter(pk=batch.pk, owner=owner)
     if waits_for:
-        rows.update(owner="", lease_until=until, waits_for=waits_for, waits_since=now, waits_until=until)
+        ends = None if waits_for in (BatchWait.ROOM, BatchWait.TURN) else until  # nobody knows when there is room
+        rows.update(owner="", lease_until=until, waits_for=waits_for, waits_since=now, waits_until=ends)
     else:
         rows.update(owner="", lease_until=until)

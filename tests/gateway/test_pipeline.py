@@ -192,6 +192,30 @@ async def test_of_several_failures_the_client_hears_the_one_that_says_when_to_co
     assert run.reservations.row["attempts"] == 2 and not run.in_flight
 
 
+@pytest.mark.parametrize(
+    ("first", "made"),
+    [
+        (Failure(C.TIMEOUT, UpstreamFailed("x"), 0, "idle"), True),
+        (Failure(C.UNANSWERED, UpstreamFailed("x"), 0, "connection broke"), True),
+        (Failure(C.TRANSIENT, UpstreamFailed("x"), 200, "not an answer"), True),
+        (Failure(C.TRANSIENT, UpstreamFailed("x"), 0, "answer larger than …"), True),
+        (Failure(C.TRANSIENT, UpstreamFailed("x"), 0, "cannot connect", unreachable=True), False),
+        (Failure(C.CONFIG, UpstreamFailed("x"), 0, "the host name stands for …"), False),
+        (failed(C.TRANSIENT), False),
+        (limited(7.0), False),
+    ],
+    ids=lambda one: str(one),
+)
+async def test_what_an_upstream_has_probably_made_is_known_though_another_refuses(
+    monkeypatch: pytest.MonkeyPatch, first: Failure, made: bool
+) -> None:
+    run, exchange = Run(), new_exchange()
+    publish(monkeypatch, model(channel(1, priority=5), channel(2)))
+    with pytest.raises(RelayError):
+        await asked(run, failing_by_channel({1: first, 2: limited(7.0)}), exchange)
+    assert exchange.made is made
+
+
 @pytest.mark.parametrize("limits", [Limits(concurrency=1), Limits(tpm=1000)])
 async def test_a_channel_that_failed_is_not_counted_as_used_while_another_answers(
     monkeypatch: pytest.MonkeyPatch, limits: Limits

@@ -67,7 +67,7 @@ def test_the_page_says_how_far_a_batch_is_and_what_it_waits_for(people: People, 
     client.force_login(people.owner)
     page = client.get("/storage/").content.decode()
     assert mine.batch_id in page and theirs.batch_id not in page and "1,234" in page and "5,000" in page
-    assert "Waits for the renewal of a budget." in page and "Tried again at" in page and "at the latest" in page
+    assert "Waits for the renewal of a budget." in page and "Expected at" in page and "at the latest" in page
     assert "正在等待：预算的更新。" in client.get("/storage/", headers={"accept-language": "zh-hans"}).content.decode()
     Batch.objects.all().update(waits_for="", waits_until=None, ends_about=later)
     page = client.get("/storage/").content.decode()

@@ -45,7 +45,8 @@ def test_a_batch_that_waits_is_looked_at_when_its_time_is_over(people: People) -
     batch_claims.claim("me", people.owner.pk, [])
     batch_claims.put_back(batch, "me", 7 * 86_400.0, "room")
     batch.refresh_from_db()
-    assert batch.lease_until == batch.waits_until == batch.expires_at and batch.waits_for == "room"
+    assert batch.lease_until == batch.expires_at and batch.waits_for == "room"
+    assert batch.waits_until is None, "nobody knows when there is room"
     Batch.objects.filter(pk=batch.pk).update(lease_until=clock.now(), waits_until=clock.now())
     assert batch_claims.waiting_users([]) == [people.owner.pk]
     assert batch_claims.renew("me", [batch.pk]) == {}

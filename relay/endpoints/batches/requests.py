@@ -42,11 +42,8 @@ async def make_request(run: Runtime, state: RunningBatch, line: BatchInputLine) 
         if await user_room.left(state.batch.user_id) <= 0:
             state.no_room = True
             return None, 503, b"", Stopping("The results have no room.")
-        if line.number in state.unsure:
-            writer.admit()  # what waited for the database has been written when this does not raise
-            if await snapshot_cache.in_thread(batches.has_outcome, state.batch, line.number):
-                return None, 200, b"", None
-            state.unsure.discard(line.number)
+        if await is_written(state, line.number):
+            return None, 200, b"", None
         caller = await state.caller()
     except RelayUnavailable as away:
         return None, away.http_status, away.body(), away
@@ -64,6 +61,16 @@ async def make_request(run: Runtime, state: RunningBatch, line: BatchInputLine) 
         return request, *await run_in_background(run, request, handler)
     finally:
         state.requests.discard(request)
+
+
+async def is_written(state: RunningBatch, number: int) -> bool:
+    """Whether the answer of a line has been written after all of which that was not known. Raises RelayUnavailable."""
+    if number not in state.unsure:
+        return False
+    writer.admit()  # what waited for the database has been written when this does not raise
+    found = await snapshot_cache.in_thread(batches.has_outcome, state.batch, number)
+    state.unsure.discard(number)
+    return found
 
 
 def _line_written(batch: Batch, line: BatchInputLine, request_id: str, status: int, body: bytes) -> list[RowWrite]:

@@ -19,7 +19,7 @@ from portal.lib import clock
 from portal.lib.json import Json
 from relay.endpoints.batches.faults import BatchFaults, entry_of
 from relay.endpoints.batches.lines import FailedLines, LineQueue
-from relay.endpoints.batches.requests import Outcome, make_request
+from relay.endpoints.batches.requests import Outcome, is_written, make_request
 from relay.endpoints.batches.running import NO_INPUT, STUCK, LineRequest, RunningBatch
 from relay.endpoints.batches.slots import BatchSlots
 from relay.endpoints.batches.turns import next_user, to_make_room
@@ -284,8 +284,8 @@ async def _answer_all(run: Runtime, state: RunningBatch, parsed: BatchInput) -> 
     waits = batch.waits_for in STUCK
     waited = (clock.now() - batch.waits_since).total_seconds() if waits and batch.waits_since is not None else 0.0
     left = (line for line in parsed.lines if line.number not in known)
-    if len(_failed_lines) > _MOST_FAILED:
-        _failed_lines.clear()
+    if len(_failed_lines) > _MOST_FAILED and batch.pk not in _failed_lines:
+        _failed_lines.pop(next(iter(_failed_lines)))
     failed = _failed_lines.setdefault(batch.pk, {})
     state.lines = LineQueue(left, time.monotonic(), max(0.0, waited), failed)
 
@@ -329,22 +329,20 @@ async def _settle(run: Runtime, state: RunningBatch, line: BatchInputLine, outco
     if isinstance(failure, Stopping) or (isinstance(failure, RequestEnded) and state.ends):
         state.lines.leave(line)  # the worker that continues the batch repeats the request, if any does
         return
-    reached = request is not None and request.reached
-    wait = wait_after(status, failure, reached, time.time())
+    reached, made = (request.reached, request.made) if request is not None else (False, False)
+    wait = wait_after(status, failure, reached, time.time(), made)
     if wait is not None and wait.reason is BatchWait.PORTAL and reached:
         state.unsure.add(line.number)
-    if wait is not None and (state.ends or not state.active):
-        state.lines.leave(line)
-        return
+    leaves = wait is not None and (state.ends or not state.active)
     if wait is not None and wait.reason is BatchWait.ROOM:
-        state.no_room = True
-        state.lines.leave(line)
-        return
+        state.no_room = leaves = True
     lost = [line]
     if wait is not None:
-        lost = state.lines.put_back(line, wait, now)
+        lost = state.lines.leave(line, wait) if leaves else state.lines.put_back(line, wait, now)
         if wait.bounded and lost:
             state.complaint = failure
+        if state.lost:
+            return
     elif request is None:  # no line can be made any more
         state.lines.finish(line, now)
         lost += state.lines.drain()
@@ -359,11 +357,14 @@ async def _settle(run: Runtime, state: RunningBatch, line: BatchInputLine, outco
 async def _write_failures(
     state: RunningBatch, lost: Iterable[BatchInputLine], status: int, body: bytes, request: LineRequest | None
 ) -> None:
-    """Record that lines failed. Waits for the database."""
+    """Record that lines failed, but for those whose answer has been written. Waits for the database."""
     name = request.request_id if request is not None else ""
     rows = [(line.number, answer_line(line, name or f"req_{line.number:08d}", status, body)) for line in lost]
     for left in reversed(range(_DATABASE_TRIES)):
         try:
+            written = {number for number, _ in rows if await is_written(state, number)}
+            state.ok += len(written)
+            rows = [row for row in rows if row[0] not in written]
             await snapshot_cache.in_slow_thread(batches.write_failures, state.batch, rows)
         except RelayUnavailable:
             if not left:

@@ -155,7 +155,7 @@ class RunningBatch:
             asked = max(self._held_at, min(slot.asked_at for slot in self._asked))
             if now - asked >= _TURN_SECONDS:
                 reason, since = BatchWait.TURN, asked
-        return (BatchWait.ROOM if self.no_room else reason), since, until
+        return (BatchWait.ROOM, since, None) if self.no_room else (reason, since, until)
 
     def standing(self) -> batch_claims.Standing | None:
         """How far it is, when that is to be written; None: nothing has changed, or it was written just now."""

@@ -1,12 +1,13 @@
 """What follows from an attempt at a line of a batch that gave no answer: whether it waits, for what and how long. Pure.
 
-A limit makes a batch slower and loses no line. Failures of an upstream have a number of tries, unless it says when it
-can be asked again.
+A limit makes a batch slower and loses no line. What an upstream may bill for has a number of tries, whatever kept its
+answer from being one: its own failures, and those of the portal. So have failures of an upstream, unless it says when
+it can be asked again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from relay.errors import (
@@ -23,11 +24,13 @@ from relay.errors import (
 )
 from relay.models.batch import BatchWait
 
-MAX_TRIES: Final = 6  # of a line whose upstream fails and does not say until when
+MAX_TRIES: Final = 6  # of a line at upstreams that fail and do not say until when, or that may bill for it
 # Seconds that a batch waits for what somebody has to do: top up, give it a channel. Its lines fail then, and say why.
 PATIENCE: Final = 3600.0
 _TRANSIENT: Final = frozenset((408, 429, 500, 502, 503, 504))
 _NO_ROOM: Final = "storage_quota_exceeded"
+# Errors of the portal itself, which are no refusals of an upstream.
+_OWN: Final = (AddressBlocked, InsufficientQuota, RateLimited, RelayUnavailable, StorageFull)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +44,19 @@ class Wait:
     at_once: bool = False  # for requests that are running to end
 
 
-def wait_after(status: int, error: RelayError | None, reached: bool, now: float) -> Wait | None:
+def wait_after(status: int, error: RelayError | None, reached: bool, now: float, made: bool = False) -> Wait | None:
     """The wait after an attempt; None: what came is the outcome of the line.
 
-    `reached`: an upstream was asked. `now` in seconds since 1970.
+    `reached`: an upstream was asked. `made`: one has probably made an answer. `now` in seconds since 1970.
     """
+    wait = _wait_after(status, error, reached, now)
+    own = error is not None and (isinstance(error, _OWN) or error.public_code == _NO_ROOM)
+    if wait is not None and (made or (reached and own)):
+        return replace(wait, counted=True)
+    return wait
+
+
+def _wait_after(status: int, error: RelayError | None, reached: bool, now: float) -> Wait | None:
     if isinstance(error, InsufficientQuota):
         return _money(error, now)
     if isinstance(error, (RateLimited, AddressBlocked)):

@@ -55,6 +55,7 @@ class Exchange:
         "left",
         "linger",
         "listener",
+        "made",
         "model_asked",
         "model_in_path",
         "must_end",
@@ -107,6 +108,7 @@ class Exchange:
         self.unsent = 0  # bytes read since then
         self.asked = False  # an upstream was asked, and may bill
         self.reached = False  # an upstream was asked, whatever came of it
+        self.made = False  # an upstream has probably made an answer, and bills it, though none that could be used
         self.ended_by: Interrupt | None = None  # why the request was ended as if its client had left, which is there
         self.begun = False  # the head of a stream has been sent
         self.farewell: Callable[[Interrupt], bytes] | None = None  # the event with which a running stream ends

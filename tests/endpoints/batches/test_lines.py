@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from relay.endpoints.batches.lines import FailedLines, LineQueue, Progress
 from relay.endpoints.batches.running import RunningBatch
 from relay.endpoints.batches.slots import BatchSlots
 from relay.endpoints.batches.waits import MAX_TRIES, PATIENCE, Wait
+from relay.errors import RateLimited, RelayError, RelayUnavailable, StorageFull, UpstreamRateLimited
 from relay.gateway.limits.windows import Limits, MemoryLimiter, Subject, checks
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.models import Batch
@@ -263,11 +265,141 @@ def test_the_last_line_that_waits_by_itself_is_shown(wait: Wait) -> None:
     for _ in range(20):
         now += (queue.ready_in(now) or 0.0) / 2
         waits = queue.waiting(now)
-        assert waits is not None and waits[0] is wait.reason and 1_000.0 <= waits[1] <= now <= waits[2]
+        assert waits is not None and waits[0] is wait.reason and 1_000.0 <= waits[1] <= now
+        assert waits[2] is None if wait.bounded else now <= (waits[2] or 0.0)
         now += queue.ready_in(now) or 0.0
         line = take(queue, now)
         assert queue.waiting(now) is None, "it is being tried"
         assert queue.put_back(line, wait, now) == []
+
+
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize(
+    ("reason", "seconds", "look"),
+    [
+        (BatchWait.BUDGET, 20 * 86_400.0, 60.0),
+        (BatchWait.LIMIT, 11 * 3_600.0, 60.0),
+        (BatchWait.UPSTREAM, 3_600.0, 600.0),
+        (BatchWait.MONEY, None, 60.0),
+        (BatchWait.OPERATOR, None, 60.0),
+    ],
+)
+def test_the_end_of_a_wait_is_shown_as_it_is_known_however_often_it_is_looked_at(
+    reason: BatchWait, seconds: float | None, look: float, count: int
+) -> None:
+    queue, now, looks = LineQueue(lines(count), 0.0), 0.0, 0
+    while now < 3_000.0:
+        wait = Wait(reason, seconds - now if seconds is not None else None, bounded=seconds is None)
+        assert queue.put_back(take(queue, now), wait, now) == []
+        found = queue.waiting(now)
+        assert found is not None and found[::2] == (reason, seconds), "and not when it is looked at next"
+        pause = queue.ready_in(now)
+        assert pause is not None and pause <= look
+        now, looks = now + pause, looks + 1
+    assert looks >= 5
+
+
+async def test_nobody_knows_when_there_is_room() -> None:
+    state = _running(2)
+    state.lines.put_back(take(state.lines, 0.0), LIMIT, 0.0)
+    assert state._waiting(0.5)[::2] == (BatchWait.LIMIT, 1.0)
+    state.no_room = True
+    assert state._waiting(0.5)[::2] == (BatchWait.ROOM, None)
+
+
+def test_a_model_that_hangs_leaves_the_others_their_places() -> None:
+    queue = LineQueue([*lines(10, "hangs"), *lines(50, "quick", 100)], 0.0)
+    taken = [take(queue, 0.0) for _ in range(4)]
+    assert Counter(line.model for line in taken) == {"hangs": 2, "quick": 2}
+    for now in range(1, 49):
+        ended = next(line for line in taken if line.model == "quick")
+        taken.remove(ended)
+        queue.finish(ended, float(now))
+        taken.append(take(queue, float(now)))
+        assert taken[-1].model == "quick"
+    queue.finish(taken.pop(), 50.0)
+    assert take(queue, 50.0).model == "hangs", "and has them all when nothing else is left"
+
+
+class Settled:
+    """A batch of one line whose requests all reach an upstream and end alike, in virtual time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, failure: RelayError, made: bool = False) -> None:
+        self.failure, self.now, self.tries = failure, 0.0, 0
+        self.request: Any = SimpleNamespace(reached=True, made=made, request_id="req_1")
+        self.run: Any = SimpleNamespace(refusals=SimpleNamespace(add=lambda *_: None))
+        self.failed: FailedLines = {}
+        self.state = _running(1)
+        self.rows: list[tuple[int, str]] | None = None
+        self.stored = False
+        monkeypatch.setattr(snapshot_cache, "in_thread", self._ask)
+        monkeypatch.setattr(snapshot_cache, "in_slow_thread", self._write)
+        monkeypatch.setattr("relay.endpoints.batches.runner.time.monotonic", lambda: self.now)
+
+    async def _ask(self, *_: Any) -> bool:
+        return self.stored
+
+    async def _write(self, function: Any, batch: Batch, rows: list[tuple[int, str]]) -> None:
+        self.rows = rows
+
+    async def go_on(self, turn: float = 90_000.0) -> None:
+        """Try the line until it has an outcome, or a day is over; in turns of so many seconds."""
+        while self.rows is None and self.now < 86_400:
+            self.state.lines, until = LineQueue(lines(1), self.now, failed=self.failed), self.now + turn
+            self.state.ending.clear()
+            while self.rows is None and not self.state.lines.over and self.now < 86_400:
+                self.now += self.state.lines.ready_in(self.now) or 0.0
+                line = take(self.state.lines, self.now)
+                self.now, self.tries = self.now + 20.0, self.tries + 1
+                if self.now >= until:
+                    self.state.ending.set()
+                body = self.failure.body()
+                await runner._settle(self.run, self.state, line, (self.request, 503, body, self.failure))
+
+
+OVERLOADED = RelayUnavailable("The portal is handling as many …", code="overloaded", retry_after=5)
+
+
+@pytest.mark.parametrize(
+    ("failure", "made"),
+    [
+        (OVERLOADED, False),
+        (RelayUnavailable("The portal could not record this request.", retry_after=5), False),
+        (StorageFull("The portal's disk is full."), False),
+        (RateLimited("x", retry_after=1), False),
+        (UpstreamRateLimited("x", retry_after=1), True),
+    ],
+)
+async def test_a_line_whose_answers_come_to_nothing_has_a_number_of_tries(
+    monkeypatch: pytest.MonkeyPatch, failure: RelayError, made: bool
+) -> None:
+    settled = Settled(monkeypatch, failure, made)
+    await settled.go_on()
+    assert settled.tries == MAX_TRIES and settled.now < 3_600
+    assert settled.rows is not None and settled.rows[0][0] == 1 and settled.state.failed == 1
+
+
+async def test_a_line_with_an_answer_for_which_memory_is_short_is_tried_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settled = Settled(monkeypatch, OVERLOADED)
+    await settled.go_on()
+    assert 1_200 < settled.now < 2_400 and settled.rows is not None and '"overloaded"' in settled.rows[0][1]
+
+
+async def test_tries_count_when_the_batch_makes_room_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    settled = Settled(monkeypatch, OVERLOADED)
+    await settled.go_on(turn=15.0)  # each of them ends with the turn
+    assert settled.tries == MAX_TRIES and settled.state.failed == 1
+
+
+async def test_no_failure_is_written_of_a_line_whose_answer_was_written_after_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settled = Settled(monkeypatch, OVERLOADED)
+    settled.stored = True
+    await settled.go_on()
+    assert settled.rows == [] and (settled.state.ok, settled.state.failed) == (1, 0)
 
 
 def test_lines_that_wait_are_not_shown_while_others_are_in_the_air() -> None:
@@ -328,6 +460,7 @@ async def test_a_batch_that_gets_no_slot_waits_for_its_turn(monkeypatch: pytest.
     [
         (Wait(BatchWait.LIMIT, 30.0), True),
         (Wait(BatchWait.UPSTREAM, 500.0), False),
+        (Wait(BatchWait.BUDGET, 20 * 86_400.0), False),
         (Wait(BatchWait.OPERATOR, bounded=True), False),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from relay import errors
@@ -45,7 +47,7 @@ LIMIT, UPSTREAM = BatchWait.LIMIT, BatchWait.UPSTREAM
         (_money(), False, Wait(BatchWait.MONEY, bounded=True)),
         (errors.RequestTooLarge("x", code="storage_quota_exceeded"), False, Wait(BatchWait.ROOM)),
         (errors.RelayUnavailable("x", retry_after=5), False, Wait(BatchWait.PORTAL, 5)),
-        (errors.StorageFull("x"), True, Wait(BatchWait.PORTAL)),
+        (errors.StorageFull("x"), False, Wait(BatchWait.PORTAL)),
         # An upstream that says until when, and channels that are left alone.
         (errors.UpstreamRateLimited("x", retry_after=4_000), True, Wait(UPSTREAM, 4_000)),
         (_window(18_000), False, Wait(UPSTREAM, 18_000)),
@@ -72,3 +74,29 @@ LIMIT, UPSTREAM = BatchWait.LIMIT, BatchWait.UPSTREAM
 )
 def test_what_is_no_answer(error: errors.RelayError, reached: bool, expected: Wait | None) -> None:
     assert wait_after(error.http_status, error, reached, NOW) == expected
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.RelayUnavailable("x", code="overloaded", retry_after=5),
+        errors.RelayUnavailable("x"),
+        errors.StorageFull("x"),
+        errors.RateLimited("x", retry_after=7),
+        _money(True),
+        _money(renewed_at=NOW + 50),
+        _money(),
+        errors.RequestTooLarge("x", code="storage_quota_exceeded"),
+    ],
+    ids=lambda error: f"{type(error).__name__} {error.public_code} {error.retry}",
+)
+def test_what_keeps_the_portal_from_an_answer_that_an_upstream_has_made_is_counted(error: errors.RelayError) -> None:
+    before, after = [wait_after(error.http_status, error, reached, NOW) for reached in (False, True)]
+    assert before is not None and not before.counted
+    assert after == replace(before, counted=True)
+
+
+@pytest.mark.parametrize("error", [_window(18_000), _no_channel(None, 9), errors.CredentialsExhausted("x")])
+def test_what_one_upstream_has_made_is_counted_though_another_says_until_when(error: errors.RelayError) -> None:
+    told, made = [wait_after(error.http_status, error, True, NOW, made) for made in (False, True)]
+    assert told is not None and not told.counted and made == replace(told, counted=True)
