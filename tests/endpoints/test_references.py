@@ -154,6 +154,22 @@ def test_items_of_a_conversation_name_only_what_is_the_users(live: Portal, serve
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "items[0].id"), answer.text
 
 
+def test_how_a_client_signs_in_at_its_mcp_server_goes_there_alone(live: Portal, server: Server) -> None:
+    model = live.model(hello, text_api="chat")
+    native = live.model(worked, text_api="responses")
+    token = live.token()
+    tool: dict[str, Any] = {"type": "mcp", "server_label": "a", "server_url": "https://a.example/mcp"}
+    tool |= {"authorization": "tok-client", "headers": {"x-key": "key-client"}}
+    answer = server.post(token, {"model": native, "input": "x", "tools": [tool]}, path="/v1/responses")
+    assert answer.status_code == 200 and live.upstream.last(native).json["tools"] == [tool]
+    converted = server.post(token, {"model": model, "input": "x", "tools": [tool]}, path="/v1/responses")
+    assert converted.status_code == 200, converted.text
+    shown = {name: value for name, value in tool.items() if name not in ("authorization", "headers")}
+    assert converted.json()["tools"] == [shown]
+    stored = server.request("GET", token, f"/v1/responses/{converted.json()['id']}")
+    assert "tok-client" not in stored.text and "key-client" not in stored.text
+
+
 # -- realtime ----------------------------------------------------------------------------------------------------------
 
 
