@@ -17,6 +17,7 @@ from relay.errors import InvalidRequest
 from relay.gateway.exchange.exchange import AsgiScope, Exchange
 from relay.gateway.snapshot.callers import Caller
 from relay.protocols.fields import BadRequest, check_inner_names, read_object
+from relay.protocols.naming.references import Reference
 
 
 class RelayRequest(ASGIRequest):
@@ -71,11 +72,14 @@ def single_parameters(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     return found
 
 
-async def json_body(request: HttpRequest) -> Json:
-    """Read a body that is a JSON object; an empty body counts as an empty object. Raises RelayError."""
+async def json_body(request: HttpRequest, named: list[Reference] | None = None) -> Json:
+    """Read a body that is a JSON object; an empty body counts as an empty object. Raises RelayError.
+
+    `named`: takes the objects that it names which may be the user's own; None: they are refused.
+    """
     body = await exchange_of(request).read_body(settings.CONFIG.max_body_bytes)
     try:
-        found = read_object(body)
+        found = read_object(body, named)
         check_inner_names(found)
         return found
     except BadRequest as bad:

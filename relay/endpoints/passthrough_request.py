@@ -20,7 +20,6 @@ from relay.protocols.fields import (
     BadRequest,
     Fields,
     as_object,
-    one_count,
     read_document,
     read_model,
 )
@@ -29,6 +28,7 @@ from relay.protocols.passthrough import answers, requests
 from relay.protocols.passthrough.answers import AnswerReader
 from relay.protocols.passthrough.audio import AudioLength, audio_length
 from relay.protocols.passthrough.requests import PassthroughRequest
+from relay.protocols.prompts.counts import one_count
 from relay.protocols.prompts.lengths import hold_to, one_limit
 from relay.providers import parameters
 from relay.transport.body import Pieces

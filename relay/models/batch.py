@@ -42,6 +42,8 @@ class Batch(models.Model):
     endpoint = models.CharField(max_length=40)
     model = models.CharField(max_length=120, blank=True)
     input_file_id = models.CharField(max_length=64)
+    # It has ended, and its lines wait for room to become the output and the error file.
+    unwritten = models.BooleanField(default=False, db_default=False, db_index=True, editable=False)
     output_file_id = models.CharField(max_length=40, blank=True)
     error_file_id = models.CharField(max_length=40, blank=True)
     # How long the output files are stored, null: for ever.

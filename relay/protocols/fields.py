@@ -26,6 +26,7 @@ from portal.lib.json import (
     strict_decode,
     without_long_strings,
 )
+from relay.protocols.naming.references import Reference, may_name_objects, references_in
 
 T = TypeVar("T")
 Fields = dict[str, msgspec.Raw]
@@ -73,32 +74,23 @@ _PARAMETERS: Final = frozenset(
 # Other objects, such as JSON schemas, `metadata` and the arguments of tools, have names of the client's own.
 _STRUCTURES: Final = frozenset(
     (
-        "audio", "content", "file", "format", "function", "function_call", "functions", "image", "image_url", "images",
-        "include", "input", "input_audio", "item", "items", "json_schema", "mask", "messages", "modalities", "output",
-        "output_audio", "prediction", "prompt", "reasoning", "response", "response_format", "session",
-        "stream_options", "summary", "text", "thinking", "tool_calls", "tool_choice", "tools", "transcription",
-        "turn_detection",
+        "audio", "container", "content", "environment", "file", "format", "function", "function_call", "functions",
+        "image", "image_url", "images", "include", "input", "input_audio", "item", "items", "json_schema", "mask",
+        "messages", "modalities", "output", "output_audio", "prediction", "prompt", "prompt_cache_options", "reasoning",
+        "response", "response_format", "session", "skills", "stream_options", "summary", "text", "thinking",
+        "tool_calls", "tool_choice", "tools", "transcription", "turn_detection", "voice",
     )
 )  # fmt: skip
 _INNER: Final = (_PARAMETERS | _STRUCTURES | frozenset(
     (
-        "action", "annotations", "approval_request_id", "arguments", "call_id", "create_response", "data", "delta",
-        "description", "detail", "effort", "encrypted_content", "event_id", "file_data", "file_id", "file_ids",
-        "file_url", "filename", "id", "image_file", "include_usage", "input_audio_format",
-        "input_audio_transcription", "item_id", "name", "output_audio_format", "parameters",
-        "previous_item_id", "rate", "reasoning_content", "refusal",
-        "response_id", "role", "schema", "server_label", "server_url", "status", "strict", "tool_call_id",
-        "transcript", "type", "url", "video_url",
+        "action", "annotations", "approval_request_id", "arguments", "call_id", "comparison_response_id",
+        "container_id", "create_response", "data", "delta", "description", "detail", "effort", "encrypted_content",
+        "event_id", "file_data", "file_id", "file_ids", "file_url", "filename", "id", "image_file", "include_usage",
+        "input_audio_format", "input_audio_transcription", "item_id", "name", "output_audio_format", "parameters",
+        "previous_item_id", "rate", "reasoning_content", "refusal", "response_id", "role", "schema", "server_label",
+        "server_url", "skill_id", "status", "strict", "tool_call_id", "transcript", "tunnel_id", "type", "url",
+        "vector_store_ids", "video_url",
     )
-))  # fmt: skip
-
-
-# Names that other servers have for the number of answers: SiliconFlow, Replicate, fal, Stability, Ideogram, Google,
-# Hugging Face, DashScope and libraries for diffusion (API references, November 2026).
-COUNTS: Final = frozenset((
-    "batch_size", "candidate_count", "candidateCount", "image_count", "max_images", "n_images", "num_completions",
-    "num_generations", "num_images", "num_images_per_prompt", "num_outputs", "num_return_sequences", "num_samples",
-    "number_of_images", "numberOfImages", "sampleCount", "samples",
 ))  # fmt: skip
 
 
@@ -146,11 +138,12 @@ def check_size(body: bytes) -> None:
         raise BadRequest(_TOO_MANY, None, "invalid_value")
 
 
-def read_document(body: bytes, model: str = "") -> Document:
+def read_document(body: bytes, model: str = "", named: list[Reference] | None = None) -> Document:
     """Read a body that means one thing only. Raises BadRequest.
 
     `model`: one that the path names, as Azure's paths do; the body then names it too. A body with escaped letters is
-    written anew, so that names can be searched for in its bytes.
+    written anew, so that names can be searched for in its bytes. `named`: takes the objects that it names which may be
+    the user's own, and which the caller looks up; None: such objects are refused.
     """
     if body.startswith(BOM):
         body = body[len(BOM) :]
@@ -173,43 +166,37 @@ def read_document(body: bytes, model: str = "") -> Document:
         fields = _fields.decode(body)
     check_names(fields)
     check_inner_names(found)
+    if may_name_objects(body):
+        _check_references(found, named)
     if model and (raw := encode(model)) != bytes(fields.get("model", b"")):
         fields["model"] = msgspec.Raw(raw)
         body = encode(fields)
     return Document(body, fields, found)
 
 
-def one_count(body: bytes, fields: Fields) -> tuple[bytes, Fields]:
-    """A body whose number of answers has no other name than `n`, for which another stands where it names none.
+def read_object(body: bytes, named: list[Reference] | None = None, where: str = "") -> Json:
+    """A body that is read here, decoded; an empty one is an empty object. Raises BadRequest.
 
-    A server that knows another name might make more answers than are paid for. What cannot be understood is left for
-    the rules of channels, which leave these names out.
+    `named`: as in `read_document`. `where`: the field that it is from, for errors; empty: it is all of a request.
     """
-    if COUNTS.isdisjoint(fields) or not absent(fields.get("n")):
-        return body, fields
-    foreign = COUNTS.intersection(fields)
-    counts = [_count(fields[name]) for name in foreign if not absent(fields[name])]
-    if not counts or not all(counts):
-        return body, fields
-    fields = {name: raw for name, raw in fields.items() if name not in foreign}
-    fields["n"] = msgspec.Raw(b"%d" % max(count for count in counts if count))
-    return encode(fields), fields
-
-
-def _count(raw: msgspec.Raw) -> int | None:
-    """A number of answers; None for anything else."""
-    try:
-        found = optional_int.decode(raw)
-    except (msgspec.DecodeError, ValueError):
-        return None
-    return found if found is not None and found >= 1 else None
-
-
-def read_object(body: bytes) -> Json:
-    """A body that is read here and goes no further, decoded; an empty one is an empty object. Raises BadRequest."""
     body = body.removeprefix(BOM)
     check_size(body)
-    return _strict_object(body) if body.strip() else {}
+    found = _strict_object(body) if body.strip() else {}
+    _check_references(found, named, where)
+    return found
+
+
+def _check_references(value: object, own: list[Reference] | None, where: str = "") -> None:
+    """Raises BadRequest for what names an object of the account at an upstream. `own`: as `named`."""
+    for found in references_in(value, where):
+        if own is None or not found.may_be_own:
+            raise refused_reference(found)
+        own.append(found)
+
+
+def refused_reference(found: Reference) -> BadRequest:
+    """The error for an object that is not the user's own."""
+    return BadRequest(found.message, found.param[:200])
 
 
 def _strict_object(body: bytes) -> Json:

@@ -24,7 +24,8 @@ import msgspec
 
 from portal.lib.json import encode
 from portal.lib.texts import TranslatableError, gettext_noop
-from relay.protocols.fields import COUNTS, are_parameters, folded
+from relay.protocols.fields import are_parameters, folded
+from relay.protocols.prompts.counts import COUNTS
 
 _ACTION: Final = re.compile(r"forward|drop|rename:[A-Za-z_][A-Za-z0-9_]*|refuse(?::.+)?")
 _NAME: Final = re.compile(r"(?:[a-z_]+/)?[A-Za-z_][A-Za-z0-9_]*(?:\[\](?:\.[A-Za-z_][A-Za-z0-9_]*)+)?")

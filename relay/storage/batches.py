@@ -1,45 +1,30 @@
-"""Reads and writes batches of /v1/batches, and lets workers claim them. Synchronous: called in threads, or by pages."""
+"""Reads and writes batches of /v1/batches. Synchronous: called in threads, or by pages.
+
+How workers claim them: `relay.storage.batch_claims`; how they end: `relay.storage.batch_results`.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
-
-from django.db.models import Count, QuerySet, Sum
 
 from portal import limits
 from portal.lib import clock
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode, encode
-from relay.errors import RequestTooLarge, StorageFull
 from relay.models import Batch, BatchLine, Token, Upload
 from relay.models.batch import BatchWait
-from relay.models.byte_count import texts_of
-from relay.models.upload import UploadPurpose, UploadState
+from relay.models.upload import UploadPurpose
 from relay.storage import files
-from relay.storage.batch_input import BatchInput, BatchInputLine, error, parse, unanswered_line
+from relay.storage.batch_input import BatchInput, error, parse
 from relay.storage.room import check_room
 
 logger: Final = logging.getLogger(__name__)
 COMPLETION_WINDOW: Final = timedelta(hours=24)
 _TURN_SHOWN_AFTER: Final = timedelta(seconds=5)  # that a new batch is usually run within
 Status = Batch.Status
-# Of lines that have no outcome when a batch ends with this status: code and message.
-_WITHOUT_OUTCOME: Final = {
-    Status.EXPIRED: ("batch_expired", "The batch did not end in time."),
-    Status.CANCELLED: ("batch_cancelled", "The batch was cancelled before this request was answered."),
-    Status.FAILED: ("batch_failed", "The batch failed before this request was answered."),
-    Status.COMPLETED: ("server_error", "What came of this request could not be stored. Send it again."),
-}
-
-_ENDED_AT: Final = {
-    Status.COMPLETED: "completed_at",
-    Status.EXPIRED: "expired_at",
-    Status.CANCELLED: "cancelled_at",
-    Status.FAILED: "failed_at",
-}
 
 
 def _seconds(moment: datetime | None) -> int | None:
@@ -50,6 +35,7 @@ def batch_object(batch: Batch) -> Json:
     """Return a batch as the API sends it."""
     ok, bad = counts_of(batch)
     ended = batch.status in Batch.ENDED
+    written = ended and not batch.unwritten
     errors = decode(batch.errors) if batch.errors else None
     shown: Json = {
         "id": batch.batch_id,
@@ -60,8 +46,8 @@ def batch_object(batch: Batch) -> Json:
         "input_file_id": batch.input_file_id,
         "completion_window": batch.completion_window,
         "status": batch.status,
-        "output_file_id": (ended and batch.output_file_id) or None,
-        "error_file_id": (ended and batch.error_file_id) or None,
+        "output_file_id": (written and batch.output_file_id) or None,
+        "error_file_id": (written and batch.error_file_id) or None,
         "created_at": _seconds(batch.created_at),
         "in_progress_at": _seconds(batch.in_progress_at),
         "expires_at": _seconds(batch.expires_at),
@@ -73,14 +59,14 @@ def batch_object(batch: Batch) -> Json:
         "cancelled_at": _seconds(batch.cancelled_at),
         "request_counts": {"total": batch.total, "completed": ok, "failed": bad},
         "metadata": decode(batch.metadata),
-        **({} if ended else _going_on(batch)),
+        **({} if written else _going_on(batch)),
     }
     # Times and files that do not exist yet are left out.
     return {name: value for name, value in shown.items() if value is not None or name == "metadata"}
 
 
 def _going_on(batch: Batch) -> Json:
-    """Members that OpenAI's batches do not have."""
+    """Members that OpenAI's batches do not have, of one that has not ended, or has ended without its files."""
     return {
         "waiting_for": _waiting_for(batch) or None,
         "waiting_until": _seconds(batch.waits_until),
@@ -96,7 +82,8 @@ def counts_of(batch: Batch) -> tuple[int, int]:
 def wait_of(batch: Batch) -> tuple[str, datetime | None]:
     """Return what a batch waits for, in words, empty when for nothing; and until when, None: not known, or soon."""
     reason = _waiting_for(batch)
-    if not reason or batch.status not in (Status.VALIDATING, Status.IN_PROGRESS, Status.FINALIZING):
+    ending = batch.status == Status.CANCELLING and batch.finalizing_at is None  # it waits for nothing any more
+    if not reason or ending or (batch.status in Batch.ENDED and not batch.unwritten):
         return "", None
     until = batch.waits_until
     return str(
@@ -106,7 +93,7 @@ def wait_of(batch: Batch) -> tuple[str, datetime | None]:
 
 def _waiting_for(batch: Batch) -> str:
     """A BatchWait, empty when a batch waits for nothing. What no worker runs has not had its turn."""
-    waits_here = not batch.owner and clock.now() - batch.created_at > _TURN_SHOWN_AFTER
+    waits_here = not (batch.owner or batch.unwritten) and clock.now() - batch.created_at > _TURN_SHOWN_AFTER
     return batch.waits_for or (BatchWait.TURN.value if waits_here else "")
 
 
@@ -239,124 +226,3 @@ def write_failures(batch: Batch, bodies: Iterable[tuple[int, str]]) -> None:
     """Record that the requests on lines failed: their numbers, and the lines of the error file."""
     rows = [BatchLine(batch=batch, number=number, ok=False, body=body) for number, body in bodies]
     BatchLine.objects.bulk_create(rows, batch_size=500, ignore_conflicts=True)
-
-
-def finish(
-    batch: Batch, lines: tuple[BatchInputLine, ...], outcome: str, owner: str, errors: Sequence[Json] = ()
-) -> bool:
-    """Write the output and the error file and end a batch. Returns False when there is no space for the files yet.
-
-    `outcome` is the status that it ends with; completed and expired are corrected by what was answered. `errors` says
-    why it failed.
-    """
-    batch.refresh_from_db()
-    if batch.status in Batch.ENDED:
-        return True
-    known = done_lines(batch)
-    missing_some = any(line.number not in known for line in lines)
-    if outcome == Status.EXPIRED and not missing_some:
-        outcome = Status.COMPLETED
-    if missing_some:
-        code, message = _WITHOUT_OUTCOME[Status(outcome)]
-        missing = [
-            BatchLine(batch=batch, number=line.number, ok=False, body=unanswered_line(line, code, message))
-            for line in lines
-            if line.number not in known
-        ]
-        BatchLine.objects.bulk_create(missing, batch_size=500, ignore_conflicts=True)
-    if not batch.output_file_id:  # named before they are written, so that a retry after a crash writes no second pair
-        batch.output_file_id, batch.error_file_id = f"file-{time_ordered_hex()}", f"file-{time_ordered_hex()}"
-    batch.finalizing_at = batch.finalizing_at or clock.now()
-    status = batch.status if batch.status == Status.CANCELLING else Status.FINALIZING
-    Batch.objects.filter(pk=batch.pk).update(
-        status=status,
-        finalizing_at=batch.finalizing_at,
-        output_file_id=batch.output_file_id,
-        error_file_id=batch.error_file_id,
-    )
-    expires = clock.now() + timedelta(seconds=batch.output_keep_seconds) if batch.output_keep_seconds else None
-    try:
-        written = [
-            _write_file(batch, ok, file_id, expires, owner)
-            for ok, file_id in ((True, batch.output_file_id), (False, batch.error_file_id))
-        ]
-    except (RequestTooLarge, StorageFull) as full:
-        Batch.objects.filter(pk=batch.pk).update(
-            errors=encode([error("storage_quota_exceeded", f"The results wait for room: {full.message}")]).decode()
-        )
-        return False
-    known = done_lines(batch)
-    ok = sum(known.values())
-    _end(
-        Batch.objects.filter(pk=batch.pk),
-        outcome,
-        errors,
-        total=max(batch.total, len(known)),  # of one that was cancelled before it began
-        succeeded=ok,
-        failed=len(known) - ok,
-        output_file_id=batch.output_file_id if written[0] else "",
-        error_file_id=batch.error_file_id if written[1] else "",
-    )
-    delete_lines(batch.pk)
-    return True
-
-
-def give_up(batch: Batch, outcome: str, owner: str, errors: Sequence[Json]) -> None:
-    """End a batch without its files: they cannot be written. `errors` says why."""
-    _end(Batch.objects.filter(pk=batch.pk, owner=owner), outcome, errors, output_file_id="", error_file_id="")
-
-
-def _end(rows: QuerySet[Batch], outcome: str, errors: Sequence[Json], **values: int | str) -> None:
-    rows.update(
-        status=outcome,
-        errors=encode(list(errors)).decode() if errors else "",
-        owner="",
-        lease_until=None,
-        waits_for="",
-        waits_since=None,
-        waits_until=None,
-        ends_about=None,
-        **values,
-        **{_ENDED_AT[Batch.Status(outcome)]: clock.now()},
-    )
-
-
-def delete_lines(batch_pk: int | None = None) -> None:
-    """Delete the lines of a batch that has ended, or with None of all such: their files have been written.
-
-    A thousand at a time, so that nothing else waits long for the database.
-    """
-    rows = BatchLine.objects.filter(batch__status__in=Batch.ENDED)
-    if batch_pk is not None:
-        rows = rows.filter(batch=batch_pk)
-    while found := list(rows.values_list("pk", flat=True)[:1000]):
-        BatchLine.objects.filter(pk__in=found).delete()
-
-
-def _write_file(batch: Batch, ok: bool, file_id: str, expires: datetime | None, owner: str) -> bool:
-    """Write the output (`ok`) or the error file. Returns False when it would be empty.
-
-    Raises RequestTooLarge, StorageFull.
-    """
-    rows = batch.lines.filter(ok=ok).order_by("number")
-    sums = rows.aggregate(bytes=Sum("size"), rows=Count("pk"))
-    if not sums["rows"]:
-        return False
-    existing = Upload.objects.filter(file_id=file_id).first()
-    if existing is not None:
-        if existing.state == UploadState.STORED:
-            return True
-        files.remove(existing)
-    size = int(sums["bytes"]) + int(sums["rows"])  # each line with its end
-    replaced = int(sums["bytes"]) + int(sums["rows"]) * limits.ROW_BYTES
-    writer = files.UploadWriter(
-        files.reserve_upload(batch.user_id, size, owner, name=file_id.removeprefix("file-"), replaces=replaced)
-    )
-    try:
-        for body in texts_of(rows, "body"):
-            writer.write(body.encode() + b"\n")
-        name = f"{batch.batch_id}_{'output' if ok else 'error'}.jsonl"
-        writer.finish(UploadState.STORED, name, UploadPurpose.BATCH_OUTPUT, "application/jsonl", expires)
-        return True
-    finally:
-        writer.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -11,9 +11,10 @@ from typing import Final
 import msgspec
 
 from portal.lib import clock
-from portal.lib.json import Json, decode, decode_object, encode, objects_of, text_of
+from portal.lib.json import Json, decode, decode_object, encode, object_of, objects_of, text_of
 from portal.lib.processes import is_dead
 from relay.models import Conversation, StoredResponse
+from relay.models.byte_count import texts_of
 
 _ID: Final = re.compile(r"[!-~]{1,120}")
 # Ids of items that are kept as they are: they are a part of a path (`..` is another one).
@@ -22,6 +23,8 @@ _ITEM_ID: Final = re.compile(r"[A-Za-z0-9_][\w.:=+-]{0,119}", re.ASCII)
 # response could be called as well. vLLM's have 16 characters after the prefix, OpenAI's 48, LiteLLM's up to 300.
 _UPSTREAM_ID: Final = re.compile(r"[!-~]{16,512}")
 _ITEMS_WITH_STATUS: Final = frozenset(("message", "function_call", "function_call_output"))
+_LOOKED_THROUGH: Final = 500  # responses, newest first, for what the user names of their output
+_MOST_LOOKED_THROUGH: Final = 32 * 1024 * 1024  # characters of that
 RUNNING: Final = ("queued", "in_progress")  # values of `status`
 
 
@@ -53,6 +56,30 @@ def find_response(user_id: int, response_id: str) -> StoredResponse | None:
     if not is_id(response_id):
         return None
     return StoredResponse.objects.filter(user=user_id, response_id=response_id, expires_at__gt=clock.now()).first()
+
+
+def made_for(user_id: int, names: Collection[str]) -> set[str]:
+    """Return those ids that are in the output of a user's stored responses, of the last so many.
+
+    They are ids of items, and of the containers in which code ran.
+    """
+    rows = StoredResponse.objects.filter(user=user_id, expires_at__gt=clock.now()).order_by("-pk")
+    left, found, characters = {name for name in names if name}, set[str](), 0
+    for text in texts_of(rows[:_LOOKED_THROUGH], "output"):
+        if any(name in text for name in left):
+            found |= left & _ids_in(text)
+            left -= found
+        characters += len(text)
+        if not left or characters > _MOST_LOOKED_THROUGH:
+            break
+    return found
+
+
+def _ids_in(output: str) -> set[str]:
+    """The ids in the output of a response, as JSON."""
+    items = objects_of({"output": decode(output)}, "output")
+    named = [one for item in items for one in (item, object_of(item, "environment"))]
+    return {text_of(one, name) for one in named for name in ("id", "container_id")}
 
 
 def find_turn(user_id: int, response_id: str) -> StoredTurn | None:

@@ -11,7 +11,7 @@ from django.db import connection
 
 from accounts.sign_in import attempts, sign_up
 from portal.lib import clock
-from relay.storage import batches, files_check
+from relay.storage import batch_results, files_check
 from relay.storage import responses as stored_responses
 from relay.storage.realtime import client_secrets
 
@@ -27,6 +27,6 @@ def work(stopping: Callable[[], bool] = lambda: False) -> None:
             client_secrets.delete_expired(clock.now())
             stored_responses.fail_orphans()
         if not stopping():
-            batches.delete_lines()
+            batch_results.delete_lines()
     finally:
         connection.close()

@@ -8,7 +8,7 @@ import pytest
 
 from portal.lib import clock
 from relay.models import Batch
-from relay.storage import batch_claims, batches
+from relay.storage import batch_claims, batch_results, batches
 from tests.support.portal import People
 
 pytestmark = pytest.mark.shared
@@ -58,9 +58,9 @@ def test_the_lines_of_ended_batches_are_deleted(people: People) -> None:
         batches.write_failures(batch, [(number, "{}") for number in range(1, 1501)])
         batches.write_failures(batch, [(1, "other")])
     Batch.objects.filter(pk=ended.pk).update(status="completed")
-    batches.delete_lines()
+    batch_results.delete_lines()
     assert (ended.lines.count(), running.lines.count()) == (0, 1500)
-    batches.delete_lines(running.pk)
+    batch_results.delete_lines(running.pk)
     assert running.lines.count() == 1500, "it has not ended"
 
 

@@ -15,7 +15,7 @@ from portal.lib import clock
 from relay.errors import StorageFull
 from relay.models import Batch, BatchLine, Upload
 from relay.models.byte_count import texts_of
-from relay.storage import batches, files
+from relay.storage import batch_results, batches, files
 from relay.storage.batch_input import BatchInputLine, parse
 from relay.tokens.lifecycle import create_token
 from tests.support.portal import People, Portal
@@ -65,7 +65,7 @@ def test_results_are_written_while_others_write(live: Portal, monkeypatch: pytes
 
     monkeypatch.setattr(files.UploadWriter, "write", write_beside_others)
     try:
-        assert batches.finish(batch, (), "completed", "me")
+        assert batch_results.finish(batch, (), "completed", "me") is None
         assert len(commits) == 60
         batch.refresh_from_db()
         assert (batch.status, batch.succeeded, batch.lines.count()) == ("completed", 600, 0)
@@ -103,7 +103,7 @@ def test_texts_that_are_deleted_meanwhile_are_left_out(people: People) -> None:
 def test_results_take_the_room_of_their_lines(people: People, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = _batch(people.owner, ["x" * 5000] * 20)
     settings.CONFIG = settings.CONFIG.model_copy(update={"max_user_stored_bytes": 20 * 5512 + 4096})
-    assert batches.finish(batch, (), "completed", "me"), "lines go when their file is whole"
+    assert batch_results.finish(batch, (), "completed", "me") is None, "lines go when their file is whole"
 
 
 def test_a_disk_that_takes_nothing_keeps_the_answers(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,10 +114,10 @@ def test_a_disk_that_takes_nothing_keeps_the_answers(people: People, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(files.UploadWriter, "write", full)
-        assert not batches.finish(batch, (), "completed", "me")
+        assert batch_results.finish(batch, (), "completed", "me") == "portal"
     batch.refresh_from_db()
     assert batch.status == "finalizing" and "disk" in batches.error_summary(batch) and batch.lines.count() == 1
-    assert batches.finish(batch, (), "completed", "me")
+    assert batch_results.finish(batch, (), "completed", "me") is None
 
 
 def test_the_content_of_an_input_file_is_gone(people: People) -> None:
@@ -145,7 +145,7 @@ def test_no_model_of_a_line_has_a_character_that_a_database_refuses(people: Peop
 def test_lines_without_an_answer_may_have_been_sent(people: People, outcome: str, code: str) -> None:
     batch = _batch(people.owner, ["x"])
     missing = BatchInputLine(2, "second", b"{}")
-    assert batches.finish(batch, (BatchInputLine(1, "first", b"{}"), missing), outcome, "me")
+    assert batch_results.finish(batch, (BatchInputLine(1, "first", b"{}"), missing), outcome, "me") is None
     batch.refresh_from_db()
     assert (batch.status, batch.total, batch.succeeded, batch.failed) == (outcome, 2, 1, 1)
     lost = files.path_of(Upload.objects.get(file_id=batch.error_file_id).storage_name).read_text()
@@ -154,12 +154,128 @@ def test_lines_without_an_answer_may_have_been_sent(people: People, outcome: str
 
 def test_what_cannot_be_written_is_given_up(people: People) -> None:
     batch = _batch(people.owner, ["x"])
-    batches.give_up(batch, "failed", "somebody else", [])
+    batch_results.give_up(batch, "failed", "somebody else", [])
     batch.refresh_from_db()
     assert batch.status == "in_progress", "another worker has it"
-    batches.give_up(batch, "failed", "me", [{"code": "server_error", "message": "No."}])
+    batch_results.give_up(batch, "failed", "me", [{"code": "server_error", "message": "No."}])
     batch.refresh_from_db()
     assert (batch.status, batch.owner, batches.error_summary(batch)) == ("failed", "", "No.") and batch.failed_at
+    batch_results.delete_lines()
+    assert batch.lines.count() == 1, "which was charged"
+    assert batch_results.write_unwritten("me")
+    batch.refresh_from_db()
+    assert batches.batch_object(batch)["output_file_id"] and batches.error_summary(batch) == "No."
+    nothing = _batch(people.owner, [])
+    batch_results.give_up(nothing, "failed", "me", [])
+    nothing.refresh_from_db()
+    assert not nothing.unwritten and "output_file_id" not in batches.batch_object(nothing)
+
+
+def _fill(user: Any) -> Upload:
+    """As if the files of a user took up all that they may."""
+    full = files.reserve_upload(user.pk, 0, "nobody")
+    Upload.objects.filter(pk=full.pk).update(state="part", size=files.storage_limits().user)
+    return full
+
+
+def _ended_without_files(user: Any, bodies: list[str], outcome: str = "completed", **fields: Any) -> Batch:
+    """A batch whose time is over, and for whose results there was no room."""
+    batch = _batch(user, bodies, expires_at=clock.now() - timedelta(seconds=1), **fields)
+    full = _fill(user)
+    assert batch_results.finish(batch, (), outcome, "me") is None
+    files.remove(full)
+    batch.refresh_from_db()
+    return batch
+
+
+def test_a_batch_without_room_says_so_until_its_time_is_over(people: People) -> None:
+    batch = _batch(people.owner, ["x"])
+    _fill(people.owner)
+    assert batch_results.finish(batch, (), "completed", "me") == "room"
+    batch.refresh_from_db()
+    (told,) = batches.batch_object(batch)["errors"]["data"]  # type: ignore[index]
+    assert told["code"] == "storage_quota_exceeded" and f"{batch.expires_at:%H:%M} UTC" in told["message"]
+    Batch.objects.filter(pk=batch.pk).update(expires_at=clock.now())
+    assert batch_results.finish(batch, (), "completed", "me") is None
+    batch.refresh_from_db()
+    shown = batches.batch_object(batch)
+    assert (shown["status"], shown["waiting_for"]) == ("expired", "room") and shown["expired_at"]
+    assert shown["request_counts"] == {"total": 1, "completed": 1, "failed": 0}
+    assert "output_file_id" not in shown and "error_file_id" not in shown
+    assert "stored" in batches.error_summary(batch) and "room" in batches.wait_of(batch)[0]
+    batch_results.delete_lines()
+    assert batch.lines.count() == 1, "which was charged"
+
+
+def test_results_are_found_again_once_there_is_room(people: People) -> None:
+    batch = _ended_without_files(people.owner, ["x", "y"])
+    batches.write_failures(batch, [(3, "z")])
+    other = _ended_without_files(people.other, ["o"])
+    full = _fill(people.owner)
+    assert batch_results.write_unwritten("me") and batch_results.write_unwritten("you")
+    assert not batch_results.write_unwritten("me"), "later"
+    batch.refresh_from_db()
+    other.refresh_from_db()
+    assert (batch.unwritten, other.unwritten) == (True, False), "nobody waits for another's room"
+    files.remove(full)
+    Batch.objects.filter(pk=batch.pk).update(lease_until=None)
+    assert batch_results.write_unwritten("me")
+    batch.refresh_from_db()
+    shown = batches.batch_object(batch)
+    assert shown["status"] == "expired" and "errors" not in shown and "waiting_for" not in shown
+    for name, found in (("output_file_id", ["x", "y"]), ("error_file_id", ["z"])):
+        upload = Upload.objects.get(file_id=shown[name], user=people.owner)
+        assert files.path_of(upload.storage_name).read_text().split() == found
+    assert not batch.lines.exists() and not batch.owner and batch.lease_until is None
+    assert not batch_results.write_unwritten("me")
+
+
+def test_a_worker_that_dies_while_it_writes_leaves_no_second_pair(
+    people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = _ended_without_files(people.owner, ["x"])
+    batches.write_failures(batch, [(2, "z")])
+    write = files.UploadWriter.write
+
+    def die(self: files.UploadWriter, data: bytes) -> None:
+        if data.startswith(b"z"):
+            raise KeyboardInterrupt
+        write(self, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.UploadWriter, "write", die)
+        with pytest.raises(KeyboardInterrupt):
+            batch_results.write_unwritten("me")
+    assert not batch_results.write_unwritten("you"), "it is claimed for some minutes"
+    Batch.objects.filter(pk=batch.pk).update(lease_until=clock.now())
+    assert batch_results.write_unwritten("you")
+    assert Upload.objects.filter(user=people.owner, purpose="batch_output").count() == 2
+
+
+def test_a_cancelled_batch_waits_ten_minutes_for_room(people: People) -> None:
+    now = clock.now()
+    batch = _batch(people.owner, ["x"], status="cancelling", cancelling_at=now - timedelta(minutes=9))
+    full = _fill(people.owner)
+    assert batch_results.finish(batch, (), "cancelled", "me") == "room"
+    batch.refresh_from_db()
+    assert batch.status == "cancelling"
+    Batch.objects.filter(pk=batch.pk).update(waits_for="room", cancelling_at=now - timedelta(minutes=11))
+    batch.refresh_from_db()
+    assert "room" in batches.wait_of(batch)[0]
+    assert batch_results.finish(batch, (), "cancelled", "me") is None
+    batch.refresh_from_db()
+    assert (batch.status, batch.unwritten) == ("cancelled", True)
+    files.remove(full)
+    assert batch_results.write_unwritten("me")
+
+
+def test_results_that_nobody_made_room_for_expire_as_their_files_would(people: People) -> None:
+    batch = _ended_without_files(people.owner, ["x"], output_keep_seconds=3600)
+    Batch.objects.filter(pk=batch.pk).update(expired_at=clock.now() - timedelta(hours=2))
+    assert batch_results.write_unwritten("me")
+    batch.refresh_from_db()
+    assert not batch.unwritten and not batch.lines.exists() and "expired" in batches.error_summary(batch)
+    assert "output_file_id" not in batches.batch_object(batch)
 
 
 def test_what_no_worker_runs_waits_for_its_turn(people: People) -> None:

@@ -11,7 +11,7 @@ from portal import limits
 from portal.lib import clock
 from relay.errors import RequestTooLarge
 from relay.models import Batch, BatchLine, Conversation, ConversationItem, StoredResponse, Upload, UploadSession
-from relay.storage import batches, conversations, files, uploads
+from relay.storage import batch_results, batches, conversations, files, uploads
 from relay.storage.room import check_room, room_left, used_bytes
 from relay.tokens.lifecycle import create_token
 from tests.support.portal import People, stored_for
@@ -81,7 +81,7 @@ def test_results_of_a_batch_fit_where_their_lines_were(people: People, settings:
     for number in range(4):
         BatchLine.objects.create(batch=batch, number=number, ok=True, body="x" * (1 << 20))
     settings.CONFIG = settings.CONFIG.model_copy(update={"max_user_stored_bytes": (5 << 20)})
-    assert batches.finish(batch, (), Batch.Status.COMPLETED, "me")
+    assert batch_results.finish(batch, (), Batch.Status.COMPLETED, "me") is None
     batch.refresh_from_db()
     assert batch.status == Batch.Status.COMPLETED and not batch.lines.exists()
     assert 4 << 20 < used_bytes(people.owner.pk) < 5 << 20

@@ -13,6 +13,7 @@ from relay.api.respond import json_response
 from relay.endpoints.text import compaction, conversations, deletion, responses
 from relay.errors import InvalidRequest
 from relay.gateway.runtime import runtime
+from relay.protocols.naming.references import Reference
 
 router = Router(auth=counted_auth)
 
@@ -74,9 +75,9 @@ async def list_input_items(request: HttpRequest, response_id: str) -> HttpRespon
 @router.post("/conversations", url_name="conversations")
 async def create_conversation(request: HttpRequest) -> HttpResponse:
     """Begin a conversation that is kept here."""
-    return json_response(
-        await conversations.create_conversation(caller_of(request), await runtime(), await json_body(request))
-    )
+    named: list[Reference] = []
+    body = await json_body(request, named)
+    return json_response(await conversations.create_conversation(caller_of(request), await runtime(), body, named))
 
 
 @router.get("/conversations/{conversation_id}", url_name="conversation")
@@ -104,9 +105,9 @@ async def delete_conversation(request: HttpRequest, conversation_id: str) -> Htt
 @router.post("/conversations/{conversation_id}/items", url_name="conversation-items")
 async def create_items(request: HttpRequest, conversation_id: str) -> HttpResponse:
     """Add items at the end."""
-    added = await conversations.add_items(
-        caller_of(request), await runtime(), conversation_id, await json_body(request)
-    )
+    named: list[Reference] = []
+    body = await json_body(request, named)
+    added = await conversations.add_items(caller_of(request), await runtime(), conversation_id, body, named)
     return json_response(conversations.list_page(added, {"order": "asc", "limit": "100"}))
 
 

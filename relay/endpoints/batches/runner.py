@@ -29,7 +29,7 @@ from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.models import Batch
 from relay.models.batch import BatchWait
-from relay.storage import batch_claims, batches
+from relay.storage import batch_claims, batch_results, batches
 from relay.storage.batch_input import BatchInput, BatchInputLine, answer_line, error
 
 logger: Final = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ async def run_batches(run: Runtime) -> None:
     _wake, _look = asyncio.Event(), asyncio.Event()
     slots = BatchSlots(run.config.batch_concurrency)
     running: dict[RunningBatch, asyncio.Task[None]] = {}
-    renewal = asyncio.ensure_future(_renew_leases(running))
+    beside = (asyncio.ensure_future(_renew_leases(running)), asyncio.ensure_future(_write_unwritten(run)))
     tell_stop = partial(_tell_stop, running)
     run.at_stop.add(tell_stop)
     try:
@@ -81,7 +81,7 @@ async def run_batches(run: Runtime) -> None:
             _wake.clear()
     finally:
         run.at_stop.discard(tell_stop)
-        for task in (renewal, *running.values()):
+        for task in (*beside, *running.values()):
             task.cancel()
 
 
@@ -165,6 +165,21 @@ async def _renew_leases(running: Collection[RunningBatch]) -> None:
             logger.exception("the leases of batches could not be renewed; the next round tries again")
 
 
+async def _write_unwritten(run: Runtime) -> None:
+    """Write the files of batches that ended when there was no room for them."""
+    while True:
+        await asyncio.sleep(_ROOM_PAUSE)
+        try:
+            while not run.stopping and await snapshot_cache.in_slow_thread(
+                batch_results.write_unwritten, run.reservations.owner
+            ):
+                pass
+        except RelayUnavailable:
+            pass  # logged
+        except Exception:
+            logger.exception("the results of a batch that has ended cannot be written; they are tried again later")
+
+
 async def _run_batch(run: Runtime, state: RunningBatch, running: Collection[RunningBatch]) -> None:
     """Run one batch from its current state to its end, or until it has to wait."""
     try:
@@ -195,10 +210,11 @@ async def _run_on(run: Runtime, state: RunningBatch, running: Collection[Running
         return
     outcome = Batch.Status.FAILED if parsed.errors and not state.must_end else state.outcome
     errors = parsed.errors or _given_up(state)
-    if (state.no_room and state.active) or not await snapshot_cache.in_slow_thread(
-        batches.finish, batch, parsed.lines, outcome, owner, errors
-    ):
-        await _put_back(state, _ROOM_PAUSE, BatchWait.ROOM)
+    waits: BatchWait | None = BatchWait.ROOM
+    if not (state.no_room and state.active):
+        waits = await snapshot_cache.in_slow_thread(batch_results.finish, batch, parsed.lines, outcome, owner, errors)
+    if waits is not None:
+        await _put_back(state, _ROOM_PAUSE, waits)
         return
     _failed_lines.pop(batch.pk, None)
     _faults.forget(batch.pk)
@@ -234,27 +250,30 @@ async def _on_fault(state: RunningBatch, fault: Exception) -> None:
     seconds, waits = _faults.add(batch.pk, fault, state.must_end, time.monotonic()), BatchWait.PORTAL
     try:
         if seconds is None:
-            if await _end_with(state, entry_of(fault)):
+            waits_for = await _end_with(state, entry_of(fault))
+            if waits_for is None:
                 _failed_lines.pop(batch.pk, None)
                 _faults.forget(batch.pk)
                 return
-            seconds, waits = _ROOM_PAUSE, BatchWait.ROOM
+            seconds, waits = _ROOM_PAUSE, waits_for
         await _put_back(state, seconds, waits)
     except RelayUnavailable:
         pass  # logged; the lease runs out, and another worker continues
 
 
-async def _end_with(state: RunningBatch, reason: Json) -> bool:
-    """End a batch with a reason. Returns False when there is no room yet for the results that it has."""
+async def _end_with(state: RunningBatch, reason: Json) -> BatchWait | None:
+    """End a batch with a reason. Returns what it waits for when there is no room yet for the results that it has."""
     outcome = state.outcome if state.must_end else Batch.Status.FAILED
     lines = state.input.lines if state.batch.in_progress_at is not None else ()
     logger.error("%s ends as %s: %s", state.batch.batch_id, outcome, reason["message"])
     try:
-        return await snapshot_cache.in_slow_thread(batches.finish, state.batch, lines, outcome, state.owner, [reason])
+        return await snapshot_cache.in_slow_thread(
+            batch_results.finish, state.batch, lines, outcome, state.owner, [reason]
+        )
     except Exception:
         logger.exception("the results of %s cannot be written; it ends without", state.batch.batch_id)
-    await snapshot_cache.in_thread(batches.give_up, state.batch, outcome, state.owner, [reason])
-    return True
+    await snapshot_cache.in_thread(batch_results.give_up, state.batch, outcome, state.owner, [reason])
+    return None
 
 
 def _fits_in_memory(state: RunningBatch, running: Collection[RunningBatch]) -> bool:

@@ -10,19 +10,11 @@ from typing import Final
 
 from portal.lib.json import Json, decode, text_of
 from relay.protocols.fields import BadRequest, Fields
+from relay.protocols.naming.references import OWN, WRITTEN
 
 _IDS: Final = frozenset(("file_id", "file_ids"))
 _MARK: Final = b'"file_id'
-# What a model wrote, whose citations name files and ask for none.
-_WRITTEN: Final = frozenset(("output_text", "refusal", "reasoning_text", "summary_text"))
 _CALL: Final = "_call"  # ends of the types of items that a model made
-# Members whose objects are the client's own, whatever names they have.
-_OWN: Final = frozenset(
-    (
-        "annotations", "arguments", "documents", "input_schema", "json_schema", "metadata", "parameters",
-        "response_schema", "schema",
-    )
-)  # fmt: skip
 _BLANK: Final = 64  # bytes in which a text begins
 _APART: Final = frozenset(("content", "output"))  # members of items whose parts are looked at one by one
 
@@ -30,21 +22,22 @@ _APART: Final = frozenset(("content", "output"))  # members of items whose parts
 def check_no_ids(value: object, where: str, known: Collection[int] = ()) -> None:
     """Raise BadRequest where a part of a request names a stored file that is not put in.
 
-    `where`: its field. `known`: the `id` of objects whose file is put in.
+    `where`: its field; empty: the part is the whole. `known`: the `id` of objects whose file is put in.
     """
     left: list[tuple[object, str]] = [(value, where)]
     while left:
         one, place = left.pop()
         if isinstance(one, dict):
-            if one.get("type") in _WRITTEN:
+            if text_of(one, "type") in WRITTEN:
                 continue
             for name, member in one.items():
+                path = f"{place}.{name}" if place else name
                 if name in _IDS and isinstance(member, (str, list)) and member and id(one) not in known:
-                    raise _refused(f"{place}.{name}")
+                    raise _refused(path)
                 if name == "variables" and isinstance(member, dict):  # of a prompt, with names of the client's own
-                    left += [(variable, f"{place}.variables") for variable in member.values()]
-                elif name not in _OWN and isinstance(member, (dict, list)):
-                    left.append((member, f"{place}.{name}"))
+                    left += [(variable, path) for variable in member.values()]
+                elif name not in OWN and isinstance(member, (dict, list)):
+                    left.append((member, path))
         elif isinstance(one, list):
             left += [(entry, f"{place}[{index}]") for index, entry in enumerate(one)]
 
@@ -60,7 +53,7 @@ def check_fields(fields: Fields, apart: Collection[str]) -> None:
     for name, raw in fields.items():
         if name in _IDS and bytes(raw) not in (b"null", b'""', b"[]"):
             raise _refused(name)
-        if name not in apart and name not in _OWN and _MARK in bytes(raw):
+        if name not in apart and name not in OWN and _MARK in bytes(raw):
             check_no_ids(decode(raw), name)
 
 

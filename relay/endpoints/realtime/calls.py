@@ -51,7 +51,7 @@ async def create_call(
     offer, session = await _read(exchange, secret)
     if text_of(session, "type") not in {"", *client_secrets.TYPES}:
         raise InvalidRequest("The field “session.type” must be “realtime” or “transcription”.", param="session.type")
-    client_secrets.check_models(caller, session, exchange.wall)
+    client_secrets.check_session(caller, session, exchange.wall)
     if await snapshot_cache.in_thread(stored_calls.count, caller.user_id) >= limits.REALTIME_CALLS:
         raise RateLimited(f"You have {limits.REALTIME_CALLS} running calls. Hang one up.", retry_after=5)
     own = Handshake({"headers": list(exchange.headers.items())}, exchange.ip)
@@ -91,7 +91,7 @@ async def _read(exchange: Exchange, secret: Json | None) -> tuple[bytes, Json]:
             fields = parse_form(body, kind).parameters(_FIELDS)
             offer = fields.get("sdp", "").encode()
             if "session" in fields:
-                session = read_object(fields["session"].encode())
+                session = read_object(fields["session"].encode(), where="session")
         elif kind.lower().startswith(_SDP):
             offer = body
         else:

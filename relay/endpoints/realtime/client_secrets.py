@@ -12,11 +12,14 @@ from typing import Final
 from portal import limits
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode, object_of, text_of
+from relay.endpoints.errors import invalid
+from relay.endpoints.files.file_ids import check_no_ids
 from relay.errors import InvalidRequest, InvalidToken, RequestTooLarge
 from relay.gateway.access.authorization import check_address, check_purpose, permitted_model
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller, CallerState
+from relay.protocols.fields import BadRequest
 from relay.protocols.realtime.events import named_models
 from relay.storage.realtime import client_secrets
 
@@ -43,7 +46,7 @@ async def make_client_secret(exchange: Exchange, caller: Caller, body: Json) -> 
     kind = session.get("type") or "realtime"
     if kind not in TYPES:
         raise InvalidRequest("The field “session.type” must be “realtime” or “transcription”.", param="session.type")
-    check_models(caller, session, exchange.wall)
+    check_session(caller, session, exchange.wall)
     if kind == "transcription" and not transcriber_of(session):
         raise InvalidRequest(
             "Name the model that transcribes, in “session.audio.input.transcription.model”.",
@@ -106,7 +109,15 @@ def transcription_by(model: str) -> Json:
     return {"type": "transcription", "audio": {"input": {"transcription": {"model": model}}}}
 
 
-def check_models(caller: Caller, session: Json, now: float) -> None:
+def check_session(caller: Caller, session: Json, now: float) -> None:
+    """Check what a session names: models that the caller may use, and no stored files.
+
+    Raises InvalidRequest, UnsupportedParameter, ModelNotFound, Forbidden.
+    """
+    try:
+        check_no_ids(session, "session")
+    except BadRequest as bad:
+        raise invalid(bad) from None
     for named in named_models({"session": session}):
         model = named.holder.get("model")
         if model is None:

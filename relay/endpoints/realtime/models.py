@@ -10,13 +10,15 @@ from dataclasses import replace
 from typing import Final
 
 from portal.lib.json import Json, objects_of
-from relay.errors import Forbidden, RelayError
+from relay.endpoints.files.file_ids import check_no_ids
+from relay.errors import Forbidden, InvalidRequest, RelayError
 from relay.gateway.access.authorization import find_model, permitted_model
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ModelView, Route
 from relay.protocols.fields import BadRequest
+from relay.protocols.naming.references import references_in
 from relay.protocols.realtime.events import named_models
 from relay.providers import parameters
 
@@ -36,8 +38,9 @@ class SessionModels:
     def translate(self, event: Json) -> bool:
         """Put the upstream's names for models into a client's event, and leave out what would name others otherwise.
 
-        Returns whether it was changed. Raises BadRequest for a model that the caller may not use.
+        Returns whether it was changed. Raises BadRequest for a model that the caller may not use, or a stored file.
         """
+        check_no_ids(event, "")
         changed = self._drop(event)
         for named in named_models(event):
             model = named.holder.get("model")
@@ -86,8 +89,11 @@ class SessionModels:
     def check_seen(self, session: Json) -> None:
         """Check the transcribers in a session as the upstream tells it, which the client may have named to it directly.
 
-        Raises Forbidden when no model of that name may be used on the session's channel.
+        Raises Forbidden when no model of that name may be used on the session's channel; InvalidRequest when the
+        session has objects of the account at the upstream.
         """
+        for reference in references_in(session, "session"):
+            raise InvalidRequest(f"The session was ended. {reference.message}", param=reference.param[:200])
         for named in named_models({"session": session}):
             name = named.holder.get("model")
             if not named.transcribes or not isinstance(name, str) or not name or name in self._public:

@@ -13,6 +13,7 @@ from relay.endpoints.errors import invalid
 from relay.endpoints.files.file_ids import check_fields
 from relay.endpoints.files.file_inputs import FileInputs
 from relay.endpoints.room import user_room
+from relay.endpoints.text.own_objects import check_own
 from relay.endpoints.text.response_turn import ENDPOINT, TOO_LONG, ResponseTurn
 from relay.errors import InvalidRequest
 from relay.gateway.exchange.exchange import Exchange
@@ -21,6 +22,7 @@ from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.protocols.fields import BadRequest, absent
+from relay.protocols.naming.references import items_named
 from relay.protocols.responses.compaction import check_summaries, expand_summaries, resolve_references
 from relay.protocols.responses.request import parse_responses_request, sealed_content
 from relay.storage import conversations
@@ -57,6 +59,9 @@ async def read_turn(exchange: Exchange, caller: Caller, run: Runtime) -> Respons
         await _find_conversation(turn, run)
         if refers or turn.stored_at is None or (turn.previous is not None and not turn.previous.tokens):
             await turn.read_history()
+        known = {text_of(item, "id") for item in turn.history} if refers else set[str]()
+        unknown = [one for one in items_named(raw_input, "input") if one.id not in known]
+        await check_own(caller.user_id, [*request.named, *unknown])
         turn.expanded_input = resolve_references(raw_input, turn.history) if refers else expand_summaries(raw_input)
         if b'"file_' in body or refers:
             turn.expanded_input = await turn.find_files(turn.expanded_input, "input")

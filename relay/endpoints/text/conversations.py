@@ -13,6 +13,7 @@ from portal.lib.json import Json, objects_of, text_of
 from portal.lib.texts import whole_number
 from relay.endpoints.errors import invalid
 from relay.endpoints.text.conversation_lookup import response_lifetime
+from relay.endpoints.text.own_objects import check_own
 from relay.endpoints.text.response_turn import CONVERSATION_LIFETIME
 from relay.errors import InvalidRequest, ObjectNotFound
 from relay.gateway.runtime import Runtime
@@ -20,6 +21,7 @@ from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.models import Conversation
 from relay.protocols.fields import BadRequest
+from relay.protocols.naming.references import Reference, items_named
 from relay.protocols.responses.compaction import check_summaries
 from relay.storage import conversations
 
@@ -81,8 +83,18 @@ def _items(body: Json, required: bool) -> list[Json]:
     return found
 
 
-async def create_conversation(caller: Caller, run: Runtime, body: Json) -> Json:
+async def _check_own(caller: Caller, items: Sequence[Json], named: Sequence[Reference]) -> None:
+    """Raise InvalidRequest where items name what is not the user's own. Raises RelayUnavailable."""
+    try:
+        await check_own(caller.user_id, [*named, *items_named(items, "items")])
+    except BadRequest as bad:
+        raise invalid(bad) from None
+
+
+async def create_conversation(caller: Caller, run: Runtime, body: Json, named: Sequence[Reference]) -> Json:
+    """`named`: the objects of an account that the body names, which may be the user's own."""
     items, metadata = _items(body, False), metadata_of(body)
+    await _check_own(caller, items, named)
     try:
         row = await snapshot_cache.in_thread(
             conversations.create_conversation, caller.user_id, items, metadata, _lifetime(run)
@@ -112,9 +124,12 @@ async def delete_conversation(caller: Caller, conversation_id: str) -> Json:
     return {"id": conversation_id, "object": "conversation.deleted", "deleted": True}
 
 
-async def add_items(caller: Caller, run: Runtime, conversation_id: str, body: Json) -> list[Json]:
+async def add_items(
+    caller: Caller, run: Runtime, conversation_id: str, body: Json, named: Sequence[Reference]
+) -> list[Json]:
+    """`named`: as for `create_conversation`."""
     items = _items(body, True)
-
+    await _check_own(caller, items, named)
     try:
         return await snapshot_cache.in_thread(
             lambda: conversations.add_items(_row(caller, conversation_id), items, _lifetime(run))

@@ -13,7 +13,6 @@ from relay.protocols.fields import (
     Fields,
     as_object,
     decode_field,
-    one_count,
     optional_bool,
     optional_int,
     read_document,
@@ -22,6 +21,7 @@ from relay.protocols.fields import (
     token_limit,
 )
 from relay.protocols.prompts.content import TEXT, Content, content_of, names_foreign_tools
+from relay.protocols.prompts.counts import one_count
 from relay.protocols.prompts.lengths import hold_to, one_limit
 from relay.protocols.prompts.thinking import thinking_budget
 from relay.protocols.token_estimate import least_units, texts_in

@@ -50,7 +50,13 @@ class _Typed(msgspec.Struct):
 
 
 _typed: Final = msgspec.json.Decoder(_Typed)
+_SECRETS: Final = frozenset(("authorization", "headers"))
 Ending = tuple[str, str]  # the status of a response, and why it is incomplete, empty when it is not
+
+
+def _shown_tool(tool: Json) -> Json:
+    """A tool without what the client signs in with at its MCP server, which nobody is told again, or stores."""
+    return {name: value for name, value in tool.items() if name not in _SECRETS} if tool.get("type") == "mcp" else tool
 
 
 def response_object(request: Json, ids: Json, model: str, output: list[Json], usage: Json | None, end: Ending) -> Json:
@@ -87,7 +93,7 @@ def response_object(request: Json, ids: Json, model: str, output: list[Json], us
             "verbosity": text.get("verbosity") or "medium",
         },
         "tool_choice": request.get("tool_choice") or "auto",
-        "tools": objects_of(request, "tools"),
+        "tools": [_shown_tool(tool) for tool in objects_of(request, "tools")],
         "top_logprobs": request.get("top_logprobs") or 0,
         "top_p": _number(request.get("top_p")),
         "truncation": request.get("truncation") or "disabled",

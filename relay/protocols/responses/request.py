@@ -23,6 +23,7 @@ from relay.protocols.fields import (
     string,
     token_limit,
 )
+from relay.protocols.naming.references import Reference
 from relay.protocols.prompts.content import OWN_ITEMS, OWN_TOOLS, TEXT, Content, content_of, names_foreign_tools
 from relay.protocols.prompts.lengths import hold_to, one_limit
 from relay.protocols.prompts.thinking import thinking_budget
@@ -77,6 +78,7 @@ class ResponsesRequest:
     conversation_id: str  # empty: none
     output_limit: int | None  # tokens of the answer; None: no limit
     content: Content = TEXT  # of its own input
+    named: Sequence[Reference] = ()  # objects of an account that may be the user's own, beside items of the input
 
     def items(self) -> list[Json]:
         """The request's own input as a list of items. Raises BadRequest."""
@@ -162,7 +164,8 @@ class ResponsesRequest:
 
 def parse_responses_request(body: bytes, model_in_path: str = "") -> ResponsesRequest:
     """Parse the body of a request. Raises BadRequest. `model_in_path`: stands before the body's."""
-    body, fields, decoded = read_document(body, model_in_path)
+    named: list[Reference] = []
+    body, fields, decoded = read_document(body, model_in_path, named)
     body, fields = one_limit(body, fields, "max_output_tokens")
     model = read_model(fields)
     previous = ""
@@ -193,6 +196,7 @@ def parse_responses_request(body: bytes, model_in_path: str = "") -> ResponsesRe
         conversation,
         limit,
         content_of(decoded.get("input")),
+        named,
     )
 
 

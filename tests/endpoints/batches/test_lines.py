@@ -68,7 +68,9 @@ def test_a_batch_that_makes_room_with_a_line_in_hand_goes_on_later(
 
     async def in_thread(function: Any, *arguments: Any) -> Any:
         called.append(function.__name__)
-        return BatchInput((), "", ()) if function.__name__ == "read_input" else True
+        if function.__name__ == "read_input":
+            return BatchInput((), "", ())
+        return None if function.__name__ == "finish" else True
 
     async def answer_all(run: Any, state: RunningBatch, parsed: BatchInput) -> None:
         state.lines = LineQueue(lines(1), 0.0)

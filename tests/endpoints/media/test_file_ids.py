@@ -179,7 +179,7 @@ def test_parts_whose_file_is_not_put_in_are_refused(
     [
         {"tools": [{"type": "code_interpreter", "container": {"type": "auto", "file_ids": [FOREIGN]}}]},
         {"tools": [{"type": "image_generation", "input_image_mask": {"file_id": FOREIGN}}]},
-        {"prompt": {"id": "p", "variables": {"doc": {"type": "input_file", "file_id": FOREIGN}}}},
+        {"prompt": {"variables": {"doc": {"type": "input_file", "file_id": FOREIGN}}}},
         {"input": [{"type": "input_image", "file_id": FOREIGN}]},
         {"input": [{"role": "user", "content": "x", "attachments": [{"file_id": FOREIGN}]}]},
         {
