@@ -13,7 +13,7 @@ from relay.errors import InternalError, RelayError, UpstreamFailed, UpstreamTrun
 from relay.gateway.attempt import Attempt, interrupt_error, interrupt_failure
 from relay.gateway.charging.meter import meter_of, weight
 from relay.gateway.exchange.interrupts import Ended, Interrupt, ended_error
-from relay.gateway.record import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Outcome, end_reason
+from relay.gateway.outcome import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Outcome, end_reason
 from relay.gateway.replies import EventStream
 from relay.gateway.upstream import GARBAGE, UpstreamAnswer
 from relay.protocols.codec import EVENT_STREAM, Codec
