@@ -166,9 +166,8 @@ class Record:
             return None
         self.submitted = self.exchange.recorded = True
         if self.exchange.left and outcome.reason == COMPLETED:
-            # The client does not have the answer, and may ask again: nothing is stored of it. One that nobody waits for
-            # on a connection, whose token was revoked meanwhile, is charged, and found by the user's other tokens.
-            rows = rows if self.exchange.outlives_its_token else ()
+            # It is charged, and found again: by its id, or in its conversation.
+            rows = rows if self.exchange.keeps_answer else ()
             status = outcome.status if self.streamed else 499
             outcome = replace(outcome, reason=CLIENT_GONE, status=status, answered=True)
         if outcome.detail and self.attempts:

@@ -22,6 +22,7 @@ from relay.errors import (
     UpstreamTruncated,
 )
 from relay.gateway.exchange.exchange import Exchange
+from relay.gateway.exchange.interrupts import Interrupt
 from relay.gateway.outcome import COMPLETED, Outcome, end_reason
 from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.usage import Delivered, Usage
@@ -253,3 +254,12 @@ async def test_an_answer_that_is_not_recorded_in_time_costs_nothing_unless_it_ma
     assert {(row["input_tokens"], row["output_tokens"], row["billing"]) for row in rows} == {(3, 4, "free")}
     assert raised.value.retry is (False if told == "has not confirmed" else None)
     assert found.charge.cost == (300 if told == "has not confirmed" else 0)
+
+
+@pytest.mark.parametrize("ended_by", [None, Interrupt.REVOKED, Interrupt.CANCELLED])
+async def test_what_is_charged_is_stored_although_its_client_left(ended_by: Interrupt | None) -> None:
+    run, exchange = Run(), new_exchange()
+    exchange.linger, exchange.ended_by = 10.0, ended_by
+    assert exchange.leave()
+    record(run, exchange).submit(Outcome(COMPLETED, 200, Usage(input=3, output=4)), ("a row",))  # type: ignore[arg-type]
+    assert run.reservations.row["end_reason"] == "client_gone" and run.reservations.kept == ("a row",)

@@ -317,9 +317,9 @@ class Exchange:
         return self.rows_for(status, body) if self.rows_for is not None else ()
 
     @property
-    def outlives_its_token(self) -> bool:
-        """Whether its answer is kept although it was ended as if its client had left."""
-        return False
+    def keeps_answer(self) -> bool:
+        """Whether its answer is stored although its client has left, or it was ended as if it had."""
+        return True
 
     # -- interruption ------------------------------------------------------------------------------------------------
 
