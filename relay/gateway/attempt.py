@@ -24,7 +24,8 @@ from relay.errors import (
 )
 from relay.gateway.charging.charge import spent_error
 from relay.gateway.exchange.interrupts import Ended, Interrupt, ended_error, timeout_error
-from relay.gateway.record import COMPLETED, MAX_NAMES, Outcome, Record
+from relay.gateway.outcome import COMPLETED, Outcome
+from relay.gateway.record import MAX_NAMES, Record
 from relay.gateway.routing.circuit_breaker import is_proof, leave
 from relay.gateway.routing.health import Requester
 from relay.gateway.routing.selection import Candidate
@@ -270,7 +271,7 @@ class Attempt:
         if usage is not None and usage.output and self._answered_in is not None:
             self.run.unseen.learn_plain(self.channel.id, self.record.upstream_model, usage.output, self._answered_in)
         rows = (*rows, *self.exchange.stored_rows(200, answer))
-        await self.exchange.committed(self.record.submit(Outcome(COMPLETED, 200, usage, delivered=delivered), rows))
+        await self.record.commit(Outcome(COMPLETED, 200, usage, delivered=delivered), rows)
         self.add_headers(cost=True)
 
     def add_headers(self, cost: bool = False) -> None:

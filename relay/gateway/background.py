@@ -32,8 +32,8 @@ class BackgroundRequest(Exchange):
         self.body_read = True
 
     @property
-    def outlives_its_token(self) -> bool:
-        return self.ended_by is not None and self.ended_by is not Interrupt.CANCELLED
+    def keeps_answer(self) -> bool:
+        return self.ended_by is not Interrupt.CANCELLED
 
     async def read_body(self, limit: int) -> bytes:
         """The body, which is in memory: whoever keeps it there counts it. Raises RequestTooLarge."""

@@ -19,7 +19,8 @@ from relay.gateway.exchange.interrupts import Interrupt
 from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.failover import try_routes
 from relay.gateway.limits.windows import SLOTS
-from relay.gateway.record import CLIENT_GONE, INTERNAL, SHUTDOWN, Outcome, Record, end_reason
+from relay.gateway.outcome import CLIENT_GONE, INTERNAL, SHUTDOWN, Outcome, end_reason
+from relay.gateway.record import Record
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
@@ -154,7 +155,7 @@ async def begin_another(attempt: Attempt, request: GatewayRequest, outcome: Outc
         before.tokens_used = 0
         await charge.reserve(exchange, request)
         first = record.set_apart(before, charge, request)
-        await exchange.committed(first.submit(outcome))
+        await first.commit(outcome)
     finally:
         for callback in before.at_end:
             callback()

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Final
 
-import msgspec
 from msgspec.structs import replace
 
 from portal.lib.json import encode
@@ -18,49 +17,23 @@ from relay.billing.ledger.pending import UsageRow
 from relay.billing.ledger.rows import RowWrite
 from relay.billing.prices import Price
 from relay.billing.unreported import may_lack, with_unreported
-from relay.errors import (
-    InsufficientQuota,
-    InvalidRequest,
-    NoAvailableChannel,
-    RelayError,
-    RelayUnavailable,
-    RequestEnded,
-    Stopping,
-    UpstreamRefused,
-    UpstreamTimeout,
-    UpstreamTruncated,
-)
+from relay.errors import RelayUnavailable
 from relay.gateway.charging.charge import RequestCharge
 from relay.gateway.charging.reservations import Reservations
 from relay.gateway.exchange.exchange import Exchange
-from relay.gateway.exchange.interrupts import Interrupt, ended_error
 from relay.gateway.exchange.request import GatewayRequest
+from relay.gateway.outcome import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Outcome, says_something, told
 from relay.gateway.routing.selection import Candidate
 from relay.protocols.usage import NO_USAGE, Delivered, Expected, Report, Usage, believed
 from relay.providers.classify import Failure
 
 _RESENT: Final = "sent twice, since the kept connection broke before an answer"
+_WAITS: Final = 3  # for a record that is being committed
+_UNCONFIRMED: Final = (
+    "The portal's database has not confirmed this request. If it was recorded, it is charged: look at your usage "
+    "before you send it again."
+)
 MAX_NAMES: Final = 2048  # characters of a list of parameters
-# Values of relay.models.usage.EndReason, as plain strings: an enum member would be converted for every row.
-COMPLETED, CLIENT_GONE, ENDED, SHUTDOWN, INTERNAL = "completed", "client_gone", "ended", "shutdown", "internal_error"
-TRUNCATED = "truncated"
-
-
-def end_reason(error: RelayError) -> str:
-    """The end reason of a request that was answered with this error."""
-    if isinstance(error, (UpstreamRefused, InvalidRequest)):
-        return "client_error"
-    if isinstance(error, NoAvailableChannel):
-        return "no_channel"
-    if isinstance(error, UpstreamTimeout):
-        return "timeout"
-    if isinstance(error, (RequestEnded, InsufficientQuota)):
-        return ENDED
-    if isinstance(error, Stopping):
-        return SHUTDOWN
-    if isinstance(error, RelayUnavailable):
-        return INTERNAL
-    return TRUNCATED if isinstance(error, UpstreamTruncated) else "upstream_error"
 
 
 def bounded_names(names: list[str]) -> list[str]:
@@ -75,36 +48,12 @@ def bounded_names(names: list[str]) -> list[str]:
     return found
 
 
-def _told(outcome: Outcome, ended_by: Interrupt, streamed: bool) -> Outcome:
-    """The outcome of a request that was ended as if its client had left, with the error that says by whom."""
-    error = ended_error(ended_by)
-    status = outcome.status if streamed or error is None or ended_by is Interrupt.CANCELLED else error.http_status
-    return replace(outcome, status=status, error=error)
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """How a request ended, for its record."""
-
-    reason: str  # a value of relay.models.usage.EndReason
-    status: int  # of the answer to the client
-    usage: Usage | None = None  # as the upstream reported it
-    error: RelayError | None = None  # its public message is in the record, which the user sees
-    detail: str = ""  # may name an upstream: is in the list of attempts, which only staff see
-    delivered: Delivered | None = None  # None: nothing, or neither text nor audio
-    at_work: bool = False  # the upstream was, when something else ended the request: it is charged in spite of an error
-    answered: bool = False  # the upstream's answer is complete, whatever became of it: it is charged as used
-
-
-def _says_something(delivered: Delivered | None) -> bool:
-    """Whether a part of an answer went through, be it text, sound or a picture."""
-    return delivered is not None and (bool(delivered.units()) or delivered.media() != NO_USAGE)
-
-
 class Record:
     """The usage record of one request. `submit` may be called more than once; only the first call counts."""
 
     __slots__ = (
         "_reservations",
+        "_used",
         "attempts",
         "candidate",
         "charge",
@@ -145,6 +94,7 @@ class Record:
         self.sent = False  # the upstream may bill what it was sent
         self.resent = False  # it was sent twice in one attempt, since a kept connection broke
         self.submitted = False
+        self._used = NO_USAGE, "none"  # and its source, once it is submitted
         self.delivered: Callable[[], float] | None = None  # estimated tokens that a running stream has delivered
         # Estimated tokens that the model has spent and not shown; None: no upstream was asked.
         self.unseen: Callable[[], float] | None = None
@@ -216,16 +166,15 @@ class Record:
             return None
         self.submitted = self.exchange.recorded = True
         if self.exchange.left and outcome.reason == COMPLETED:
-            # The client does not have the answer, and may ask again: nothing is stored of it. One that nobody waits for
-            # on a connection, whose token was revoked meanwhile, is charged, and found by the user's other tokens.
-            rows = rows if self.exchange.outlives_its_token else ()
+            # It is charged, and found again: by its id, or in its conversation.
+            rows = rows if self.exchange.keeps_answer else ()
             status = outcome.status if self.streamed else 499
             outcome = replace(outcome, reason=CLIENT_GONE, status=status, answered=True)
         if outcome.detail and self.attempts:
             self.attempts[-1]["detail"] = self._with_resent(outcome.detail)
         if self.dropped and self.attempts:
             self.attempts[-1]["ignored"] = bounded_names(self.dropped)
-        usage, source = self._usage(outcome)
+        usage, source = self._used = self._usage(outcome)
         exchange, charge = self.exchange, self.charge
         exchange.tokens_used = usage.input + usage.output
         unfinished = outcome.reason != COMPLETED and not outcome.answered
@@ -233,10 +182,39 @@ class Record:
             unfinished = self.candidate.route.channel.disconnect_policy != "reserved"
         charge.finish(self.candidate, usage, source, unfinished, outcome.reason == INTERNAL)
         if outcome.reason == CLIENT_GONE and exchange.ended_by is not None:
-            outcome = _told(outcome, exchange.ended_by, self.streamed)
+            outcome = told(outcome, exchange.ended_by, self.streamed)
         return self._reservations.submit(
             self._row(outcome, usage, source), charge.grant, charge.cost, exchange, wait, rows
         )
+
+    async def commit(self, outcome: Outcome, rows: Sequence[RowWrite] = ()) -> None:
+        """Submit the record of an answer that is given once it is on disk, and wait for that.
+
+        Raises RelayUnavailable when that takes too long. Then nothing is charged or stored: the client is told to try
+        again. While the database is committing it, so that it may be on disk, it is waited for some more, and in the
+        end the client is told what is known.
+        """
+        future = self.submit(outcome, rows)
+        for _ in range(_WAITS):
+            try:
+                await self.exchange.committed(future)
+                return
+            except RelayUnavailable as unavailable:
+                if (future is not None and future.done()) or self._withdraw(unavailable):
+                    raise
+        unconfirmed = RelayUnavailable(_UNCONFIRMED)
+        unconfirmed.retry = False
+        raise unconfirmed
+
+    def _withdraw(self, unavailable: RelayUnavailable) -> bool:
+        """Have it recorded that the answer was not given, at the portal's expense; returns False if it is too late."""
+        cost, billing = self.charge.cost, self.charge.billing
+        self.charge.cost, self.charge.billing = 0, "free" if cost else billing
+        outcome = Outcome(INTERNAL, unavailable.http_status, error=unavailable)
+        if self._reservations.withdraw(self._row(outcome, *self._used)):
+            return True
+        self.charge.cost, self.charge.billing = cost, billing
+        return False
 
     def _usage(self, outcome: Outcome) -> tuple[Usage, str]:
         """The usage of the request and its source: reported, estimated or none."""
@@ -250,7 +228,7 @@ class Record:
                 usage, complete = with_unreported(price, usage, self._measured(delivered, price))
                 true = true and complete
             return usage, "reported" if true else "estimated"
-        if self.sent and (outcome.error is None or outcome.at_work or _says_something(delivered)):
+        if self.sent and (outcome.error is None or outcome.at_work or says_something(delivered)):
             return self._measured(delivered, self.charge.sold_at(self.candidate, self.prompt_tokens)), "estimated"
         return NO_USAGE, "none"
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Final
+from typing import Final, Protocol
 
+from portal.lib.json import Json
 from relay.billing.ledger.rows import RowWrite
-from relay.errors import InternalError, RelayError, UpstreamFailed, UpstreamTruncated
+from relay.errors import InternalError, RelayError, RelayUnavailable, UpstreamFailed, UpstreamTruncated
 from relay.gateway.attempt import Attempt, interrupt_error, interrupt_failure
 from relay.gateway.charging.meter import meter_of, weight
 from relay.gateway.exchange.interrupts import Ended, Interrupt, ended_error
-from relay.gateway.record import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Outcome, end_reason
+from relay.gateway.outcome import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Outcome, end_reason
 from relay.gateway.replies import EventStream
 from relay.gateway.upstream import GARBAGE, UpstreamAnswer
-from relay.protocols.codec import EVENT_STREAM, Codec
+from relay.protocols.codec import EVENT_STREAM, BrokenOff, Codec
 from relay.protocols.sse import BOUNDARY
 from relay.protocols.usage import Delivered
 from relay.providers.classify import Failure, stream_error
@@ -29,20 +30,36 @@ _DRAIN: Final = 0.5
 _PIECE: Final = 4096
 _MAX_HELD: Final = 64 * 1024  # bytes that say nothing and are held
 _NO_TIMEOUT: Final = nullcontext()
-Rows = Callable[[], Sequence[RowWrite]]
+_UNRECORDED: Final = (
+    "This answer is complete, but the portal could not record it in time. It is charged once it can be: do not send "
+    "the request again unless you want another answer."
+)
+
+
+class Keeper(Protocol):
+    """Makes the rows that are written in the same commit as the record of a stream."""
+
+    def rows(self) -> Sequence[RowWrite]:
+        """Those of a complete answer."""
+
+    def so_far(self) -> Json | None:
+        """The answer as far as it has been passed on; None where it is not stored."""
+
+    def rows_of_broken(self, so_far: Json, end: BrokenOff) -> Sequence[RowWrite]:
+        """Those of an answer that broke off."""
 
 
 async def stream_answer(
-    attempt: Attempt, upstream: UpstreamAnswer, codec: Codec, rows: Rows | None = None
+    attempt: Attempt, upstream: UpstreamAnswer, codec: Codec, keeper: Keeper | None = None
 ) -> EventStream:
     """Wait until the answer says something, and return a response whose pump sends the rest.
 
     What comes first, such as a chunk with nothing but the role, is held for as long as a client may go without a sign
     of life: an answer that fails meanwhile can be tried elsewhere.
 
-    `rows`: written in the same commit as the record of a complete answer. Raises Failure, Ended, CancelledError.
+    Raises Failure, Ended, CancelledError.
     """
-    pump = Pump(attempt, upstream, codec, rows)
+    pump = Pump(attempt, upstream, codec, keeper)
     begun = await pump.prime()
     if codec.error is not None and not codec.started:
         raise attempt.error_in_body(codec.error)
@@ -58,13 +75,13 @@ async def stream_answer(
 class Pump:
     """Sends one stream. `run` raises nothing but CancelledError, and always submits a record."""
 
-    def __init__(self, attempt: Attempt, upstream: UpstreamAnswer, codec: Codec, rows: Rows | None) -> None:
+    def __init__(self, attempt: Attempt, upstream: UpstreamAnswer, codec: Codec, keeper: Keeper | None) -> None:
         self._attempt, self._upstream, self._codec = attempt, upstream, codec
         self._exchange, self._record = attempt.exchange, attempt.record
         # Audio has no events and is charged by the text that was to be spoken.
         counted = codec.content_type == EVENT_STREAM
         self._meter = meter_of(attempt.record.charge, attempt.exchange) if counted else None
-        self._rows = rows
+        self._keeper = keeper
         self._primed: list[bytes] = []  # bytes that the codec has returned and that have not been sent
         self._rest = b""  # bytes of the upstream that the codec has not been fed
         self._size = 0  # bytes of the upstream that it has
@@ -73,6 +90,7 @@ class Pump:
         # about to end, and its usage tells whether this is paid for as well. None: nothing is held back.
         self._held: list[bytes] | None = None
         self._sent_units = (0.0, 0.0)  # estimated tokens, and of them of audio, before that
+        self._sent: Json | None = None  # the answer as it was before that, where it is stored
 
     async def prime(self) -> bool:
         """Read until the answer says something, or until what comes before that has been held for long enough.
@@ -119,6 +137,19 @@ class Pump:
             delivered = Delivered(self._size, lambda: units, lambda: audio, False, codec.is_opaque, codec.media)
         return Outcome(reason, 200, codec.usage, error, detail, delivered)
 
+    def _rows(self, end: BrokenOff | None) -> Sequence[RowWrite]:
+        """The rows to write with the record: of an answer that broke off, with what was passed on and no more.
+
+        `end`: how it did, if it did; one whose upstream has ended it is complete all the same.
+        """
+        keeper, held = self._keeper, self._held is not None
+        if keeper is None:
+            return ()
+        if self._codec.done and not held:
+            return keeper.rows()
+        so_far = self._sent if held else keeper.so_far()
+        return keeper.rows_of_broken(so_far, end) if so_far is not None and end is not None else ()
+
     async def run(self) -> None:
         """Send the stream. Called when the response's headers have been sent."""
         exchange, record, codec = self._exchange, self._record, self._codec
@@ -133,13 +164,15 @@ class Pump:
                 self._attempt.told_failure(codec.failed)
             if error is None:
                 self._attempt.learn_unseen(codec.usage, codec.delivered_units)
-            rows = self._rows() if self._rows is not None and codec.done else ()
+            rows = self._rows(
+                BrokenOff("failed", error.public_code or "", error.message) if error is not None else None
+            )
             reason = COMPLETED if error is None else end_reason(error)
             future = record.submit(self._outcome(reason, error, detail), rows)
             try:
                 await exchange.committed(future)
-            except RelayError as unavailable:
-                error = unavailable if codec.failed is not None else error or unavailable
+            except RelayUnavailable as unavailable:  # what was delivered is charged all the same
+                error = unavailable if codec.failed is not None else error or RelayUnavailable(_UNRECORDED)
             if error is not None and (codec.failed is None or error.http_status == 503):
                 await self._write_failure(error)
             else:
@@ -240,6 +273,7 @@ class Pump:
             raise Ended(Interrupt.SPENT)
         if self._held is None:
             self._held, self._sent_units = [], (units, audio)
+            self._sent = self._keeper.so_far() if self._keeper is not None else None
 
     async def _send_held(self) -> None:
         """Send what was held back, if the reported usage shows that it is paid for. Raises Ended if it does not."""
@@ -273,4 +307,6 @@ class Pump:
         gone = exchange.left or exchange.interrupted is Interrupt.CLIENT_GONE
         gone = gone and not self._attempt.run.is_cutting_off()
         stopped = interrupt_error(Interrupt.STOPPING)
-        self._record.submit(self._outcome(CLIENT_GONE) if gone else self._outcome(SHUTDOWN, stopped), wait=False)
+        end = BrokenOff("cancelled") if gone else BrokenOff("failed", stopped.public_code or "", stopped.message)
+        outcome = self._outcome(CLIENT_GONE) if gone else self._outcome(SHUTDOWN, stopped)
+        self._record.submit(outcome, self._rows(end), wait=False)

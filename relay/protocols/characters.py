@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Hashable
+import sys
+from collections.abc import Callable, Hashable
 from typing import Final, NoReturn, TypeVar
 
 import msgspec
@@ -43,6 +44,18 @@ def read_whole_object(data: bytes | msgspec.Raw) -> Json | None:
     if found is not None and broken:
         whole = clean(found)
         return whole if isinstance(whole, dict) else None
+    return found
+
+
+def read_for_storage(data: bytes | msgspec.Raw) -> Json | None:
+    """The same, also with numbers beyond all that a float can be: they become the largest.
+
+    For answers that pass through, whose clients read such numbers for themselves.
+    """
+    found = read_whole_object(data)
+    if found is None:
+        loose = clean(_read_loosely(bytes(data), _largest))
+        return loose if isinstance(loose, dict) else None
     return found
 
 
@@ -132,13 +145,13 @@ def _decoded(escaped: str) -> str:
         return data.decode("utf-8", "replace")
 
 
-def _read_loosely(data: bytes) -> object:
+def _read_loosely(data: bytes, read_float: Callable[[str], float] | None = None) -> object:
     """Decode JSON whose strings contain halves or control characters; None for anything else that is not JSON."""
     try:
         text = data.decode("utf-8", "surrogateescape")
         if not text.isascii():
             text = text.translate(_ESCAPED)
-        return json.loads(text, strict=False, parse_constant=_refuse, parse_float=_finite)
+        return json.loads(text, strict=False, parse_constant=_refuse, parse_float=read_float or _finite)
     except (ValueError, RecursionError):
         return None
 
@@ -153,3 +166,8 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(text)
     return number
+
+
+def _largest(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else math.copysign(sys.float_info.max, number)

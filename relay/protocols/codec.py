@@ -172,6 +172,15 @@ class Conversion(EventCodec):
         return self.encoder.failure(message, kind, code, param)
 
 
+@dataclass(frozen=True, slots=True)
+class BrokenOff:
+    """How a stream ended that has no end of its own."""
+
+    status: str  # `failed`; `cancelled`: its client left, and the upstream had not ended
+    code: str = ""  # of its error, as the client is told it
+    message: str = ""
+
+
 class Codec(Protocol):
     """What `relay.gateway.stream.Pump` needs of a stream's codec: it feeds the upstream's bytes in and sends the
     result.

@@ -52,6 +52,7 @@ class Encoder(Protocol):
         """The bytes to send now, and the end marker, which is sent once the usage record is on disk."""
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes: ...
+    def so_far(self) -> Json | None: ...  # what has been written, for APIs that store an answer that breaks off
 
 
 class Decoder(Protocol):

@@ -104,8 +104,11 @@ def delete_item(row: Conversation, item_id: str) -> bool:
 
 
 def item_ids(row: Conversation) -> list[str]:
-    """Return the ids of all items of a conversation, in order."""
-    return list(row.items.values_list("item_id", flat=True)[:MAX_ITEMS])
+    """Return the ids of all items of a conversation, in order.
+
+    An answer and its input are added whole, so that there can be more than MAX_ITEMS.
+    """
+    return list(row.items.values_list("item_id", flat=True))
 
 
 def read_items(row: Conversation, ids: Sequence[str]) -> list[Json]:

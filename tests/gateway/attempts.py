@@ -43,6 +43,9 @@ class Books:
         self.refuses: RelayError | None = None  # who asks for money
         self.down: RelayError | None = None  # who waits for a record
         self.asked: Callable[[Exchange], None] = lambda exchange: None
+        self.withdraws: list[bool] = []  # whether a record can still be withdrawn, each time
+        self.withdrawn: list[dict[str, Any]] = []  # the rows in their place
+        self.kept: Sequence[Any] = ()  # the rows that are written with the record
 
     async def reserve(self, exchange: Exchange, caller: Caller, need: int, minimum: int) -> Grant:
         self.asked(exchange)
@@ -55,12 +58,17 @@ class Books:
         self, row: Sequence[Any], grant: Grant, cost: int, exchange: Exchange, wait: bool, rows: Sequence[Any] = ()
     ) -> asyncio.Future[None] | None:
         self.rows.append(dict(zip(COLUMNS, row, strict=True)))
+        self.kept = rows
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.down is not None:
             future.set_exception(self.down)
         else:
             future.set_result(None)
         return future if wait else None
+
+    def withdraw(self, row: Sequence[Any]) -> bool:
+        self.withdrawn.append(dict(zip(COLUMNS, row, strict=True)))
+        return self.withdraws.pop(0)
 
     @property
     def row(self) -> dict[str, Any]:

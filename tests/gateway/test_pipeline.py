@@ -25,8 +25,8 @@ from relay.gateway.attempt import Attempt
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.interrupts import Interrupt
 from relay.gateway.limits.windows import Limits, MemoryLimiter, Subject, checks
+from relay.gateway.outcome import COMPLETED, Outcome
 from relay.gateway.pipeline import check_large, serve
-from relay.gateway.record import COMPLETED, Outcome
 from relay.gateway.replies import Answer
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -20,7 +21,9 @@ from relay.errors import (
     UpstreamTimeout,
     UpstreamTruncated,
 )
-from relay.gateway.record import COMPLETED, Outcome, end_reason
+from relay.gateway.exchange.exchange import Exchange
+from relay.gateway.exchange.interrupts import Interrupt
+from relay.gateway.outcome import COMPLETED, Outcome, end_reason
 from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.usage import Delivered, Usage
 from tests.gateway.attempts import Run, candidate, new_exchange, record
@@ -225,3 +228,38 @@ def test_the_upstream_cost_is_what_the_vendor_says_it_is(
     model = live.model(script, provider=provider, price={"input": 10, "output": 20})
     record = live.record(server.post(live.token(), ask(model, stream=stream)))
     assert (record.upstream_cost, record.cost, record.usage_source) == (upstream_cost, 230_000, "reported")
+
+
+@pytest.mark.parametrize(
+    ("withdraws", "told"),
+    [([True], "could not record"), ([False, True], "could not record"), ([False] * 3, "has not confirmed")],
+)
+async def test_an_answer_that_is_not_recorded_in_time_costs_nothing_unless_it_may_be_on_disk(
+    monkeypatch: pytest.MonkeyPatch, withdraws: list[bool], told: str
+) -> None:
+    async def too_long(self: Exchange, future: asyncio.Future[None] | None) -> None:
+        raise RelayUnavailable("The portal could not record this request.", retry_after=5)
+
+    monkeypatch.setattr(Exchange, "committed", too_long)
+    run, waits = Run(), len(withdraws)
+    run.reservations.withdraws = withdraws
+    monkeypatch.setattr(run.reservations, "submit", lambda *_: asyncio.get_running_loop().create_future())
+    found = record(run)
+    found.charge.cost, found.charge.billing = 300, "usage"
+    with pytest.raises(RelayUnavailable, match=told) as raised:
+        await found.commit(Outcome(COMPLETED, 200, Usage(input=3, output=4)))
+    rows = run.reservations.withdrawn
+    assert len(rows) == waits and not withdraws
+    assert all((row["status"], row["end_reason"], row["cost"]) == (503, "internal_error", 0) for row in rows)
+    assert {(row["input_tokens"], row["output_tokens"], row["billing"]) for row in rows} == {(3, 4, "free")}
+    assert raised.value.retry is (False if told == "has not confirmed" else None)
+    assert found.charge.cost == (300 if told == "has not confirmed" else 0)
+
+
+@pytest.mark.parametrize("ended_by", [None, Interrupt.REVOKED, Interrupt.CANCELLED])
+async def test_what_is_charged_is_stored_although_its_client_left(ended_by: Interrupt | None) -> None:
+    run, exchange = Run(), new_exchange()
+    exchange.linger, exchange.ended_by = 10.0, ended_by
+    assert exchange.leave()
+    record(run, exchange).submit(Outcome(COMPLETED, 200, Usage(input=3, output=4)), ("a row",))  # type: ignore[arg-type]
+    assert run.reservations.row["end_reason"] == "client_gone" and run.reservations.kept == ("a row",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from typing import Any, cast
@@ -15,6 +16,7 @@ from relay.gateway.stream import Pump
 from relay.gateway.upstream import UpstreamAnswer
 from relay.gateway.watchdog import Watchdog
 from relay.protocols.chat_completions.stream import ChatStream
+from relay.protocols.codec import BrokenOff
 from relay.protocols.responses.stream import ResponsesStream
 from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass as C
@@ -586,3 +588,54 @@ async def test_a_fault_of_the_portal_in_mid_stream_is_said_and_billed_to_nobody(
     )
     *_, unfinished, at_fault = one.record.charge.finished
     assert unfinished and at_fault and not run.health.live.breaker.circuits
+
+
+class Keeper:
+    """Remembers what is to be stored, and how the stream ended."""
+
+    def __init__(self) -> None:
+        self.broken: list[tuple[Any, BrokenOff]] = []
+        self.whole = 0
+
+    def rows(self) -> tuple[()]:
+        self.whole += 1
+        return ()
+
+    def so_far(self) -> dict[str, Any]:
+        return {"output": []}
+
+    def rows_of_broken(self, so_far: dict[str, Any], end: BrokenOff) -> tuple[()]:
+        self.broken.append((so_far, end))
+        return ()
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "code"),
+    [
+        ("client left", "cancelled", ""),
+        ("portal stops", "failed", "relay_unavailable"),
+        ("upstream broke", "failed", "upstream_truncated"),
+        ("upstream failed", "failed", "server_error"),
+    ],
+)
+async def test_a_stream_that_breaks_off_is_stored_with_how_it_ended(how: str, status: str, code: str) -> None:
+    run, keeper = Run(), Keeper()
+    run.stopping = how == "portal stops"
+
+    class Leaving(Answer):
+        async def read(self) -> bytes:
+            piece = await super().read()
+            if not piece and how in {"client left", "portal stops"}:
+                one.exchange.interrupted = Interrupt.CLIENT_GONE
+                raise asyncio.CancelledError
+            return piece
+
+    one = attempt(run)
+    last = line({"type": "error", "code": "server_error", "message": "Boom."}) if how == "upstream failed" else b""
+    codec = ResponsesStream(lambda response: response)
+    pump = Pump(one, cast(UpstreamAnswer, Leaving(line(DELTA), last)), codec, keeper)
+    with contextlib.suppress(asyncio.CancelledError):
+        await pump.run()
+    ((so_far, end),) = keeper.broken
+    assert (end.status, end.code) == (status, code) and bool(end.message) is (status == "failed")
+    assert so_far == {"output": []} and not keeper.whole

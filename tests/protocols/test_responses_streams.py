@@ -14,8 +14,9 @@ from relay.protocols.fields import BadRequest
 from relay.protocols.passthrough.stream import TypedStream
 from relay.protocols.responses.answer import completion_of
 from relay.protocols.responses.client import response_of
+from relay.protocols.responses.objects import with_ids
 from relay.protocols.responses.replay import events_of
-from relay.protocols.responses.stream import ResponsesStream, with_ids
+from relay.protocols.responses.stream import ResponsesStream
 from relay.protocols.responses.tools import ToolNames
 from relay.protocols.usage import Usage
 from tests.protocols.codecs import (

@@ -44,6 +44,33 @@ class PendingRecord:
     loop: asyncio.AbstractEventLoop
     rows: Sequence[RowWrite] = ()  # written in the same transaction
     charged: Charged | None = None  # the outcome
+    # The row that is written in its place, without charge and rows: its answer is not given. Set on the event loop,
+    # taken over in the thread.
+    withdrawn: UsageRow | None = None
+    fixed: bool = False  # its COMMIT has been sent, so that it may be on disk
+    released: Settlement | None = None  # the settlement of a record that was withdrawn
+
+    def take_over(self) -> None:
+        """Make it what it is to be since it was withdrawn."""
+        if self.withdrawn is not None and self.row is not self.withdrawn:
+            self.row, self.rows, self.charged = self.withdrawn, (), None
+            self.settlement, self.released = None, self.settlement
+
+    def resolve(self, error: BaseException | None, told: Exception) -> None:
+        """Say what became of it, on the event loop. `told`: what who waits for it is told in the place of `error`."""
+        if self.settlement is not None:
+            self.settlement.on_settled(self.charged if error is None else None)
+        elif self.released is not None:
+            self.released.on_settled(Charged(0, 0))
+        if self.future is not None and not self.future.done():
+            if error is None:
+                self.future.set_result(None)
+            else:
+                self.future.set_exception(told)
+
+
+class Withdrawn(Exception):
+    """A record was withdrawn while its transaction ran."""
 
 
 @dataclass(slots=True)
@@ -55,6 +82,16 @@ class PendingReservation:
     loop: asyncio.AbstractEventLoop
     on_reserved: Callable[[Reserved | None, bool], None]
     result: Reserved | None = None
+
+    def resolve(self, error: BaseException | None, told: Exception) -> None:
+        """The same of a reservation."""
+        result = self.result if error is None else None
+        wanted = not self.future.done()
+        self.on_reserved(result, wanted)
+        if wanted and result is not None:
+            self.future.set_result(result)
+        elif wanted:
+            self.future.set_exception(told)
 
 
 @dataclass(slots=True)

@@ -14,19 +14,15 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import Final
 
 from django.db import InterfaceError, OperationalError, connection
-from django.db.models.constants import OnConflict
 
 from portal import limits
 from portal.services.timeouts import statement_timeout
-from relay.billing.ledger import requests
+from relay.billing.ledger.commits import Commits
 from relay.billing.ledger.lines import Reserved, ReserveOrder, SpendScope
 from relay.billing.ledger.pending import (
-    COLUMNS,
-    STARTED_AT,
     PendingProlongation,
     PendingRecord,
     PendingRelease,
@@ -34,14 +30,10 @@ from relay.billing.ledger.pending import (
     PendingWork,
     Settlement,
     UsageRow,
-    UserBatch,
-    by_user,
-    with_shortfall,
+    Withdrawn,
 )
 from relay.billing.ledger.rows import RowWrite
-from relay.billing.ledger.sql import LedgerSql, begin, rollback, without_disk_sync
 from relay.errors import RelayUnavailable
-from relay.models import UsageRecord
 
 logger: Final = logging.getLogger(__name__)
 
@@ -53,8 +45,8 @@ _BACKLOG: Final = 20_000  # records that may wait for a database that is down; b
 # How a record is written that the database refuses, one after another: see `UsageWriter._rescue`.
 _WAYS: Final = ("apart", "careful", "write-off", "careful without rows", "write-off without rows")
 _WAYS_WITHOUT_CHARGE: Final = ("apart", "without rows")
-_WITHOUT_ROWS: Final = frozenset(("careful without rows", "write-off without rows", "without rows"))
 _UNAVAILABLE: Final = "The portal could not record this request. Try again in a few seconds."
+_NO_BALANCE: Final = "The portal could not look at your balance. Try again in a few seconds."
 
 
 class UsageWriter:
@@ -72,9 +64,9 @@ class UsageWriter:
         self._since = 0.0  # `time.monotonic()` when the commit that is being made began, 0: none
         self._failing_since = 0.0  # `time.monotonic()` since which the database cannot be written, 0: it can
         self.faults = 0  # incremented when reservations in the database may differ from what was requested
-        self._sql = ""
-        self._db: LedgerSql | None = None
+        self._commits = Commits()
         self._stopping = False
+        self._awaited: dict[str, PendingRecord] = {}  # by request id; used on the event loop only
 
     def admit(self) -> None:
         """Check that a new request could be recorded. Raises RelayUnavailable."""
@@ -97,8 +89,21 @@ class UsageWriter:
         """
         loop = asyncio.get_running_loop()
         future = loop.create_future() if wait else None
-        self._put(PendingRecord(row, settlement, future, loop, rows))
+        record = PendingRecord(row, settlement, future, loop, rows)
+        if future is not None:
+            self._awaited[record.row[0]] = record
+            future.add_done_callback(_look_at)
+        self._put(record)
         return future
+
+    def withdraw(self, row: UsageRow) -> bool:
+        """Have `row` written in the place of the record of this request, without its charge and its other rows.
+
+        For an answer that is not given since its record takes too long. Returns False while the record is being
+        committed, or when it has been: then it is charged.
+        """
+        record = self._awaited.get(row[0])
+        return record is not None and self._commits.withdraw(record, row)
 
     def reserve(
         self, order: ReserveOrder, on_reserved: Callable[[Reserved | None, bool], None]
@@ -212,6 +217,8 @@ class UsageWriter:
                     self._commit(batch, again)
                 finally:
                     self._since = 0.0
+            except Withdrawn:
+                continue
             except (OperationalError, InterfaceError) as error:
                 if not self._failing_since:
                     self._failing_since = time.monotonic()
@@ -253,6 +260,9 @@ class UsageWriter:
             for way in _WAYS if work.settlement is not None else _WAYS_WITHOUT_CHARGE:
                 try:
                     self._commit([work], False, way)
+                except Withdrawn:
+                    self._write([work])
+                    return
                 except Exception:
                     logger.exception("a charge cannot be written (%s)", way)
                     continue
@@ -263,81 +273,8 @@ class UsageWriter:
         self._finish([work], error)
 
     def _commit(self, batch: Sequence[PendingWork], again: bool, way: str = "") -> None:
-        """Write a batch in one transaction. Raises what the database raises; nothing is written then.
-
-        `again`: the batch may have been written before. `way`: see `_rescue`.
-        """
-        connection.ensure_connection()
-        if self._db is None:
-            self._db, self._sql = LedgerSql(), _insert_statement()
-        db = self._db
-        records = [work for work in batch if isinstance(work, PendingRecord)]
-        if again and records:
-            written = self._already_written(records)
-            records = [record for record in records if record.row[0] not in written]
-        if len(records) == len(batch) == 1 and records[0].settlement is None and not records[0].rows:
-            # A single statement is a transaction of its own, and saves a third of the time.
-            self._insert(db, [self._values(db, records[0].row)])
-            return
-        with without_disk_sync(db) if not records else nullcontext():
-            self._transaction(db, batch, records, way)
-
-    def _transaction(
-        self, db: LedgerSql, batch: Sequence[PendingWork], records: Sequence[PendingRecord], way: str
-    ) -> None:
-        begin(db)
-        try:
-            users = by_user(batch, records)
-            now = time.time()
-            for user_id in sorted(users):
-                self._settle_user(db, user_id, users[user_id], now, way)
-            for work in batch:
-                if isinstance(work, PendingProlongation):
-                    requests.prolong(db, work.owner, now)
-            if records:
-                self._insert(db, [self._values(db, with_shortfall(record)) for record in records])
-                for row_write in () if way in _WITHOUT_ROWS else [one for record in records for one in record.rows]:
-                    if way:
-                        row_write.run_apart(db)
-                    else:
-                        row_write.run(db)
-            db.run("COMMIT")
-        except BaseException:
-            rollback(db)
-            raise
-
-    def _settle_user(self, db: LedgerSql, user_id: int, work: UserBatch, now: float, way: str) -> None:
-        db.lock(user_id)
-        for (reservation, scope), records in work.settlements.items():
-            charges = [record.settlement.charge for record in records if record.settlement is not None]
-            written_off = way.startswith("write-off")
-            charged = (
-                [requests.write_off(db, scope, charge) for charge in charges]
-                if written_off
-                else requests.settle(db, reservation, scope, charges, careful=way.startswith("careful"))
-            )
-            for record, outcome in zip(records, charged, strict=True):
-                record.charged = outcome
-        for release in work.releases:
-            requests.release(db, release.reservation, release.scope, release.amount, now)
-        for reserve in work.reserves:
-            order = reserve.order
-            reserve.result = requests.reserve(db, order, now)
-
-    def _already_written(self, records: Sequence[PendingRecord]) -> set[str]:
-        ids = [record.row[0] for record in records]
-        return set(UsageRecord.objects.filter(request_id__in=ids).values_list("request_id", flat=True))
-
-    def _values(self, db: LedgerSql, row: UsageRow) -> UsageRow:
-        return (*row[:STARTED_AT], db.at(row[STARTED_AT]), *row[STARTED_AT + 1 :])
-
-    def _insert(self, db: LedgerSql, rows: Sequence[UsageRow]) -> None:
-        if db.sqlite:
-            with connection.wrap_database_errors:
-                connection.connection.executemany(self._sql, rows)
-            return
-        with connection.cursor() as cursor:
-            cursor.executemany(self._sql, rows)
+        """Write a batch in one transaction, as `Commits.write`."""
+        self._commits.write(batch, again, way)
 
     def _finish(self, batch: Sequence[PendingWork], error: BaseException | None) -> None:
         self._pending -= len(batch)
@@ -347,49 +284,25 @@ class UsageWriter:
                 loops.setdefault(work.loop, []).append(work)
         for loop, works in loops.items():
             try:
-                loop.call_soon_threadsafe(_resolve, works, error)
+                loop.call_soon_threadsafe(self._resolve, works, error)
             except RuntimeError:  # the loop is closed: nothing waits any more
                 continue
 
-
-def _resolve(works: Sequence[PendingRecord | PendingReservation], error: BaseException | None) -> None:
-    """Complete the futures of a batch, on the event loop."""
-    for work in works:
-        if isinstance(work, PendingRecord):
-            if work.settlement is not None:
-                work.settlement.on_settled(work.charged if error is None else None)
-            if work.future is not None and not work.future.done():
-                if error is None:
-                    work.future.set_result(None)
-                else:
-                    work.future.set_exception(RelayUnavailable(_UNAVAILABLE, retry_after=5))
-            continue
-        result = work.result if error is None else None
-        wanted = not work.future.done()
-        work.on_reserved(result, wanted)
-        if wanted and result is not None:
-            work.future.set_result(result)
-        elif wanted:
-            work.future.set_exception(
-                RelayUnavailable(
-                    "The portal could not look at your balance. Try again in a few seconds.", retry_after=5
-                )
-            )
+    def _resolve(self, works: Sequence[PendingRecord | PendingReservation], error: BaseException | None) -> None:
+        """Complete the futures of a batch, on the event loop."""
+        for work in works:
+            if isinstance(work, PendingRecord):
+                if work.future is not None:
+                    self._awaited.pop(work.row[0], None)
+                work.resolve(error, RelayUnavailable(_UNAVAILABLE, retry_after=5))
+            else:
+                work.resolve(error, RelayUnavailable(_NO_BALANCE, retry_after=5))
 
 
-def _insert_statement() -> str:
-    """Return an INSERT that ignores a row that exists, so that a commit of unknown outcome can be repeated."""
-    ops, quote = connection.ops, connection.ops.quote_name
-    fields = [field for field in UsageRecord._meta.concrete_fields if field.attname in COLUMNS]
-    by_name = {field.attname: field for field in fields}
-    columns = [quote(by_name[name].column or name) for name in COLUMNS]
-    insert = ops.insert_statement(on_conflict=OnConflict.IGNORE)
-    suffix = ops.on_conflict_suffix_sql(fields, OnConflict.IGNORE, ["request_id"], ["request_id"])
-    sql = (
-        f"{insert} {quote(UsageRecord._meta.db_table)} ({', '.join(columns)}) VALUES "
-        f"({', '.join(['%s'] * len(columns))}) {suffix}"
-    ).strip()
-    return sql.replace("%s", "?") if connection.vendor == "sqlite" else sql
+def _look_at(future: asyncio.Future[None]) -> None:
+    """Nobody may wait for it any more, and what it raises is no news then."""
+    if not future.cancelled():
+        future.exception()
 
 
 writer: Final = UsageWriter()

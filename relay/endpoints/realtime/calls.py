@@ -24,8 +24,8 @@ from relay.gateway.attempt import Attempt
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.interrupts import Interrupt
 from relay.gateway.exchange.request import GatewayRequest
+from relay.gateway.outcome import CLIENT_GONE, Outcome
 from relay.gateway.pipeline import serve
-from relay.gateway.record import CLIENT_GONE, Outcome
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller

@@ -23,7 +23,8 @@ from relay.gateway.charging.charge import RequestCharge, short_error, spent_erro
 from relay.gateway.charging.meter import Meter, meter_of
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
-from relay.gateway.record import COMPLETED, ENDED, Outcome, Record, end_reason
+from relay.gateway.outcome import COMPLETED, ENDED, Outcome, end_reason
+from relay.gateway.record import Record
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller

@@ -20,7 +20,8 @@ from relay.gateway.attempt import Attempt
 from relay.gateway.charging.charge import RequestCharge
 from relay.gateway.exchange.interrupts import Ended
 from relay.gateway.exchange.request import GatewayRequest
-from relay.gateway.record import SHUTDOWN, Record
+from relay.gateway.outcome import SHUTDOWN
+from relay.gateway.record import Record
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache

@@ -28,7 +28,7 @@ from relay.errors import (
 )
 from relay.gateway.attempt import interrupt_error
 from relay.gateway.exchange.interrupts import AS_IF_LEFT, Ended, Interrupt
-from relay.gateway.record import CLIENT_GONE, COMPLETED, end_reason
+from relay.gateway.outcome import CLIENT_GONE, COMPLETED, end_reason
 from relay.gateway.runtime import Runtime
 from relay.protocols.fields import BadRequest
 from relay.protocols.realtime import faults

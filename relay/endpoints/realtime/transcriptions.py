@@ -25,7 +25,8 @@ from relay.gateway.charging.charge import RequestCharge, spent_error
 from relay.gateway.charging.reservations import Grant
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
-from relay.gateway.record import COMPLETED, TRUNCATED, Outcome, Record
+from relay.gateway.outcome import COMPLETED, TRUNCATED, Outcome
+from relay.gateway.record import Record
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller

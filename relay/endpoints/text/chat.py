@@ -35,6 +35,7 @@ from relay.protocols.chat_completions.answer import (
 from relay.protocols.chat_completions.client import ChatClient
 from relay.protocols.chat_completions.request import ChatRequest, conversation_key, parse_chat_request
 from relay.protocols.chat_completions.stream import ChatStream, error_event
+from relay.protocols.codec import BrokenOff
 from relay.protocols.fields import BadRequest, Fields
 from relay.protocols.prompts.content import models_in_tools
 from relay.protocols.usage import Usage
@@ -178,4 +179,10 @@ class _OpenedChat:
         return complete_answer(text, self._request.created), answer.usage
 
     def rows(self) -> Sequence[RowWrite]:
+        return ()
+
+    def so_far(self) -> None:
+        """Chat completions are not stored."""
+
+    def rows_of_broken(self, so_far: Json, end: BrokenOff) -> Sequence[RowWrite]:
         return ()

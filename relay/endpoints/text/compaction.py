@@ -23,8 +23,8 @@ from relay.gateway.access.authorization import permitted_model
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
+from relay.gateway.outcome import COMPLETED, Outcome
 from relay.gateway.pipeline import count_request, serve
-from relay.gateway.record import COMPLETED, Outcome
 from relay.gateway.replies import Answer, EventStream
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache

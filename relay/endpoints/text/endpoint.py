@@ -24,9 +24,10 @@ from relay.gateway.stream import stream_answer
 from relay.gateway.upstream import UpstreamAnswer
 from relay.protocols import contract
 from relay.protocols.chat_completions.upstream import ChatUpstream
-from relay.protocols.codec import Codec, Conversion
+from relay.protocols.codec import BrokenOff, Codec, Conversion
 from relay.protocols.contract import Dialect
 from relay.protocols.fields import BadRequest, Fields
+from relay.protocols.responses.unfinished.response import broken_response
 from relay.protocols.responses.upstream import ResponsesUpstream
 from relay.protocols.usage import Delivered, Usage
 from relay.providers import parameters
@@ -55,6 +56,12 @@ class OpenedAnswer(Protocol):
 
     def rows(self) -> Sequence[RowWrite]:
         """The rows that are written in the same commit as the record of a complete answer."""
+
+    def so_far(self) -> Json | None:
+        """A stream as far as it has been passed on, for one that breaks off; None where it is not stored."""
+
+    def rows_of_broken(self, so_far: Json, end: BrokenOff) -> Sequence[RowWrite]:
+        """The rows that are written in the same commit as the record of a stream that broke off."""
 
 
 class TextRequest(Protocol):
@@ -90,7 +97,7 @@ class TextRequest(Protocol):
         """The stream of a complete answer in this API, for upstreams that answer plain where a stream was asked for."""
 
     def converted_rows(self, attempt: Attempt, answer: Json) -> Sequence[RowWrite]:
-        """The rows that are written in the same commit as the record of a converted answer."""
+        """The rows that are written in the same commit as the record of a converted answer, also a broken one."""
 
 
 def check_text_channel(run: Runtime, request: TextRequest, channel: ChannelView) -> RelayError | None:
@@ -123,7 +130,7 @@ async def try_text(request: TextRequest, attempt: Attempt) -> HttpResponseBase:
     async def ask() -> HttpResponseBase:
         opened = await open_text(request, attempt)
         if request.stream and not await opened.upstream.is_json():
-            return await stream_answer(attempt, opened.upstream, opened.codec(), opened.rows)
+            return await stream_answer(attempt, opened.upstream, opened.codec(), opened)
         answer, usage = await opened.read_whole()
         decoded = decode_object(answer) if request.stream else None
         if request.stream and decoded is None:
@@ -234,3 +241,9 @@ class _Converted:
     def rows(self) -> Sequence[RowWrite]:
         answer = self._answer if self._encoder is None else self._encoder.final
         return self._request.converted_rows(self._attempt, answer) if answer is not None else ()
+
+    def so_far(self) -> Json | None:
+        return self._encoder.so_far() if self._encoder is not None else None
+
+    def rows_of_broken(self, so_far: Json, end: BrokenOff) -> Sequence[RowWrite]:
+        return self._request.converted_rows(self._attempt, broken_response(so_far, end))

@@ -17,11 +17,13 @@ from relay.billing.ledger.rows import RowWrite
 from relay.gateway.attempt import Attempt
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.upstream import UpstreamAnswer
-from relay.protocols.characters import read_whole_object
+from relay.protocols.characters import read_for_storage, read_whole_object
+from relay.protocols.codec import BrokenOff
 from relay.protocols.responses.answer import parse_responses_answer, unfinished_error
-from relay.protocols.responses.objects import IGNORED, ignores_previous, response_object
+from relay.protocols.responses.objects import IGNORED, ignores_previous, response_object, with_ids
 from relay.protocols.responses.request import ResponsesRequest, UpstreamTarget
-from relay.protocols.responses.stream import ResponsesStream, whole_response, with_ids
+from relay.protocols.responses.stream import ResponsesStream, whole_response
+from relay.protocols.responses.unfinished.response import broken_response
 from relay.protocols.responses.usage import whole_usage
 from relay.protocols.usage import Usage
 from relay.providers import parameters
@@ -89,7 +91,8 @@ class OpenedResponse:
 
     def codec(self) -> ResponsesStream:
         complete = partial(_complete_response, self._turn)
-        self._codec = ResponsesStream(complete, self._lacks, self._turn.named, self._turn.own_ids)
+        turn = self._turn
+        self._codec = ResponsesStream(complete, self._lacks, turn.named, turn.own_ids, turn.stored)
         return self._codec
 
     async def read_whole(self) -> tuple[bytes, Usage | None]:
@@ -106,10 +109,12 @@ class OpenedResponse:
         if answer.running:  # it was not asked for one in the background, which is made here
             raise self._attempt.error_in_body(unfinished_error())
         self._upstream_id = answer.id
-        response = read_whole_object(text)
+        response = read_for_storage(text) if self._turn.stored else read_whole_object(text)
         if self._turn.named and response is not None and ignores_previous(response):
             raise self._attempt.error_in_body(IGNORED)  # and it is told everything
-        # None: part of it cannot be decoded, such as a number beyond all; the bytes can still be passed on.
+        if response is None and self._turn.stored:  # it would be charged and not found
+            raise self._attempt.unreadable_answer(text, "a response that can be read as a whole")
+        # None: part of it cannot be decoded; the bytes can still be passed on.
         if response is not None and (self._lacks or _is_incomplete(response)):
             response = _complete_response(self._turn, response)
             text = encode(response)
@@ -136,6 +141,12 @@ class OpenedResponse:
         return self._turn.rows(
             self._attempt, response, "" if continuity.is_repeated(channel, upstream_id) else upstream_id
         )
+
+    def so_far(self) -> Json | None:
+        return self._codec.so_far() if self._codec is not None and self._turn.stored else None
+
+    def rows_of_broken(self, so_far: Json, end: BrokenOff) -> Sequence[RowWrite]:
+        return self._turn.rows(self._attempt, broken_response(so_far, end))
 
 
 def _complete_response(turn: Turn, response: Json) -> Json:

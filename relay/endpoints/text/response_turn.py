@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from portal.lib.ids import time_ordered_hex
-from portal.lib.json import Json, decode_object, encode, objects_of, text_of
+from portal.lib.json import Json, decode_object, encode, text_of
 from relay.billing.ledger.rows import Moment, RowWrite, insert, update
 from relay.endpoints.errors import invalid
 from relay.endpoints.files.file_inputs import FileInputs, names_files
@@ -45,6 +45,7 @@ from relay.protocols.responses.request import (
     without_upstream_ids,
 )
 from relay.protocols.responses.tools import with_matching_outputs
+from relay.protocols.responses.unfinished.response import UNFINISHED, usable_items
 from relay.providers.classify import Failure
 from relay.providers.continuations import (
     cannot_read_reasoning,
@@ -286,11 +287,13 @@ class ResponseTurn:
     def rows(self, attempt: Attempt, response: Json, upstream_id: str = "") -> list[RowWrite]:
         """The rows of a stored response and of its conversation, for the commit of the usage record.
 
+        A response that broke off is stored with what has arrived, and is no part of its conversation.
+
         `upstream_id`: by which the upstream stores the response as well; empty: it does not.
         """
         found: list[RowWrite] = []
         exchange, (channel, key) = attempt.exchange, attempt.candidate.pair
-        output = objects_of(response, "output")
+        output, broken = usable_items(response), text_of(response, "status") in UNFINISHED
         for item in output:
             if sealed := sealed_content(item):
                 attempt.run.continuity.remember_maker(self.caller.user_id, sealed, attempt.candidate.pair)
@@ -331,7 +334,7 @@ class ResponseTurn:
                     only_replaces=self.in_background,
                 )
             )
-        if self.conversation_pk:
+        if self.conversation_pk and not broken:
             for item in (*raw_input, *stored_responses.with_ids(output, time_ordered_hex(), taken)):
                 found.append(_item_row(self.conversation_pk, item))
             found.append(

@@ -17,8 +17,8 @@ from relay.endpoints.text.endpoint import ask_amended, open_text
 from relay.endpoints.text.response_turn import ResponseTurn
 from relay.errors import InsufficientQuota, RateLimited, RelayError, UpstreamRefused
 from relay.gateway.attempt import Attempt
+from relay.gateway.outcome import TRUNCATED, Outcome
 from relay.gateway.pipeline import begin_another
-from relay.gateway.record import TRUNCATED, Outcome
 from relay.protocols.prompts.content import content_of
 from relay.protocols.responses.compaction import (
     ASK,
@@ -141,7 +141,7 @@ async def cut_off(
     outcome = Outcome(
         TRUNCATED, error.http_status, usage, error, f"the summary is incomplete: {why}", delivered, worked
     )
-    await attempt.exchange.committed(attempt.record.submit(outcome))
+    await attempt.record.commit(outcome)
     attempt.add_headers(cost=True)
     return error
 

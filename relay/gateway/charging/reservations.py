@@ -276,6 +276,10 @@ class Reservations:
             row, grant.settlement(exchange.request_id, cost, exchange.wall) if grant is not None else None, wait, rows
         )
 
+    def withdraw(self, row: UsageRow) -> bool:
+        """As `UsageWriter.withdraw`."""
+        return writer.withdraw(row)
+
     # -- releasing ---------------------------------------------------------------------------------------------------
 
     def trim(self, reservation: WorkerReservation) -> None:

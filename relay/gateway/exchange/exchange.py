@@ -24,6 +24,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 KEEP_ALIVE: Final = b": keep-alive\n\n"
+WRITER_SECONDS: Final = 12.0  # that the writer is waited for
 FINAL_WRITE_SECONDS: Final = 10.0  # that a client may take to read the end of a stream
 _MAX_UNSENT: Final = 16 * 1024 * 1024  # bytes that are read of an answer whose client has left
 
@@ -318,9 +319,9 @@ class Exchange:
         return self.rows_for(status, body) if self.rows_for is not None else ()
 
     @property
-    def outlives_its_token(self) -> bool:
-        """Whether its answer is kept although it was ended as if its client had left."""
-        return False
+    def keeps_answer(self) -> bool:
+        """Whether its answer is stored although its client has left, or it was ended as if it had."""
+        return True
 
     # -- interruption ------------------------------------------------------------------------------------------------
 
@@ -363,13 +364,13 @@ class Exchange:
         self.waiting = kind
 
     async def committed(self, future: asyncio.Future[None] | None) -> None:
-        """Wait until a usage record is on disk. Raises RelayUnavailable."""
+        """Wait until a usage record is on disk. Raises RelayUnavailable; it is written later all the same."""
         if future is not None:
-            await self.wait_for_writer(future)
+            await self.wait_for_writer(asyncio.shield(future))
 
     async def wait_for_writer(self, future: asyncio.Future[T]) -> T:
         """Wait for the writer. Raises RelayUnavailable."""
-        self.begin_wait(Interrupt.DATABASE, 12.0)
+        self.begin_wait(Interrupt.DATABASE, WRITER_SECONDS)
         try:
             return await future
         except asyncio.CancelledError as cancelled:

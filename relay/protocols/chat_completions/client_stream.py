@@ -46,6 +46,9 @@ class ChatEncoder:
             return b""
         return b"".join(self._choice(choice) for choice in choices)
 
+    def so_far(self) -> None:
+        """Chat completions are not stored."""
+
     def _choice(self, choice: Json) -> bytes:
         out = b""
         if not self._opened:

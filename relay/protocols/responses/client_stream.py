@@ -7,7 +7,7 @@ end. Calls may arrive interleaved; each has its own item.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from portal.lib.json import Json, decode_object, encode, int_of, object_of, objects_of, text_of
 from relay.protocols.chat_completions.hub import THINKING
@@ -343,6 +343,12 @@ class ResponsesEncoder:
         if status == "completed":
             self.final["completed_at"] = self.clock()
         return out, self._event(f"response.{status}", response=self.final)
+
+    def so_far(self) -> Json:
+        """The response as it would be if its upstream ended it here: what is open is incomplete. Changes nothing."""
+        cut = replace(self, _finish="length", _waiting={}, _items=[*self._items], _signed=[*self._signed])
+        cut.end()
+        return cut.final or {}
 
     # -- events ------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,8 @@ from typing import Final
 from portal.lib.json import Json, encode, object_of, objects_of, text_of
 from relay.protocols.fields import BadRequest
 from relay.protocols.output_items import CALLS
-from relay.protocols.prompts.thoughts import says_something, without_thinking
+from relay.protocols.prompts.raw_calls import ends_in_call
+from relay.protocols.prompts.thoughts import said_in, says_something
 from relay.protocols.responses.answer import is_unknown_call
 from relay.protocols.responses.request import COMPACTIONS, item_as_text, user_item
 
@@ -92,16 +93,16 @@ def summary_in(response: Json) -> str:
     """The text of the response in which a model wrote a summary, without its thinking; empty when it says nothing."""
     items = (item for item in objects_of(response, "output") if text_of(item, "type") == "message")
     parts = [part for item in items for part in objects_of(item, "content")]
-    written = without_thinking("".join(text_of(part, "text") for part in parts))
-    return written if says_something(written) else ""
+    return said_in("".join(text_of(part, "text") for part in parts))
 
 
 def calls_tools(response: Json) -> bool:
     """Whether a response asks the client for something, so that its text is none of a summary but what announces that.
 
-    Models call tools that are only in the history.
+    Models call tools that are only in the history, and servers without a tool parser leave calls in the text.
     """
-    return any(text_of(item, "type") in CALLS or is_unknown_call(item) for item in objects_of(response, "output"))
+    calls = any(text_of(item, "type") in CALLS or is_unknown_call(item) for item in objects_of(response, "output"))
+    return calls or ends_in_call(summary_in(response))
 
 
 def why_incomplete(response: Json) -> str:

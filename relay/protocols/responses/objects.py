@@ -1,15 +1,15 @@
-"""Builds the objects of the Responses API with every member that OpenAI's have. Pure."""
+"""Builds the objects of the Responses API with every member that OpenAI's have, and replaces ids in them. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 
-from portal.lib.json import Json, object_of, objects_of, text_of
-from relay.protocols.characters import read_typed
+from portal.lib.json import Json, encode, object_of, objects_of, text_of
+from relay.protocols.characters import read_typed, read_whole_object
 from relay.protocols.chat_completions.dialects import EXTRA
 from relay.protocols.fields import lost_members
 
@@ -249,3 +249,77 @@ def flat_annotations(message: Json) -> list[Json]:
                 }
             )
     return found
+
+
+# -- ids ---------------------------------------------------------------------------------------------------------------
+
+_NO_PREVIOUS: Final = re.compile(rb'"previous_response_id"\s*:\s*null')
+
+
+class _Ids(msgspec.Struct):
+    id: msgspec.Raw = msgspec.Raw()
+    previous_response_id: msgspec.Raw = msgspec.Raw()
+
+
+class _EventIds(msgspec.Struct):
+    response: _Ids
+
+
+class _RawResponse(msgspec.Struct):
+    response: msgspec.Raw = msgspec.Raw()
+
+
+_ids: Final = msgspec.json.Decoder(_Ids)
+_event_ids: Final = msgspec.json.Decoder(_EventIds)
+_raw_response: Final = msgspec.json.Decoder(_RawResponse)
+_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def with_ids(response: bytes, ids: Json) -> bytes:
+    """A response with some of its ids replaced. All else stays as it is, byte for byte."""
+    return _readably(response, ids, _response_with_ids)
+
+
+def event_with_ids(event: bytes, ids: Json) -> bytes:
+    """The data of an event with some of the ids of its response replaced."""
+    return _readably(event, ids, _whole_event_with_ids)
+
+
+def _readably(text: bytes, ids: Json, replace: Callable[[bytes, Json], bytes]) -> bytes:
+    """`replace`, also where half a character in the text is no JSON; the text itself where it cannot be read."""
+    if not ids:
+        return text
+    try:
+        return replace(text, ids)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        whole = read_whole_object(text)
+    try:
+        return replace(encode(whole), ids) if whole is not None else text
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return text  # it is not stored either
+
+
+def _response_with_ids(response: bytes, ids: Json) -> bytes:
+    return _replaced(response, _ids.decode(response), ids) or encode({**_members.decode(response), **ids})
+
+
+def _whole_event_with_ids(event: bytes, ids: Json) -> bytes:
+    return _replaced(event, _event_ids.decode(event).response, ids) or encode(
+        {**_members.decode(event), "response": {**_members.decode(_raw_response.decode(event).response), **ids}}
+    )
+
+
+def _replaced(text: bytes, was: _Ids, ids: Json) -> bytes:
+    """A text with ids replaced in place; empty when it is not certain where they are."""
+    for name, value in ids.items():
+        old = bytes(was.id if name == "id" else was.previous_response_id)
+        if old == b"null":
+            found = _NO_PREVIOUS.findall(text) if name == "previous_response_id" else []
+            if len(found) != 1:
+                return b""
+            text = text.replace(found[0], b'"previous_response_id":' + encode(value), 1)
+        elif len(old) < 3 or text.count(old) != 1:  # it is missing, or an item has the same
+            return b""
+        else:
+            text = text.replace(old, encode(value), 1)
+    return text

@@ -13,8 +13,15 @@ from typing import Final
 
 import msgspec
 
-from portal.lib.json import Json, decode_object, encode, int_of, object_of, objects_of, text_of
-from relay.protocols.characters import TextJoiner, clean, read_object, read_typed, read_whole_object
+from portal.lib.json import Json, encode, int_of, object_of, objects_of, text_of
+from relay.protocols.characters import (
+    TextJoiner,
+    clean,
+    read_for_storage,
+    read_object,
+    read_typed,
+    read_whole_object,
+)
 from relay.protocols.codec import EventCodec
 from relay.protocols.error_objects import event_name, is_error_object, named_error, unreadable_error
 from relay.protocols.events import UNREADABLE, payload, typed_event
@@ -27,9 +34,11 @@ from relay.protocols.responses.objects import (
     TERMINAL,
     event_error,
     event_type,
+    event_with_ids,
     ignores_previous,
     terminal_kind,
 )
+from relay.protocols.responses.unfinished.items import ItemsSoFar
 from relay.protocols.responses.usage import ItemCount, parse_responses_usage
 from relay.protocols.sse import is_stream
 from relay.protocols.usage import present
@@ -37,7 +46,6 @@ from relay.protocols.usage import present
 _OPENING: Final = frozenset(("response.created", "response.in_progress", "response.queued"))
 _WITH_RESPONSE: Final = _OPENING | TERMINAL
 _NUMBER: Final = re.compile(rb'"sequence_number"\s*:\s*(\d+)')
-_NO_PREVIOUS: Final = re.compile(rb'"previous_response_id"\s*:\s*null')
 _IGNORED: Final = re.compile(rb'"previous_response_id"\s*:\s*(?:null|"")')
 _INDEXED: Final = (
     "response.output_item.",
@@ -74,21 +82,9 @@ class _Whole(msgspec.Struct):
     error: msgspec.Raw = msgspec.Raw()
 
 
-class _Ids(msgspec.Struct):
-    id: msgspec.Raw = msgspec.Raw()
-    previous_response_id: msgspec.Raw = msgspec.Raw()
-
-
-class _EventIds(msgspec.Struct):
-    response: _Ids
-
-
-_ids: Final = msgspec.json.Decoder(_Ids)
-_event_ids: Final = msgspec.json.Decoder(_EventIds)
 _done: Final = msgspec.json.Decoder(_Done)
 _final: Final = msgspec.json.Decoder(_Final)
 _whole: Final = msgspec.json.Decoder(_Whole)
-_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 @dataclass(slots=True)
@@ -102,6 +98,7 @@ class ResponsesStream(EventCodec):
     always: bool = False  # also to complete ones, because the portal overrides some members
     continues: bool = False  # the request names a response that the upstream should know
     own_ids: Json = field(default_factory=dict)  # members in which the upstream writes its ids, and the portal its own
+    stored: bool = False  # the response is stored, also one that breaks off
     upstream_id: str = ""  # the upstream's id of the response, after the end
     final: Json | None = None  # the complete response, after the end
     ignored: bool = False  # the upstream did not go on from the response, and said so only at the end
@@ -114,6 +111,8 @@ class ResponsesStream(EventCodec):
     _halves: TextJoiner = field(default_factory=TextJoiner)  # of the deltas of repaired events
     _number: int = 0  # the next sequence number
     _count: ItemCount = field(default_factory=ItemCount)  # of what has been returned
+    _begun: bytes = b""  # the event with the response at its beginning
+    _unfinished: ItemsSoFar = field(default_factory=ItemsSoFar)  # of what has been returned
 
     def delivered_units(self) -> float:
         return self._count.units()
@@ -127,6 +126,11 @@ class ResponsesStream(EventCodec):
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         return responses_error_event(self._number, message, code, param)
+
+    def so_far(self) -> Json:
+        """The response with what has been returned of it, for one that breaks off."""
+        begun = self.complete_object(object_of(read_whole_object(self._begun) or {}, "response"))
+        return {**begun, "output": self._unfinished.with_complete(self._items)}
 
     # -- events ------------------------------------------------------------------------------------------------------
 
@@ -167,9 +171,12 @@ class ResponsesStream(EventCodec):
         else:
             out = self._numbered(event)
             if kind in _OPENING and self.own_ids:
-                out = event.replace(data, _event_with_ids(data, self.own_ids), 1)
+                out = event.replace(data, event_with_ids(data, self.own_ids), 1)
         if self.error is not None:
             return b""
+        if self.stored:
+            self._begun = data if kind in _OPENING else self._begun
+            self._unfinished.add(kind, out)
         if kind in _OPENING and not self.started:
             self._opening.append(out)  # an answer that fails before its first content can be retried elsewhere
             return b""
@@ -293,11 +300,11 @@ class ResponsesStream(EventCodec):
                 b'{"error":' + (bytes(whole.error) if present(whole.error) else b'"The upstream failed."') + b"}"
             )
             return b""
-        response = read_whole_object(raw)
-        if response is None and (self._repair or self.always):
+        response = read_for_storage(raw) if self.stored else read_whole_object(raw)
+        if response is None and (self._repair or self.always or self.stored):  # it would be charged and not found
             self.error = _UNREADABLE_END
             return b""
-        if response is None:  # a number in it cannot be decoded; the client may be able to
+        if response is None:  # the client may be able to decode it
             self._terminal, self.done, self.started = typed_event(kind, data), True, True
             out, self._opening = b"".join(self._opening), []
             return out
@@ -319,8 +326,8 @@ class ResponsesStream(EventCodec):
             number = int_of(read_whole_object(data) or {}, "sequence_number") if not self._repair else self._number
             self._terminal = typed_event(kind, encode({"type": kind, "sequence_number": number, "response": response}))
         else:
-            self._terminal = typed_event(kind, _event_with_ids(data, ids))
-        self.final = decode_object(encode(response)) if empty and self._items else response
+            self._terminal = typed_event(kind, event_with_ids(data, ids))
+        self.final = read_for_storage(encode(response)) if empty and self._items else response
         self.done = True
         if kind == "response.failed":
             failure = object_of(response, "error") or {"message": "The upstream failed.", "code": "upstream_error"}
@@ -334,56 +341,6 @@ def _ignores_previous(event: bytes) -> bool:
     if _IGNORED.search(event) is None:
         return False
     return ignores_previous(object_of(read_whole_object(event) or {}, "response"))
-
-
-def with_ids(response: bytes, ids: Json) -> bytes:
-    """A response with some of its ids replaced. All else stays as it is, byte for byte."""
-    return _readably(response, ids, _response_with_ids)
-
-
-def _event_with_ids(event: bytes, ids: Json) -> bytes:
-    """The data of an event with some of the ids of its response replaced."""
-    return _readably(event, ids, _whole_event_with_ids)
-
-
-def _readably(text: bytes, ids: Json, replace: Callable[[bytes, Json], bytes]) -> bytes:
-    """`replace`, also where half a character in the text is no JSON; the text itself where it cannot be read."""
-    if not ids:
-        return text
-    try:
-        return replace(text, ids)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        whole = read_whole_object(text)
-    try:
-        return replace(encode(whole), ids) if whole is not None else text
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return text  # it is not stored either
-
-
-def _response_with_ids(response: bytes, ids: Json) -> bytes:
-    return _replaced(response, _ids.decode(response), ids) or encode({**_members.decode(response), **ids})
-
-
-def _whole_event_with_ids(event: bytes, ids: Json) -> bytes:
-    return _replaced(event, _event_ids.decode(event).response, ids) or encode(
-        {**_members.decode(event), "response": {**_members.decode(_final.decode(event).response), **ids}}
-    )
-
-
-def _replaced(text: bytes, was: _Ids, ids: Json) -> bytes:
-    """A text with ids replaced in place; empty when it is not certain where they are."""
-    for name, value in ids.items():
-        old = bytes(was.id if name == "id" else was.previous_response_id)
-        if old == b"null":
-            found = _NO_PREVIOUS.findall(text) if name == "previous_response_id" else []
-            if len(found) != 1:
-                return b""
-            text = text.replace(found[0], b'"previous_response_id":' + encode(value), 1)
-        elif len(old) < 3 or text.count(old) != 1:  # it is missing, or an item has the same
-            return b""
-        else:
-            text = text.replace(old, encode(value), 1)
-    return text
 
 
 def whole_response(body: bytes) -> tuple[bytes, bytes | None]:

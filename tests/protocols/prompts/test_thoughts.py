@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relay.protocols.prompts.thoughts import says_something, without_thinking
+from relay.protocols.prompts.thoughts import said_in, says_something, without_thinking
 
 CODE = "They parse:\n```\n<think>\nwhales\n</think>\n```\nThat is all."
 
@@ -37,6 +37,24 @@ CODE = "They parse:\n```\n<think>\nwhales\n</think>\n```\nThat is all."
         ("Cut it at `</think>`\nas before.", "Cut it at `</think>`\nas before."),
         ("It is between <think> and </think>\nas before.", "It is between <think> and </think>\nas before."),
         (CODE, CODE),
+        ("<THINK>shouted</Think>They like tea.", "They like tea."),
+        ("<longcat_think>cat</longcat_think>They like tea.", "They like tea."),
+        ("<think:opensource>hunyuan</think:opensource>They like tea.", "They like tea."),
+        ("<mm:think>minimax</mm:think>They like tea.", "They like tea."),
+        ("<|inner_prefix|>apertus<|inner_suffix|>They like tea.", "They like tea."),
+        ("<|begin_of_thought|>\n\nsky\n\n<|end_of_thought|>\n\nThey like tea.", "They like tea."),
+        ("<|channel>thought\ngemma<channel|>They like tea.", "They like tea."),
+        ("<|open|>think<|sep|>kimi<|close|>think<|sep|>They like tea.", "They like tea."),
+        ("solar, which the template began<|think:end|>\nThey like tea.", "They like tea."),
+        ("Here's my thought process: granite\nHere is my response: They like tea.", "They like tea."),
+        ("Here is my thought process: granite without an end", ""),
+        ("<|start|>assistant<|channel|>analysis<|message|>oss<|end|>", ""),
+        ("<|channel|>analysis<|message|>oss<|start|>assistant<|channel|>final<|message|>Tea.<|return|>", "Tea."),
+        ("<|channel|>commentary to=functions.f <|constrain|>json<|message|>{}<|call|>", ""),
+        ("analysisThey want a summary.assistantfinalThey like tea.", "They like tea."),
+        ("analysis of the tea market: small", "analysis of the tea market: small"),
+        ("Well, <think>\nmore\n</think>\nThey like tea.", "Well,\n\nThey like tea."),
+        ("They render <ThinkingPanel>\nwith tea.", "They render <ThinkingPanel>\nwith tea."),
     ],
 )
 def test_what_a_model_thought_is_no_part_of_what_it_says(text: str, left: str) -> None:
@@ -57,3 +75,21 @@ def test_what_a_model_thought_is_no_part_of_what_it_says(text: str, left: str) -
 )
 def test_blanks_say_nothing(text: str, something: bool) -> None:
     assert says_something(text) is something
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Okay. <think>The user wants a summary of whales.</think>", False),
+        ("<summary></summary>", False),
+        ("<|START_TEXT|><|END_TEXT|>", False),
+        ("<answer>\n</answer>", False),
+        ("<summary>They like tea.</summary>", True),
+        ("<analysis>tea or coffee?</analysis>\n<summary>They like tea.</summary>", True),
+        ("They ask what <think> does.", True),
+        ("They ask what stands between <think> and </think> in it.", True),
+        ("茶", True),
+    ],
+)
+def test_a_word_before_a_thought_and_marks_alone_say_nothing(text: str, said: bool) -> None:
+    assert bool(said_in(text)) is said
