@@ -8,7 +8,7 @@ from ninja import Router
 from relay.api.auth import counted_auth, secret_auth, token_auth
 from relay.api.request import caller_of, exchange_of, json_body, query_of
 from relay.api.respond import json_response
-from relay.endpoints.realtime import calls, client_secrets
+from relay.endpoints.realtime import calls, client_secrets, running_calls
 from relay.gateway.runtime import runtime
 
 router = Router(auth=counted_auth)
@@ -47,5 +47,5 @@ async def create_call(request: HttpRequest) -> HttpResponse:
 @router.post("/realtime/calls/{call_id}/hangup", url_name="realtime-hangup", auth=token_auth)
 async def hang_up_call(request: HttpRequest, call_id: str) -> HttpResponse:
     """End a call."""
-    await calls.hang_up_own_call(caller_of(request), await runtime(), call_id)
+    await running_calls.hang_up_own_call(caller_of(request), await runtime(), call_id)
     return HttpResponse(status=200)

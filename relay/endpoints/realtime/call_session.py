@@ -6,10 +6,13 @@ much input the next response can have; its events are known by what the upstream
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Final
 
-from portal.lib.json import Json, decode_object, object_of, text_of
+import aiohttp
+
+from portal.lib.json import Json, decode_object, encode, object_of, text_of
 from relay.endpoints.realtime.call_upstream import CallConnection, hang_up_call, sent_session
 from relay.endpoints.realtime.connection import Handshake
 from relay.endpoints.realtime.session import RealtimeSession
@@ -17,10 +20,10 @@ from relay.errors import RelayError
 from relay.gateway.exchange.interrupts import Interrupt
 from relay.gateway.runtime import Runtime
 from relay.protocols.realtime import faults
+from relay.protocols.realtime.events import SESSIONS
 from relay.storage.realtime.calls import Standing
 
 _ADDED: Final = frozenset(("conversation.item.added", "conversation.item.created"))
-_SESSIONS: Final = ("session.created", "session.updated")
 _MARKS: Final = ('"conversation.item.', '"session.', '"transcription_session.')
 
 
@@ -31,7 +34,7 @@ class CallSession(RealtimeSession):
         """`call_id`: by which its client knows it."""
         super().__init__(exchange, run, connection, _to_nobody)
         self.call_id, self.upstream_id = call_id, connection.upstream_id
-        self.responses.conversation.direct = self.responses.transcriptions.speech.direct = True
+        self.responses.conversation.buffer.direct = True
         self.lost = False  # another worker has it
         self.stored = Standing()  # what the database has
         self._listened_at = time.monotonic()
@@ -66,27 +69,28 @@ class CallSession(RealtimeSession):
     async def _event(self, text: str) -> None:
         now = time.monotonic()
         elapsed, self._listened_at = now - self._listened_at, now
-        speech = self.responses.transcriptions.speech
-        self.responses.conversation.listened(elapsed, speech.speaking)
-        speech.appended(elapsed)
+        self.responses.transcriptions.speech.appended(elapsed)
         if any(mark in text for mark in _MARKS):
-            self._observe(decode_object(text) or {})
+            await self._observe(decode_object(text) or {})
         await super()._event(text)
 
     def _closed(self, code: int, reason: str) -> tuple[int, str]:
         if faults.is_normal_end(code):  # its client, or its owner, has hung up
-            self.exchange.left = True
+            self.exchange.left = self.responses.transcriptions.silent = True
             return code, ""
         return super()._closed(code, reason)
 
-    def _observe(self, event: Json) -> None:
+    async def _observe(self, event: Json) -> None:
         """Take over what the upstream says has been added or configured. Raises Forbidden."""
         kind = text_of(event, "type")
         if kind in _ADDED:
             self.responses.conversation.added(event)
-        elif kind.endswith(_SESSIONS):
+        elif kind in SESSIONS:
             self.responses.conversation.added(event)
-            self.models.check_seen(object_of(event, "session"))
+            undo = self.models.check_seen(object_of(event, "session"))
+            if undo is not None:
+                with contextlib.suppress(ConnectionError, aiohttp.ClientError):  # that it is closed is told in a moment
+                    await self.socket.send_str(encode(undo).decode())
 
 
 async def _to_nobody(_: str | bytes) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Final
 from urllib.parse import quote
@@ -24,7 +25,7 @@ from relay.endpoints.realtime.connection import (
     ENDPOINT,
     Handshake,
     UpstreamConnection,
-    first_event,
+    first_events,
     hang_up,
     open_socket,
 )
@@ -58,7 +59,7 @@ class CallConnection(UpstreamConnection):
         self,
         socket: aiohttp.ClientWebSocketResponse,
         attempt: Attempt,
-        first: aiohttp.WSMessage | None,
+        first: Sequence[aiohttp.WSMessage],
         upstream_id: str,
         answer: bytes = b"",
     ) -> None:
@@ -120,7 +121,7 @@ def sent_session(exchange: Handshake, models: SessionModels) -> Json:
 
 async def _join(
     exchange: Handshake, attempt: Attempt, upstream_id: str
-) -> tuple[aiohttp.ClientWebSocketResponse, aiohttp.WSMessage | None]:
+) -> tuple[aiohttp.ClientWebSocketResponse, list[aiohttp.WSMessage]]:
     """Join a call that has just been made. Raises Failure, Ended, CancelledError."""
     for number, pause in enumerate(_JOIN_PAUSES, 1):
         await asyncio.sleep(pause)
@@ -136,14 +137,14 @@ async def _join(
 
 async def join_call(
     exchange: Handshake, run: Runtime, attempt: Attempt, upstream_id: str
-) -> tuple[aiohttp.ClientWebSocketResponse, aiohttp.WSMessage | None]:
+) -> tuple[aiohttp.ClientWebSocketResponse, list[aiohttp.WSMessage]]:
     """Open a sideband of a call; returns it with what the upstream says first.
 
     Raises Failure, Ended, CancelledError.
     """
     socket = await open_socket(exchange, run, attempt.candidate, sideband_url(attempt.channel, upstream_id))
     try:
-        return socket, await first_event(exchange, attempt, socket, _SILENCE)
+        return socket, await first_events(exchange, attempt, socket, _SILENCE)
     except BaseException:
         run.watchdog.spawn(hang_up(socket))
         raise

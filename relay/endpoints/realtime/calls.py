@@ -18,7 +18,7 @@ from relay.endpoints.realtime import client_secrets, running_calls
 from relay.endpoints.realtime.call_session import CallSession
 from relay.endpoints.realtime.call_upstream import CallConnection, check_call_channel, hang_up_call, make_call
 from relay.endpoints.realtime.connection import ENDPOINT, Handshake, hang_up
-from relay.errors import InvalidRequest, RateLimited, RequestTooLarge, UpstreamFailed
+from relay.errors import InvalidRequest, RateLimited, RequestTooLarge
 from relay.gateway.access.authorization import check_purpose
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange.exchange import Exchange
@@ -37,7 +37,6 @@ from relay.storage.realtime import calls as stored_calls
 
 _SDP: Final = "application/sdp"
 _FIELDS: Final = frozenset(("sdp", "session"))
-_PINNED: Final = ("type", "model")  # members that a client secret fixes
 
 
 async def create_call(
@@ -58,6 +57,7 @@ async def create_call(
     own.caller, own.pinned, own.session = caller, exchange.pinned, session
     own.request_id, own.client_id = exchange.request_id, exchange.client_id
     own.transcribes = text_of(session, "type") == "transcription"
+    own.fixed = own.transcribes and bool(client_secrets.transcriber_of(secret or {}))
     model = client_secrets.transcriber_of(session) if own.transcribes else text_of(session, "model")
     model = model or query.get("model", "")[:200]
     if not model:
@@ -71,14 +71,6 @@ async def create_call(
     return HttpResponse(
         connection.answer, status=201, content_type=_SDP, headers={"Location": f"/v1/realtime/calls/{call_id}"}
     )
-
-
-async def hang_up_own_call(caller: Caller, run: Runtime, call_id: str) -> None:
-    """Hang up a call of the caller's user. Raises Forbidden, ObjectNotFound, UpstreamFailed, RelayUnavailable."""
-    check_purpose(caller, ENDPOINT)
-    call, candidate = await running_calls.find_call(caller, call_id)
-    if not await hang_up_call(run, candidate, call.upstream_id):
-        raise UpstreamFailed("The upstream could not hang up the call. Try again.")
 
 
 async def _read(exchange: Exchange, secret: Json | None) -> tuple[bytes, Json]:
@@ -107,8 +99,7 @@ async def _read(exchange: Exchange, secret: Json | None) -> tuple[bytes, Json]:
             "The field “sdp” must be a WebRTC offer: RTCPeerConnection.createOffer() makes one.", param="sdp"
         )
     if secret is not None:
-        fixed: Json = {name: secret[name] for name in _PINNED if name in secret}
-        session = {**secret, **session, **fixed}
+        session = client_secrets.completed(secret, session)
     return offer, session
 
 

@@ -6,6 +6,7 @@ The session stays here, and the secret is short: headers and sub-protocols of a 
 from __future__ import annotations
 
 import secrets
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -26,6 +27,18 @@ from relay.storage.realtime import client_secrets
 PREFIX: Final = "ek_"  # as OpenAI's begin
 _SECONDS: Final = (10, 7200, 600)  # minimum, maximum, default
 TYPES: Final = frozenset(("realtime", "transcription"))
+# Where the newer and the older form of a session have the same.
+_SAME: Final = (
+    (("audio", "input", "transcription"), ("input_audio_transcription",)),
+    (("audio", "input", "turn_detection"), ("turn_detection",)),
+    (("audio", "input", "format"), ("input_audio_format",)),
+    (("audio", "input", "noise_reduction"), ("input_audio_noise_reduction",)),
+    (("audio", "output", "format"), ("output_audio_format",)),
+    (("audio", "output", "voice"), ("voice",)),
+    (("audio", "output", "speed"), ("speed",)),
+    (("output_modalities",), ("modalities",)),
+    (("max_output_tokens",), ("max_response_output_tokens",)),
+)
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -94,6 +107,33 @@ async def caller_of_client_secret(secret: str, now: float, ip: str) -> tuple[Cal
         )
     check_address(caller, ip)
     return caller, decode_object(found[1]) or {}
+
+
+def completed(secret: Json, session: Json) -> Json:
+    """The session of a client secret, completed by what a request has: what the secret says stands, in either form."""
+    session = deepcopy(session)
+    for forms in _SAME:
+        fixed = [path for path in forms if path[-1] in _holder(secret, path)]
+        for path in forms:
+            if fixed and path not in fixed:
+                _holder(session, path).pop(path[-1], None)
+    return {**_under(secret, session), "type": text_of(secret, "type") or "realtime"}
+
+
+def _holder(session: Json, path: tuple[str, ...]) -> Json:
+    for name in path[:-1]:
+        session = object_of(session, name)
+    return session
+
+
+def _under(fixed: Json, more: Json) -> Json:
+    """An object with the members of both, at every depth; those of `fixed` stand."""
+    found = {**more, **fixed}
+    for name, value in fixed.items():
+        other = more.get(name)
+        if isinstance(value, dict) and isinstance(other, dict):
+            found[name] = _under(value, other)
+    return found
 
 
 def transcriber_of(session: Json) -> str:

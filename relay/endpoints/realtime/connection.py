@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final, cast
 from urllib.parse import quote
@@ -32,6 +32,7 @@ from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
 from relay.protocols.realtime import faults
 from relay.protocols.realtime.conversation import LEAST_INPUT, LEAST_OUTPUT
+from relay.protocols.realtime.events import is_preamble
 from relay.protocols.usage import NO_USAGE
 from relay.providers.classify import Failure, classify
 from relay.providers.failures import FailureClass
@@ -45,6 +46,9 @@ ENDPOINT: Final = "realtime"
 _KEY_PROTOCOL: Final = "openai-insecure-api-key."
 _NAMED_LATER: Final = (".openai.com", ".azure.com", ".microsoft.com")  # hosts that take no model for a transcription
 _SILENCE: Final = 5.0  # seconds after which an upstream is taken for one that lets its client speak first
+# Seconds, and messages, that are waited for at most after one that begins no session: an error may follow.
+_MORE: Final = 0.3
+_MOST_FIRST: Final = 8
 _HANG_UP: Final = 1.0  # seconds
 
 
@@ -54,7 +58,7 @@ _HANG_UP: Final = 1.0  # seconds
 class Handshake(BackgroundRequest):
     """The request that opens a connection, as an exchange without a body."""
 
-    __slots__ = ("call_id", "named", "session", "transcribes")
+    __slots__ = ("call_id", "fixed", "named", "session", "transcribes")
 
     def __init__(self, scope: AsgiScope, ip: str) -> None:
         super().__init__(_NO_CALLER, b"")
@@ -69,6 +73,7 @@ class Handshake(BackgroundRequest):
         self.session: Json = {}  # of a client secret
         self.named = False  # the address names the model
         self.transcribes = False  # it only writes down what is said
+        self.fixed = False  # by a model that a client secret has fixed
         self.call_id = ""  # of the call that it is to join; empty: it opens a session
 
 
@@ -81,9 +86,9 @@ class UpstreamConnection(HttpResponseBase):
     status_code = 200
 
     def __init__(
-        self, socket: aiohttp.ClientWebSocketResponse, attempt: Attempt, first: aiohttp.WSMessage | None = None
+        self, socket: aiohttp.ClientWebSocketResponse, attempt: Attempt, first: Sequence[aiohttp.WSMessage] = ()
     ) -> None:
-        """`first`: what it has said, None: nothing yet."""
+        """`first`: what it has said."""
         self.socket, self.attempt, self.first = socket, attempt, first
 
 
@@ -105,6 +110,7 @@ async def authenticate(exchange: Handshake, query: Mapping[str, Any]) -> str:
         exchange.session = session
         exchange.transcribes = text_of(session, "type") == "transcription"
         own = client_secrets.transcriber_of(session) if exchange.transcribes else text_of(session, "model")
+        exchange.fixed = exchange.transcribes and bool(own)
         model = own or model
     else:
         exchange.caller = await identify(exchange)
@@ -167,7 +173,7 @@ async def _try(exchange: Handshake, attempt: Attempt) -> HttpResponseBase:
         error = UnsupportedEndpoint("The upstream of this model has no realtime API. Use another model.", param="model")
         raise Failure(FailureClass.NO_API, error, failure.status, failure.detail, api=ENDPOINT) from None
     try:
-        first = await first_event(exchange, attempt, socket)
+        first = await first_events(exchange, attempt, socket)
     except BaseException:
         attempt.run.watchdog.spawn(hang_up(socket))
         raise
@@ -228,32 +234,42 @@ async def open_socket(
         exchange.upstream_seconds += time.monotonic() - began
 
 
-async def first_event(
+async def first_events(
     exchange: Exchange, attempt: Attempt, socket: aiohttp.ClientWebSocketResponse, silence: float = _SILENCE
-) -> aiohttp.WSMessage | None:
-    """What the upstream says first; None when it waits for the client.
+) -> list[aiohttp.WSMessage]:
+    """What the upstream says first, up to the event that begins the session; nothing when it waits for the client.
 
     Raises Failure when it is an error, or closes the connection: OpenAI's server tells so that it does not accept a
     key, after the handshake. Raises Ended, CancelledError.
     """
     began = time.monotonic()
+    found: list[aiohttp.WSMessage] = []
     exchange.begin_wait(Interrupt.FIRST_BYTE, attempt.channel.timeouts.first_byte)
     try:
-        first = await socket.receive(timeout=silence)
+        while len(found) < _MOST_FIRST:
+            found.append(await socket.receive(timeout=min(silence, _MORE) if found else silence))
+            if not _begins_nothing(attempt, found[-1]):
+                break
     except TimeoutError:
-        return None
+        pass
     except asyncio.CancelledError as cancelled:
         raise exchange.explain(cancelled) from None
     finally:
         exchange.waiting = None
         exchange.upstream_seconds += time.monotonic() - began
-    if first.type is aiohttp.WSMsgType.TEXT:
-        event = faults.read_event(first.data)
+    return found
+
+
+def _begins_nothing(attempt: Attempt, message: aiohttp.WSMessage) -> bool:
+    """Whether something else may come before the session. Raises Failure when there will be none."""
+    if message.type is aiohttp.WSMsgType.TEXT:
+        event = faults.read_event(message.data)
         if event is not None and (not event or faults.is_error(event)):
             raise attempt.error_in_body(faults.first_error(event))
-    elif first.type is not aiohttp.WSMsgType.BINARY:
-        raise attempt.error_in_body(faults.close_body(*closed_with(first)))
-    return first
+        return is_preamble(message.data)
+    if message.type is not aiohttp.WSMsgType.BINARY:
+        raise attempt.error_in_body(faults.close_body(*closed_with(message)))
+    return False
 
 
 def closed_with(message: aiohttp.WSMessage) -> tuple[int, str]:

@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 from typing import Final
 
-from portal.lib.json import Json, objects_of
+from portal.lib.json import Json, decode_object, object_of, objects_of, text_of
 from relay.endpoints.files.file_ids import check_no_ids
 from relay.errors import Forbidden, InvalidRequest, RelayError
 from relay.gateway.access.authorization import find_model, permitted_model
@@ -23,15 +23,19 @@ from relay.protocols.realtime.events import named_models
 from relay.providers import parameters
 
 _MOST: Final = 16  # models that one session may name
+_MOST_UNDONE: Final = 3  # times that a transcriber which nobody here knows is turned off before the session ends
 
 
 class SessionModels:
     """The models of one session, on the channel that serves it."""
 
-    def __init__(self, caller: Caller, session: str, candidate: Candidate) -> None:
-        """`session`: the session's own, by its public name."""
-        self._caller, self.session, self._candidate = caller, session, candidate
+    def __init__(self, caller: Caller, session: str, candidate: Candidate, fixed: bool = False) -> None:
+        """`session`: the session's own, by its public name. `fixed`: it transcribes, and by nothing else."""
+        self._caller, self.session, self._candidate, self._fixed = caller, session, candidate, fixed
         self.transcribes = False  # the session only transcribes
+        self._told = {candidate.route.upstream_name}  # the session's own, as the upstream has called it
+        self._in_force = ""  # the transcriber, as the upstream told it last
+        self._undone = 0
         self._public: dict[str, str] = {}  # public names of transcribers, by the upstream's
         self._named = ""  # the newest of them, by the upstream's name
 
@@ -49,7 +53,7 @@ class SessionModels:
                     sent = self._named or self._candidate.route.upstream_name
                 else:
                     sent = self._named = self._transcriber(model, named.param)
-            elif model != self.session:
+            elif model != self.session and model not in self._told:  # clients send back what they were told
                 message = f"This session is with “{self.session[:100]}”. Open another one for another model."
                 raise BadRequest(message, named.param, "model_not_allowed")
             else:
@@ -78,7 +82,12 @@ class SessionModels:
         try:
             model = permitted_model(self._caller, snapshot_cache.snapshot, name, time.time())
         except RelayError as refused:
+            if name in self._public or name == self._in_force:
+                return name  # sent back as the upstream told it
             raise BadRequest(refused.message, param, refused.public_code or "model_not_allowed") from None
+        if self._fixed and model.name != self.session:
+            message = f"This session is with “{self.session[:100]}”. Open another one for another model."
+            raise BadRequest(message, param, "model_not_allowed")
         route = self._route(model)
         sent = route.upstream_name if route is not None else model.name
         if sent not in self._public and len(self._public) >= _MOST:
@@ -86,11 +95,21 @@ class SessionModels:
         self._public[sent] = model.name
         return sent
 
-    def check_seen(self, session: Json) -> None:
+    def told(self, text: str) -> None:
+        """Take over how an event of the upstream about the session names its models."""
+        for named in named_models({"session": object_of(decode_object(text) or {}, "session")}):
+            name = text_of(named.holder, "model")
+            if named.transcribes:
+                self._in_force = name
+            elif name and len(self._told) < _MOST:
+                self._told.add(name)
+
+    def check_seen(self, session: Json) -> Json | None:
         """Check the transcribers in a session as the upstream tells it, which the client may have named to it directly.
 
-        Raises Forbidden when no model of that name may be used on the session's channel; InvalidRequest when the
-        session has objects of the account at the upstream.
+        Returns an event that turns one off that nobody here knows, such as a default of the upstream's own. Raises
+        Forbidden when the caller may not use it, or it comes back; InvalidRequest when the session has objects of the
+        account at the upstream.
         """
         for reference in references_in(session, "session"):
             raise InvalidRequest(f"The session was ended. {reference.message}", param=reference.param[:200])
@@ -99,12 +118,33 @@ class SessionModels:
             if not named.transcribes or not isinstance(name, str) or not name or name in self._public:
                 continue
             found = self._seen(name)
-            if found is None or len(self._public) >= _MOST:
-                raise Forbidden(
-                    "The session was ended: its client had speech written down by a model that its token may not use.",
-                    param=named.param,
-                )
-            self._public[name] = found.name
+            if found is not None and len(self._public) < _MOST:
+                if not self._fixed or found.name == self.session:
+                    self._public[name] = found.name
+                    continue
+            elif found is None and not self._is_known(name) and self._undone < _MOST_UNDONE:
+                self._undone += 1
+                return self._undo()
+            raise Forbidden(
+                "The session was ended: its client had speech written down by a model that its token may not use.",
+                param=named.param,
+            )
+        return None
+
+    def _undo(self) -> Json:
+        """An event by which the session transcribes as was asked for here, or not at all."""
+        name = self._named or (self._candidate.route.upstream_name if self.transcribes else "")
+        transcription: Json | None = {"model": name} if name else None
+        session: Json = {"type": "transcription" if self.transcribes else "realtime"}
+        return {"type": "session.update", "session": {**session, "audio": {"input": {"transcription": transcription}}}}
+
+    def _is_known(self, name: str) -> bool:
+        """Whether the portal, or the session's channel, has a model of this name, whoever may use it."""
+        snapshot, channel = snapshot_cache.snapshot, self._candidate.route.channel.id
+        if name in snapshot.disabled or find_model(snapshot, name) is not None:
+            return True
+        routes = (route for model in snapshot.models.values() for route in model.routes)
+        return any(route.upstream_name == name and route.channel.id == channel for route in routes)
 
     def _seen(self, name: str) -> ModelView | None:
         """A model that the caller may use and that the session's channel calls `name`."""

@@ -6,7 +6,6 @@ of a turn. What arrives is metered, so that no response uses much more than is h
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
@@ -16,14 +15,14 @@ from typing import Final
 from portal.lib.json import Json
 from relay.endpoints.realtime.connection import ENDPOINT, check_realtime_channel
 from relay.endpoints.realtime.models import SessionModels
+from relay.endpoints.realtime.response import RealtimeResponse
 from relay.endpoints.realtime.transcriptions import Transcriptions, Turn, database_timeout
 from relay.errors import InvalidRequest, RateLimited, RelayError, UpstreamFailed
 from relay.gateway.attempt import Attempt
 from relay.gateway.charging.charge import RequestCharge, short_error, spent_error
-from relay.gateway.charging.meter import Meter, meter_of
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
-from relay.gateway.outcome import COMPLETED, ENDED, Outcome, end_reason
+from relay.gateway.outcome import COMPLETED, end_reason
 from relay.gateway.record import Record
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
@@ -31,100 +30,12 @@ from relay.gateway.snapshot.callers import Caller
 from relay.protocols.realtime.conversation import LEAST_OUTPUT, Conversation, Delta
 from relay.protocols.realtime.events import RealtimeUsage
 from relay.protocols.realtime.speech import is_commit
-from relay.protocols.usage import ADDED_TO_CHAT, Delivered, Usage
+from relay.protocols.usage import ADDED_TO_CHAT
 
 logger: Final = logging.getLogger(__name__)
 _MOST_AT_ONCE: Final = 32  # responses of one session
 _MOST_DONE: Final = 256  # of one session that are remembered: a repeated end is one of the last
 _UNFINISHED: Final = frozenset(("failed", "cancelled"))  # of a response whose model may not even have read its input
-_OURS: Final = frozenset((ENDED, "timeout"))  # reasons for which an upstream is closed that was at work
-
-
-class RealtimeResponse:
-    """One response, from the hold of its money to its record."""
-
-    __slots__ = ("_audio", "_size", "_units", "exchange", "heard", "meter", "probable_input", "record", "refusal")
-
-    def __init__(self, record: Record, exchange: Exchange) -> None:
-        self.record, self.exchange = record, exchange
-        self.heard = (0.0, 0.0)  # what the conversation had counted when it began
-        self.probable_input: int | None = None  # tokens, when it began; None: it has not
-        self.meter: Meter | None = meter_of(record.charge, exchange)
-        self.refusal: RelayError | None = None  # why nothing is held for it
-        self._units = self._audio = 0.0  # estimated tokens that arrived
-        self._size = 0
-
-    async def count(self, units: float, audio: float, size: int) -> None:
-        """Count a part that is about to be sent. Raises InsufficientQuota when it is not paid for."""
-        self._units, self._audio, self._size = self._units + units, self._audio + audio, self._size + size
-        meter = self.meter
-        if meter is not None and meter.count(size):
-            async with database_timeout():
-                if not await meter.check(meter.weigh(self._units, self._audio)):
-                    raise spent_error()
-
-    async def hold_input(self, tokens: int, parts: Usage) -> bool:
-        """Hold the cost of this input, if it is more than was held before; returns False when it cannot be paid.
-
-        `parts`: tokens of it that are of audio and images.
-        """
-        self.record.prompt_tokens = max(tokens, self.record.prompt_tokens)
-        async with database_timeout():
-            return await self.record.charge.hold_input(self.exchange, tokens, parts)
-
-    def give_up(self, most: int, keep: int = -1) -> int:
-        """Give back what is held, but for `keep`, or for what has been delivered; returns how much."""
-        charge = self.record.charge
-        weight = self.meter.weigh(self._units, self._audio) if self.meter is not None else 0.0
-        given = charge.give_up(most, charge.least(weight) if keep < 0 else keep)
-        if given and self.meter is not None:
-            self.meter.refresh(weight)
-        return given
-
-    async def hold_least(self) -> bool:
-        """Hold what a short response needs, if that has been given up; returns False when it cannot be paid."""
-        charge = self.record.charge
-        grant, least = charge.grant, charge.least()
-        if grant is None or grant.reservation is None or grant.amount >= least:
-            return True
-        async with database_timeout():
-            return await charge.hold_more(self.exchange, least - grant.amount)
-
-    def units(self) -> float:
-        return self._units
-
-    def resume(self, input_tokens: int, units: float) -> None:
-        """Take over what another worker has counted."""
-        self.probable_input, self._units = input_tokens, units
-
-    def submit(
-        self,
-        reason: str,
-        usage: Usage | None = None,
-        error: RelayError | None = None,
-        wait: bool = True,
-        answered: bool = False,
-    ) -> asyncio.Future[None] | None:
-        """Pass its record to the writer; its usage is estimated where none is reported.
-
-        `answered`: it is charged as used, whatever ended it.
-        """
-        if self.probable_input is not None:
-            self.record.prompt_tokens = self.probable_input
-        delivered = Delivered(
-            self._size,
-            lambda: self._units,
-            lambda: self._audio,
-            reason == COMPLETED or answered,
-            lambda: self._audio > 0,
-        )
-        outcome = Outcome(reason, 200, usage, error, "", delivered, reason in _OURS, answered)
-        future = self.record.submit(outcome, wait=wait)
-        if isinstance(self.exchange, Turn):  # the handshake goes on with its connection
-            for callback in self.exchange.at_end:
-                callback()
-            self.exchange.at_end.clear()
-        return future
 
 
 class RealtimeResponses:
@@ -138,6 +49,7 @@ class RealtimeResponses:
         self._candidate = attempt.record.candidate
         self.conversation = Conversation()
         self.transcriptions = Transcriptions(exchange, caller, run, models, self._lend, attempt.record.attempts)
+        self.conversation.listen(self.transcriptions.speech.buffer)
         attempt.record.request.most_input = self._most_input
         # Held for a response that has not been asked for: the first one's money was held with the connection.
         self._next: RealtimeResponse | None = RealtimeResponse(attempt.record, exchange)
@@ -146,6 +58,7 @@ class RealtimeResponses:
         self.limits = exchange.reply_headers  # of the newest response, with what is left of the limits
         self.ended: RelayError | None = None  # why the session ends, while what was being made is read on
         self._done: deque[str] = deque(maxlen=_MOST_DONE)  # ids of responses that have been charged
+        self._tells_begin = False  # the upstream does
         self.over = False  # the connection has ended: nothing is held for it any more
 
     @property
@@ -213,8 +126,12 @@ class RealtimeResponses:
             else:
                 self._drop(response)
 
-    async def begin(self, response_id: str) -> RealtimeResponse:
-        """The upstream begins a response, asked or not. Raises InsufficientQuota when its input cannot be paid."""
+    async def begin(self, response_id: str, told: bool = True) -> RealtimeResponse:
+        """The upstream begins a response, asked or not. Raises InsufficientQuota when its input cannot be paid.
+
+        `told`: it says so; otherwise a part of it has arrived.
+        """
+        self._tells_begin = self._tells_begin or told
         response = await self._begin(response_id)
         if response.refusal is not None:
             raise response.refusal
@@ -228,6 +145,7 @@ class RealtimeResponses:
         if self._asked:
             response = self._asked.popleft()
         else:
+            self.conversation.buffer.answers()
             try:
                 response = await self._take()
             except RelayError as error:  # it is charged all the same, as far as there is money
@@ -249,7 +167,7 @@ class RealtimeResponses:
             return  # it is sent to nobody; the upstream has been told to stop, and is read on for its report
         response = self._running.get(delta.response_id or "") or next(reversed(self._running.values()), None)
         if response is None:
-            response = await self.begin(delta.response_id or "")
+            response = await self.begin(delta.response_id or "", told=False)
         units, audio = self.conversation.delta_units(delta)
         await response.count(units, audio, size)
 
@@ -259,15 +177,18 @@ class RealtimeResponses:
         `error`: why it failed.
         """
         usage = used.usage
-        response = self._running.pop(used.response_id, None)
-        if response is None and self._running and not used.response_id:
-            response = self._running.pop(next(iter(self._running)))
-        if response is None:
-            if used.response_id and used.response_id in self._done:
+        name = used.response_id
+        if name not in self._running:
+            if self._told_again(name):
                 return  # it has been charged
-            response = await self._begin(used.response_id)
-            del self._running[used.response_id]
-        self._done.append(used.response_id)
+            if not name and self._running:
+                name = next(iter(self._running))
+            elif name and "" in self._running:  # it began without its id
+                name = ""
+            else:
+                await self._begin(name)
+        response = self._running.pop(name)
+        self._done += {name, used.response_id}
         if used.status == "failed" and error is None:
             error = UpstreamFailed("The upstream failed on this response. Ask for it again.")
         if used.status != "failed":
@@ -281,6 +202,12 @@ class RealtimeResponses:
             audio = usage.audio_input + usage.audio_output
             self.conversation.answered(response.exchange.tokens_used or 0, response.heard, audio)
         await self._exchange.committed(future)
+
+    def _told_again(self, response_id: str) -> bool:
+        """Whether an end is one that has been charged: by its id; without one, when nothing has begun since."""
+        if response_id:
+            return response_id in self._done
+        return bool(self._done) and not self._running and (self._tells_begin or not self._asked)
 
     async def hold_next(self) -> None:
         """Check that the next response is permitted, and hold its money. Raises RelayError."""
@@ -353,7 +280,9 @@ class RealtimeResponses:
 
     def _most_input(self) -> int | None:
         conversation = self.conversation
-        return None if conversation.unbounded or conversation.direct else self._input_tokens() + ADDED_TO_CHAT
+        if conversation.unbounded or conversation.buffer.direct:
+            return None
+        return self._within_window(conversation.most_input) + ADDED_TO_CHAT
 
     async def _make(self, held: bool = True) -> RealtimeResponse:
         """A response with a record of its own. `held`: its money is held. Raises RelayError."""

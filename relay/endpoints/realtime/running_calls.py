@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Final
 
@@ -15,7 +16,8 @@ from relay.endpoints.realtime.call_upstream import CallConnection, check_call_ch
 from relay.endpoints.realtime.connection import ENDPOINT, Handshake
 from relay.endpoints.realtime.models import SessionModels
 from relay.endpoints.realtime.responses import RealtimeResponses
-from relay.errors import ObjectNotFound, RelayError, RelayUnavailable, Stopping, UpstreamFailed
+from relay.errors import Forbidden, ObjectNotFound, RelayError, RelayUnavailable, Stopping, UpstreamFailed
+from relay.gateway.access.authorization import check_purpose, permitted_model
 from relay.gateway.attempt import Attempt
 from relay.gateway.charging.charge import RequestCharge
 from relay.gateway.exchange.interrupts import Ended
@@ -26,7 +28,8 @@ from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
-from relay.gateway.snapshot.views import ModelView
+from relay.gateway.snapshot.load import load_withdrawn
+from relay.gateway.snapshot.views import KeyView, ModelView
 from relay.models import RealtimeCall
 from relay.providers.classify import Failure
 from relay.storage.realtime import calls as stored_calls
@@ -44,11 +47,17 @@ def owner() -> str:
     return new_owner()
 
 
-async def find_call(caller: Caller, call_id: str) -> tuple[RealtimeCall, Candidate]:
-    """A running call of the caller's user, and what serves it.
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What serves a call, in service or not."""
 
-    Raises ObjectNotFound, UpstreamFailed, RelayUnavailable.
-    """
+    candidate: Candidate
+    model: ModelView | None  # by whose prices it is charged, None: it is not offered any more
+    reachable: bool = True  # requests can be sent there
+
+
+async def find_call(caller: Caller, call_id: str) -> RealtimeCall:
+    """A running call of the caller's user. Raises ObjectNotFound, RelayUnavailable."""
     call = await snapshot_cache.in_thread(stored_calls.find, caller.user_id, call_id)
     if call is None:
         raise ObjectNotFound(
@@ -56,10 +65,57 @@ async def find_call(caller: Caller, call_id: str) -> tuple[RealtimeCall, Candida
             "with which POST /v1/realtime/calls answered.",
             param="call_id",
         )
+    return call
+
+
+async def joined_call(caller: Caller, call_id: str, now: float) -> tuple[RealtimeCall, Candidate]:
+    """A running call of the caller's user that it may join, and what serves it.
+
+    Raises ObjectNotFound, ModelNotFound, Forbidden, UpstreamFailed, RelayUnavailable.
+    """
+    call = await find_call(caller, call_id)
+    permitted_model(caller, snapshot_cache.snapshot, call.model, now)
     found = candidate_of(call)
     if found is None:
         raise UpstreamFailed("The channel of this call is not in service any more. Make another call.")
     return call, found[1]
+
+
+async def hang_up_own_call(caller: Caller, run: Runtime, call_id: str) -> None:
+    """Hang up a call of the caller's user. Raises Forbidden, ObjectNotFound, UpstreamFailed, RelayUnavailable."""
+    check_purpose(caller, ENDPOINT)
+    call = await find_call(caller, call_id)
+    if caller.token_id != call.token_id and caller.models is not None:  # its own it may end whatever has changed
+        model = snapshot_cache.snapshot.models.get(call.model)
+        if model is None or model.id not in caller.models:
+            raise Forbidden(
+                f"Your token is limited to other models than “{call.model}”, with which this call was made. Hang it up "
+                "with the token that made it, or with one for all models.",
+                param="call_id",
+            )
+    served = await _serving(call)
+    if served is None or not served.reachable:
+        raise UpstreamFailed(
+            "The portal cannot reach the upstream of this call any more. Close your own connection to end the call."
+        )
+    if not await hang_up_call(run, served.candidate, call.upstream_id):
+        raise UpstreamFailed("The upstream could not hang up the call. Try again.")
+
+
+async def _serving(call: RealtimeCall) -> Served | None:
+    """What serves a call, also when it has gone out of service meanwhile. None: its channel is gone."""
+    own, session = snapshot_cache.snapshot.models.get(call.model), _sessions.get(call.call_id)
+    if session is not None:
+        return Served(session.candidate, own)
+    found = candidate_of(call)
+    if found is not None and found[0] is (own or found[0]):  # not at the price of another model
+        return Served(found[1], found[0])
+    route = await snapshot_cache.in_thread(load_withdrawn, call.model, call.channel_id, call.key_id)
+    if route is None:
+        return None
+    reachable = bool(route.channel.keys) and not route.channel.refusal
+    key = route.channel.keys[0] if reachable else KeyView(call.key_id, 1, {})
+    return Served(Candidate(route, key), own, reachable)
 
 
 def candidate_of(call: RealtimeCall) -> tuple[ModelView, Candidate] | None:
@@ -149,18 +205,18 @@ async def _renew() -> None:
 async def _end_orphan(run: Runtime, call: RealtimeCall) -> None:
     """Charge what a call was making when its worker ended, and hang it up."""
     over = clock.now() >= call.ends_at
-    found = candidate_of(call)
     try:
-        if found is None:
-            logger.error("the realtime call %s cannot be hung up: its channel or key is not in service", call.call_id)
-            over = True
-        else:
-            caller = await snapshot_cache.caller(call.token_digest)
-            running = await snapshot_cache.in_thread(stored_calls.unrecorded, call) if call.running else []
-            if caller is not None and running:
-                await _settle(run, call, running, caller, found)
-            over = await hang_up_call(run, found[1], call.upstream_id) or over
+        served = await _serving(call)
+        caller = await snapshot_cache.caller(call.token_digest)
+        running = await snapshot_cache.in_thread(stored_calls.unrecorded, call) if call.running else []
+        if served is not None and served.model is not None and caller is not None and running:
+            await _settle(run, call, running, caller, served)
+        if served is not None and served.reachable:
+            over = await hang_up_call(run, served.candidate, call.upstream_id) or over
             logger.warning("the realtime call %s was ended, since the worker that metered it is gone", call.call_id)
+        else:
+            logger.error("the realtime call %s cannot be hung up: its channel or key is gone", call.call_id)
+            over = True
     except RelayUnavailable:
         pass  # logged
     except Exception:
@@ -168,11 +224,10 @@ async def _end_orphan(run: Runtime, call: RealtimeCall) -> None:
     await forget(call.call_id, over)
 
 
-async def _settle(
-    run: Runtime, call: RealtimeCall, ids: Sequence[str], caller: Caller, served_by: tuple[ModelView, Candidate]
-) -> None:
+async def _settle(run: Runtime, call: RealtimeCall, ids: Sequence[str], caller: Caller, served: Served) -> None:
     """Read the usage of the responses that were running, or charge them by what had been counted. Raises RelayError."""
-    model, candidate = served_by
+    model, candidate = served.model, served.candidate
+    assert model is not None  # noqa: S101  # `_end_orphan` has looked
     exchange = Handshake({"headers": []}, "")
     exchange.caller, exchange.task = caller, asyncio.current_task()
     error = Stopping("The worker of the portal that metered this call ended. Call again.")
@@ -181,6 +236,8 @@ async def _settle(
         attempt = await _attempt(run, exchange, model, candidate)
         running = ids, call.input_tokens, float(call.output_tokens)
         try:
+            if not served.reachable:
+                raise UpstreamFailed("The upstream of this call cannot be reached any more.")
             socket, first = await join_call(exchange, run, attempt, call.upstream_id)
         except (Failure, Ended, RelayError):
             models = SessionModels(caller, model.name, candidate)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, cast
 
@@ -55,14 +56,14 @@ class RealtimeSession:
         self.exchange, self.run, self.socket = exchange, run, connection.socket
         self.attempt, self._send_frame = connection.attempt, send
         self.candidate, self.model = self.attempt.candidate, self.attempt.record.model
-        self.models = SessionModels(exchange.caller, self.model, self.candidate)
+        self.models = SessionModels(exchange.caller, self.model, self.candidate, exchange.fixed)
         self.responses = RealtimeResponses(exchange, exchange.caller, run, self.attempt, self.models)
         speech = self.responses.transcriptions.speech
         speech.begin(self.candidate.route.upstream_name, exchange.transcribes)
         self.models.transcribes = exchange.transcribes
         self._refusal: RelayError | None = None  # why the next response was not permitted
         self._draining = False  # the portal stops
-        self._first = connection.first  # what the upstream said before the session began
+        self._first = deque(connection.first)  # what the upstream said before the session began
         self._closed_with: tuple[int, str] | None = None  # by the upstream, where it failed
         if self.attempt.channel.disconnect_policy != "free":
             exchange.linger = run.config.disconnect_read_seconds
@@ -211,7 +212,7 @@ class RealtimeSession:
         while not (exchange.left and not self.responses.busy):
             if exchange.must_end is not None:
                 raise self._refusal or session_error(exchange.must_end)
-            message, self._first = self._first or await socket.receive(), None
+            message = self._first.popleft() if self._first else await socket.receive()
             if message.type is aiohttp.WSMsgType.TEXT:
                 if exchange.left:
                     exchange.count_unsent(len(message.data))
@@ -226,12 +227,17 @@ class RealtimeSession:
         """The upstream has closed; returns the code and reason for the client. Raises RelayError if it has failed."""
         shown = close_code(code), faults.shown_reason(reason)
         body, normal = faults.close_body(code, reason), faults.is_normal_end(code)
+        transcriptions = self.responses.transcriptions
+        transcriptions.silent = True
+        owed = self.responses.responding
         if not normal:
             self.attempt.broke_off(f"the upstream closed the connection with {code} {reason}"[:200], body)
             self._closed_with = shown
-        elif not self.responses.responding:
+        elif not owed and transcriptions.speech.unfinished():
+            owed, self._closed_with = True, shown
+        elif not owed:
             return shown
-        if self.responses.responding or code == 1006:
+        if owed or code == 1006:
             raise UpstreamTruncated("The upstream ended the connection in the middle of the session. Connect again.")
         error = stream_error(body)[0]
         if error.public_code == CredentialsExhausted.code:
@@ -258,6 +264,7 @@ class RealtimeSession:
         transcriptions = responses.transcriptions
         if transcriptions.speech.heard(text):
             responses.conversation.configured(text)
+            self.models.told(text)
         created = read_created(text)
         if created is not None:
             responses.conversation.begun(created, text)

@@ -29,7 +29,7 @@ from relay.gateway.runtime import Runtime
 from relay.protocols.fields import BadRequest
 from relay.protocols.realtime import faults
 from relay.protocols.realtime.conversation import read_delta
-from relay.protocols.realtime.events import client_event, realtime_error_event, with_limits
+from relay.protocols.realtime.events import client_event, is_session, realtime_error_event, with_limits
 from relay.providers.classify import Failure
 
 _CLOSED: Final = (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED)
@@ -49,7 +49,7 @@ async def join(exchange: Handshake, run: Runtime) -> JoinedCall:
     assert caller is not None  # noqa: S101  # `authenticate` has run
     check_purpose(caller, "realtime")
     await count_request(exchange, caller, run)
-    call, candidate = await running_calls.find_call(caller, exchange.call_id)
+    call, candidate = await running_calls.joined_call(caller, exchange.call_id, exchange.wall)
     try:
         socket = await open_socket(exchange, run, candidate, sideband_url(candidate.route.channel, call.upstream_id))
     except Failure as failure:
@@ -135,6 +135,8 @@ class Sideband:
             return  # what cannot be read cannot be cleaned
         if event is not None and faults.errors_of(event):
             text = clean_event(event)[0]
+        if is_session(text):
+            self._models.told(text)
         told = with_limits(text, self.exchange.reply_headers)
         if told is not None:
             await self._send(told)

@@ -85,6 +85,7 @@ class Transcriptions:
         self._held = (0.0, 0)  # seconds and commits that are covered
         self._dearest = 0  # nano-USD of the most expensive one
         self._over = False  # the session has ended: nothing is held for it any more
+        self.silent = False  # the upstream has closed: what it owes never comes
 
     @property
     def busy(self) -> bool:
@@ -172,6 +173,8 @@ class Transcriptions:
         At the price of its own model if the portal has one, otherwise at that of the session's model.
         """
         spoken = self.speech.finished(used.item_id)
+        if spoken is None:
+            return  # it has been charged
         name = spoken.model or self.speech.model
         turn = self._turn()
         charge = self._charge(name, turn)
@@ -189,9 +192,9 @@ class Transcriptions:
         await self._exchange.committed(record.submit(self._outcome(COMPLETED, used.usage, written, usage)))
 
     def close(self, reason: str) -> None:
-        """The session has ended: what the upstream owes is estimated, unless it was the upstream that failed."""
+        """The session has ended: what the upstream owes is estimated, unless it was the upstream that ended it."""
         held, self._over = self._hold, True
-        for spoken in self.speech.unfinished(reason in _FAILED):
+        for spoken in self.speech.unfinished(self.silent or reason in _FAILED):
             turn, name, seconds = self._turn(), spoken.model or self.speech.model, spoken.seconds
             charge = self._charge(name, turn)
             if charge is None:

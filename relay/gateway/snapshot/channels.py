@@ -7,7 +7,7 @@ tested. Rows that are as they were at the last reading keep their views, and the
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -105,6 +105,19 @@ class ChannelViews:
         return _Read(depends, settings.CONFIG, key_rows, keys, view)
 
 
+def read_withdrawn(channel_id: int, key_id: int, allowed: tuple[net.Allowance, ...]) -> ChannelView | None:
+    """A channel with this key alone, in service or not, for what was begun with them. None: the channel is gone.
+
+    Without a key: it is gone, or may not be sent there.
+    """
+    channel = Channel.objects.filter(pk=channel_id).first()
+    if channel is None:
+        return None
+    rows = ApiKey.objects.filter(pk=key_id, channel=channel_id)
+    found = _channel(channel, [_usable(channel, key) for key in rows], None, frozenset(), allowed)
+    return found if all(key.id == key_id for key in found.keys) else replace(found, keys=())
+
+
 def limits_of(row: Limited) -> Limits:
     return Limits(row.max_rpm, row.max_tpm, row.max_rpd, row.max_concurrency)
 
@@ -131,6 +144,11 @@ def _key(channel: Channel, key: ApiKey) -> KeyView | DisabledKey | None:
     if key.auto_disabled:
         at, next_test = (moment.timestamp() if moment else 0.0 for moment in (key.auto_disabled_at, key.next_test_at))
         return DisabledKey(key.pk, str(key), key.auto_disabled, key.auto_disabled_reason, at, next_test)
+    return _usable(channel, key)
+
+
+def _usable(channel: Channel, key: ApiKey) -> KeyView | None:
+    """A key as requests are signed with it, None: it may not be, or cannot."""
     try:
         headers = request_headers(channel.vendor.credentials.headers(key.secret_for(channel)))
     except KeyGivenElsewhere:

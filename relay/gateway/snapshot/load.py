@@ -16,7 +16,14 @@ from relay.billing.prices import Price, PriceList
 from relay.error_texts import own_remedies
 from relay.gateway.limits.windows import Limits
 from relay.gateway.snapshot.callers import Caller
-from relay.gateway.snapshot.channels import ChannelViews, checks_of, limits_of, only, parts_per_million
+from relay.gateway.snapshot.channels import (
+    ChannelViews,
+    checks_of,
+    limits_of,
+    only,
+    parts_per_million,
+    read_withdrawn,
+)
 from relay.gateway.snapshot.snapshot import Snapshot
 from relay.gateway.snapshot.views import GroupView, ModelView, Route
 from relay.models import (
@@ -101,6 +108,27 @@ def _load_snapshot(known: ChannelViews) -> Snapshot:
         own_remedies(),
         frozenset(Model.objects.filter(enabled=False).values_list("name", flat=True)),
     )
+
+
+def load_withdrawn(name: str, channel_id: int, key_id: int) -> Route | None:
+    """The route of a model through a channel with this key alone, in service or not, for what was begun with them.
+
+    None: the channel is gone; it has no key when that is gone, or may not be sent there.
+    """
+    with consistent_read():
+        channel = read_withdrawn(channel_id, key_id, AllowedUpstream.allowances())
+        if channel is None:
+            return None
+        link = ChannelModel.objects.filter(channel=channel_id, model__name=name).first()
+        if link is None:
+            return Route(channel, name)
+        prices = _prices()
+        return Route(
+            channel,
+            link.upstream_name or name,
+            prices.get((link.model_id, channel_id, PricePurpose.SALE)),
+            prices.get((link.model_id, channel_id, PricePurpose.COST)),
+        )
 
 
 def _prices() -> dict[tuple[int, int | None, str], PriceList]:

@@ -1,7 +1,8 @@
 """Counts what a realtime session has said: the input that its next response may read, and running responses. Pure.
 
 Input is counted twice: high, since money is held for what a response may cost at most, and as it probably is, which
-is charged where the upstream reports nothing. Output is counted as estimates of text and audio are.
+is charged where the upstream reports nothing. Audio is input once it has been committed; what is in the buffer only
+may be. Output is counted as estimates of text and audio are.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import Json, decode_object, encode, object_of, text_of
+from relay.protocols.realtime.audio_buffer import AudioBuffer
 from relay.protocols.realtime.events import SESSION_UPDATES
 from relay.protocols.realtime.formats import Formats
 from relay.protocols.realtime.speech import is_streamed
@@ -88,12 +90,25 @@ class Conversation:
     _images: float = 0.0
     formats: Formats = field(default_factory=Formats)  # of its audio
     unbounded: bool = False  # the upstream may add input that did not come from here
-    direct: bool = False  # the client also speaks to the upstream directly, which is not seen here
+    buffer: AudioBuffer = field(default_factory=AudioBuffer)
+
+    def listen(self, buffer: AudioBuffer) -> None:
+        """Count what is committed of a buffer as input."""
+        self.buffer, buffer.heard = buffer, self._hear_audio
 
     @property
     def input_tokens(self) -> int:
         """What the next response reads, at most as far as that is known."""
-        return max(LEAST_INPUT, self._reported + round(self._heard))
+        return max(LEAST_INPUT, self._reported + round(self._heard + self._buffered))
+
+    @property
+    def most_input(self) -> int:
+        """What it can have read at all: all that was appended, whatever the upstream has told of it."""
+        return max(LEAST_INPUT, self._reported + round(self._heard + self.buffer.appended * _HEARD_PER_SECOND))
+
+    @property
+    def _buffered(self) -> float:
+        return self.buffer.pending * _HEARD_PER_SECOND
 
     @property
     def probable_input(self) -> int:
@@ -103,7 +118,8 @@ class Conversation:
     @property
     def input_parts(self) -> Usage:
         """The tokens of audio and images in `input_tokens`."""
-        return Usage(audio_input=self._reported_audio + round(self._heard_audio), image_input=round(self._images))
+        audio = self._reported_audio + round(self._heard_audio + self._buffered)
+        return Usage(audio_input=audio, image_input=round(self._images))
 
     def sent(self, event: Json) -> float:
         """Count an event of the client; returns the seconds of audio that it appends."""
@@ -117,17 +133,8 @@ class Conversation:
         return 0.0
 
     def sent_audio(self, size: int) -> float:
-        """Count bytes of audio, such as came in a binary frame; returns their seconds."""
-        seconds = size / self.formats.input
-        self._hear_audio(seconds)
-        return seconds
-
-    def listened(self, seconds: float, speaking: bool) -> None:
-        """Count the time in which the client may have spoken to the upstream directly, or probably has."""
-        tokens = seconds * _HEARD_PER_SECOND
-        self._heard, self._heard_audio = self._heard + tokens, self._heard_audio + tokens
-        if speaking:
-            self._probable += tokens
+        """The seconds of as many bytes of audio, such as came in a binary frame."""
+        return size / self.formats.input
 
     def added(self, event: Json) -> None:
         """Count what an event of the upstream says has been added by a client: an item, or the session's settings."""
@@ -172,8 +179,8 @@ class Conversation:
 
     def _hear_audio(self, seconds: float) -> None:
         tokens = seconds * _HEARD_PER_SECOND
-        self._heard, self._probable = self._heard + tokens, self._probable + tokens
-        self._heard_audio += tokens
+        self._heard, self._probable = max(0.0, self._heard + tokens), max(0.0, self._probable + tokens)
+        self._heard_audio = max(0.0, self._heard_audio + tokens)
 
     def _hear(self, value: object) -> None:
         size, others, left = 0, 0, [value]  # bytes of text; values that are a token each

@@ -21,7 +21,14 @@ from relay.protocols.usage import Usage, present
 # Texts that are searched for before an event is decoded: most events are pieces of audio.
 MARKS: Final = ("response.done", "input_audio_transcription.completed", '"transcription.done"')
 SESSION_UPDATES: Final = frozenset(("session.update", "transcription_session.update"))  # of a client
+# Of the upstream: those that tell its session.
+SESSIONS: Final = frozenset(
+    ("session.created", "session.updated", "transcription_session.created", "transcription_session.updated")
+)
+_SESSION_MARKS: Final = ("session.created", "session.updated")
 _LIMITS: Final = "rate_limits.updated"
+# Events with which servers begin a connection, and of which no session begins yet: xAI's and the older API's.
+_PREAMBLES: Final = frozenset(("conversation.created", "ping"))
 _DURATION: Final = re.compile(rb"(\d+)(ms|h|m|s)")
 _SECONDS: Final = {b"ms": 0.001, b"s": 1, b"m": 60, b"h": 3600}
 
@@ -101,6 +108,16 @@ def with_limits(text: str, headers: Sequence[tuple[bytes, bytes]]) -> str | None
 
 def _seconds(duration: bytes) -> float:
     return sum(int(amount) * _SECONDS[unit] for amount, unit in _DURATION.findall(duration))
+
+
+def is_preamble(text: str) -> bool:
+    """Whether an event of the upstream comes before a session begins, or an error in its place."""
+    return text_of(decode_object(text) or {}, "type") in _PREAMBLES
+
+
+def is_session(text: str) -> bool:
+    """Whether an event of the upstream tells its session."""
+    return any(mark in text for mark in _SESSION_MARKS) and text_of(decode_object(text) or {}, "type") in SESSIONS
 
 
 def client_event(text: str) -> Json:

@@ -15,7 +15,8 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import Json, decode_object, object_of, text_of
-from relay.protocols.realtime.events import SESSION_UPDATES
+from relay.protocols.realtime.audio_buffer import AudioBuffer
+from relay.protocols.realtime.events import SESSION_UPDATES, SESSIONS
 
 _MARKS: Final = (
     '"input_audio_buffer.',
@@ -24,11 +25,6 @@ _MARKS: Final = (
     "session.updated",
     '"transcription.delta"',
 )
-_SESSIONS: Final = frozenset(
-    ("session.created", "session.updated", "transcription_session.created", "transcription_session.updated")
-)
-_SILENCE: Final = 60.0  # seconds that are counted at most while the upstream, which listens for speech, hears none
-_PREFIX: Final = 0.3  # seconds before somebody is heard to speak that count (OpenAI's default)
 _SHORTEST: Final = 0.1  # seconds that an upstream writes down
 _MOST: Final = 64  # items that are remembered although nothing is owed of them
 _FINAL: Final = '{"type":"input_audio_buffer.commit","final":true}'
@@ -37,6 +33,8 @@ _FINAL: Final = '{"type":"input_audio_buffer.commit","final":true}'
 class _Event(msgspec.Struct):
     type: str = ""
     item_id: str | None = None
+    audio_start_ms: object = None
+    audio_end_ms: object = None
 
 
 _event: Final = msgspec.json.Decoder(_Event)
@@ -68,15 +66,12 @@ class Speech:
     model: str = ""  # that writes it down, as far as the client was heard; may be empty although one does
     on: bool = False  # it is written down
     streams: bool = False  # the session is of vLLM's protocol
-    direct: bool = False  # the client speaks to the upstream directly: what it says is told by the clock
+    buffer: AudioBuffer = field(default_factory=AudioBuffer)
     _own: str = ""  # the model of the session
     _always: bool = False  # the session does nothing else
     _told: Spoken | None = None  # what is in force, as the upstream says; its seconds mean nothing
-    _listens: bool = True  # the upstream finds out by itself when somebody speaks
-    _speaking: bool = False
     _running: bool = False  # a transcription of a stream
     _written: bool = False  # of which something has arrived
-    _buffered: float = 0.0  # since the last commit
     _asked: deque[Spoken] = field(default_factory=deque)  # committed by the client, and not confirmed
     _items: dict[str, Spoken] = field(default_factory=dict)  # committed, by the id of the item
     _done: deque[str] = field(default_factory=lambda: deque(maxlen=_MOST))  # the newest items that are over
@@ -90,12 +85,7 @@ class Speech:
     @property
     def seconds(self) -> float:
         """What is to be written down, or will be when it is committed."""
-        return self._buffered * self.on + sum(spoken.seconds for spoken in self._owed())
-
-    @property
-    def speaking(self) -> bool:
-        """Whether somebody speaks, as far as the upstream tells."""
-        return self._speaking or not self._listens
+        return self.buffer.pending * self.on + sum(spoken.seconds for spoken in self._owed())
 
     @property
     def commits(self) -> int:
@@ -109,7 +99,8 @@ class Speech:
 
     def unfinished(self, failed: bool = False) -> list[Spoken]:
         """The transcriptions that the upstream owes. `failed`: it will not make them, but a part may have arrived."""
-        running = [Spoken(self._buffered, self.model, True)] if self._running and (self._written or not failed) else []
+        streams = self._running and (self._written or not failed)
+        running = [Spoken(self.buffer.pending, self.model, True)] if streams else []
         return [spoken for spoken in (*running, *([] if failed else self._owed())) if spoken.seconds >= _SHORTEST]
 
     def _owed(self) -> list[Spoken]:
@@ -118,9 +109,7 @@ class Speech:
     # -- the client --------------------------------------------------------------------------------------------------
 
     def appended(self, seconds: float) -> None:
-        self._buffered += seconds
-        if self._listens and not self._speaking:
-            self._buffered = min(self._buffered, _SILENCE)
+        self.buffer.append(seconds)
 
     def sent(self, event: Json) -> None:
         """Take over an event of the client that is about to be sent."""
@@ -128,9 +117,9 @@ class Speech:
         if is_commit(event) and self.streams:
             self._running = self._running or event.get("final") is not True
         elif is_commit(event):
-            self._asked.append(self._take_buffer())
+            self._asked.append(Spoken(self.buffer.commit(), self.model, self.on))
         elif kind == "input_audio_buffer.clear" and not self.streams:
-            self._buffered = 0.0
+            self.buffer.clear()
         elif kind in SESSION_UPDATES:
             self.configured(object_of(event, "session"), True)
 
@@ -153,7 +142,7 @@ class Speech:
             self._told = Spoken(0.0, self.model, self.on)
         where = audio if "turn_detection" in audio else session
         if "turn_detection" in where:
-            self._listens = where["turn_detection"] is not None and (self._listens or not asked)
+            self.buffer.listens = where["turn_detection"] is not None and (self.buffer.listens or not asked)
 
     # -- the upstream ------------------------------------------------------------------------------------------------
 
@@ -166,25 +155,28 @@ class Speech:
         except (msgspec.DecodeError, ValueError, RecursionError):
             return False
         kind = event.type
-        if kind in _SESSIONS:
+        if kind in SESSIONS:
             told = decode_object(text) or {}
             if is_streamed(told):
                 self._stream()
                 return True
-            early = (self.model, self.on, self._listens)
+            early = (self.model, self.on, self.buffer.listens)
             self.configured(object_of(told, "session"))
             if early[1] and kind.endswith(".created"):
                 # What a session begins with does not end what has been asked for meanwhile.
-                self.model, self.on, self._listens = early[0], True, self._listens and early[2]
+                self.model, self.on, self.buffer.listens = early[0], True, self.buffer.listens and early[2]
             return True
         elif kind == "input_audio_buffer.committed":
             self._committed(event.item_id or "")
         elif kind == "input_audio_buffer.speech_started":
-            self._speaking = True
-            if self.direct:
-                self._buffered = _PREFIX
+            self.buffer.started(event.audio_start_ms)
         elif kind == "input_audio_buffer.speech_stopped":
-            self._speaking = False
+            self.buffer.stopped(event.audio_end_ms)
+        elif kind == "input_audio_buffer.timeout_triggered":
+            self.buffer.timed_out(event.audio_start_ms, event.audio_end_ms)
+        elif kind == "input_audio_buffer.cleared":
+            if self.buffer.direct:  # otherwise it was cleared when the client asked for it
+                self.buffer.clear()
         elif kind == "transcription.delta":
             self._written = self.streams
         elif kind.endswith("input_audio_transcription.failed"):
@@ -194,14 +186,19 @@ class Speech:
     def refused(self) -> None:
         """The upstream refused an event, which was the newest that committed."""
         if self._asked:
-            self._asked.pop()
+            self.buffer.restore(self._asked.pop().seconds)
 
-    def finished(self, item_id: str) -> Spoken:
-        """An item has been written down. One that was never told of is all that has been said since the last."""
+    def finished(self, item_id: str) -> Spoken | None:
+        """An item has been written down. One that was never told of is all that has been said since the last.
+
+        None: its end is told again.
+        """
         over = item_id in self._done
         found = self._find(item_id)
+        if found is None and not item_id and (not self._running if self.streams else self.buffer.tells_commits):
+            return None
         if found is None and not over:
-            found = self._take_buffer()
+            found = Spoken(self.buffer.take(), self.model, self.on)
         self._running = self._written = False
         return found or Spoken(0.0, self.model, self.on)
 
@@ -219,7 +216,8 @@ class Speech:
         return self._items.pop(next(iter(self._items))) if self._items and not item_id else None
 
     def _committed(self, item_id: str) -> None:
-        spoken = self._asked.popleft() if self._asked else self._take_buffer()
+        self.buffer.tells_commits = True
+        spoken = self._asked.popleft() if self._asked else Spoken(self.buffer.take(), self.model, self.on)
         if self._told is not None and self._told.on:  # events of the upstream come in the order of what it did
             spoken.model, spoken.on = self._told.model, True
         before = self._items.pop(item_id, None)
@@ -229,14 +227,9 @@ class Speech:
         idle = [name for name, other in self._items.items() if not other.on]
         for name in idle[:-_MOST]:
             del self._items[name]
-        self._speaking = False
-
-    def _take_buffer(self) -> Spoken:
-        seconds, self._buffered = self._buffered, 0.0
-        return Spoken(seconds, self.model, self.on)
 
     def _stream(self) -> None:
-        self.streams, self.model, self.on, self._always, self._listens = True, self._own, True, True, False
+        self.streams, self.model, self.on, self._always, self.buffer.listens = True, self._own, True, True, False
         self._running = bool(self._asked)
-        self._buffered += sum(spoken.seconds for spoken in self._asked)
+        self.buffer.restore(sum(spoken.seconds for spoken in self._asked))
         self._asked.clear()

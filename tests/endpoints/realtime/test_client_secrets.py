@@ -305,3 +305,19 @@ def test_a_handshake_with_long_headers_is_answered(live: Portal, server: Server,
     assert asyncio.run(run({**secrets(token), "cookie": "a=" + "b" * 20_000})) == 101
     assert asyncio.run(run({"authorization": "Bearer " + "b" * 20_000})) == 401
     assert asyncio.run(run({**secrets(token), "cookie": "a=" + "b" * limits.HEADER_BYTES})) == 431
+
+
+def test_a_secret_for_one_transcriber_opens_a_session_with_no_other(
+    live: Portal, server: Server, transcriber: RealtimeUpstream
+) -> None:
+    model, other = model_on(live, transcriber), model_on(live, transcriber)
+    secret = server.post(live.token(), {"session": transcription(model)}, path=PATH).json()["value"]
+    server.catch_up()
+
+    async def run() -> str:
+        async with connect(url(server), additional_headers=secrets(secret)) as socket:
+            await event_of(socket, "session.created")
+            await socket.send(json.dumps({"type": "session.update", "session": transcription(other)}))
+            return str((await event_of(socket, "error"))["error"]["code"])
+
+    assert asyncio.run(run()) == "model_not_allowed"

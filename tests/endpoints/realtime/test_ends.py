@@ -16,6 +16,7 @@ from websockets.asyncio.client import connect
 from relay.billing.ledger.sql import LedgerSql
 from tests.support.money import settled
 from tests.support.peers.realtime import CREATED, Call, RealtimeUpstream, closed, event_of, secrets
+from tests.support.peers.spoken import Realtime
 from tests.support.portal import Portal
 from tests.support.server import Server
 
@@ -82,3 +83,31 @@ def test_nothing_is_kept_of_what_was_to_be_held_for_a_response(live: Portal, ser
     assert asyncio.run(run())[0] == 1011
     assert settled(user).used == 10 * 32_000 + 5 * 64_000
     upstream.stop()
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1011])
+def test_a_transcription_that_never_comes_is_not_charged(spoken: Realtime, code: int) -> None:
+    """However the upstream closes. The client is told, with the upstream's own code."""
+
+    async def script(call: Call) -> None:
+        await call.send(CREATED)
+        await call.until("input_audio_buffer.commit")
+        await call.say("input_audio_buffer.committed", item_id="i")
+        await call.socket.close(code, "bye")
+
+    model, user = spoken.model(script), spoken.live.user(balance=10**12)
+    token, dear = spoken.live.token(user), spoken.transcriber(model, per_second="0.01")
+    transcription = {"transcription": {"model": dear}, "turn_detection": None}
+
+    async def run() -> tuple[str, tuple[int, str]]:
+        async with spoken.connect(model, token) as socket:
+            await event_of(socket, "session.created")
+            await socket.send(json.dumps({"type": "session.update", "session": {"audio": {"input": transcription}}}))
+            await socket.send(json.dumps({"type": "input_audio_buffer.append", "audio": "A" * 640_000}))
+            await socket.send('{"type":"input_audio_buffer.commit"}')
+            return (await event_of(socket, "error"))["error"]["code"], await closed(socket)
+
+    told, (closed_with, _) = asyncio.run(run())
+    assert closed_with == code and told == ("upstream_error" if code == 1011 else "upstream_truncated")
+    (row,) = spoken.records(model)
+    assert (row.end_reason, settled(user).used) == ("upstream_error" if code == 1011 else "truncated", 0)

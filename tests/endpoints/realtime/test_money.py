@@ -213,3 +213,141 @@ def test_input_is_held_by_its_class(live: Portal, server: Server, upstream: Real
 
     before, after = asyncio.run(run())
     assert before == 2000 * 4_000 + 4096 * 64_000 and after - before == 300 * (32_000 - 4_000)
+
+
+# -- an open microphone ------------------------------------------------------------------------------------------------
+
+
+def turn(start: int | None, end: int | None) -> list[dict[str, Any]]:
+    """What an upstream tells of a turn that it has heard. Milliseconds of all audio; None: it tells none."""
+    first = {} if start is None else {"audio_start_ms": start}
+    last = {} if end is None else {"audio_end_ms": end}
+    return [
+        {"type": "input_audio_buffer.speech_started", "item_id": "item_1", **first},
+        {"type": "input_audio_buffer.speech_stopped", "item_id": "item_1", **last},
+        {"type": "input_audio_buffer.committed", "item_id": "item_1"},
+        {"type": "response.created", "response": {"id": "r", "status": "in_progress"}},
+    ]
+
+
+class Microphone:
+    """An upstream that hears nothing in a minute of audio after the other, and a turn at the end."""
+
+    def __init__(self, minutes: int, *events: dict[str, Any]) -> None:
+        self.minutes, self.events = minutes, events
+
+    async def __call__(self, call: Call) -> None:
+        audio = {"input": {"format": {"type": "audio/pcmu"}, "turn_detection": {"type": "server_vad"}}}
+        await call.send({"type": "session.created", "session": {"type": "realtime", "audio": audio}})
+        for _ in range(self.minutes):
+            await call.until("input_audio_buffer.append")
+        for event in self.events:
+            await call.send(event)
+        await wait_until_closed(call)
+
+    async def speak(self, socket: ClientConnection) -> None:
+        await _next(socket, "session.created")
+        minute = json.dumps({"type": "input_audio_buffer.append", "audio": "A" * (8_000 * 60 * 4 // 3)})
+        for _ in range(self.minutes):
+            await socket.send(minute)
+        await _next(socket, "response.done")
+
+
+def test_the_silence_of_an_open_microphone_is_not_held_for(
+    live: Portal, server: Server, upstream: RealtimeUpstream
+) -> None:
+    """Twenty minutes would be 12,000 tokens of audio, more than the balance can pay."""
+    talking = Microphone(20, *turn(1_190_000, 1_199_000), *[spoken("r", 1.0)] * 3, done("r", 300, 100))
+    sessions, user = Sessions(live, server, upstream, talking), live.user(balance=300_000_000)
+    token = live.token(user)
+    server.catch_up()
+
+    async def run() -> None:
+        async with sessions.connect(token) as socket:
+            await talking.speak(socket)
+
+    asyncio.run(run())
+    cost = 300 * 4_000 + 100 * 64_000
+    assert [row.cost for row in sessions.records(1) if row.cost] == [cost] and settled(user).used == cost
+    books_balance()
+
+
+@pytest.mark.parametrize(("told", "tokens"), [((595_000, 598_000), 30), ((None, None), 600)])
+def test_the_silence_of_an_open_microphone_is_not_charged(
+    live: Portal, server: Server, upstream: RealtimeUpstream, told: tuple[int | None, int | None], tokens: int
+) -> None:
+    """Of a response whose usage is not reported. Where nothing tells how long a turn was, a minute counts at most."""
+    end = {"type": "response.done", "response": {"id": "r", "status": "completed"}}
+    talking = Microphone(10, *turn(*told), spoken("r", 1.0), end)
+    sessions, user = Sessions(live, server, upstream, talking), live.user(balance=10**12)
+    token = live.token(user)
+    server.catch_up()
+
+    async def run() -> None:
+        async with sessions.connect(token) as socket:
+            await talking.speak(socket)
+
+    asyncio.run(run())
+    (row,) = [row for row in sessions.records(1) if row.cost]
+    assert row.usage_source == "estimated" and tokens <= row.input_tokens <= tokens + 100
+
+
+# -- ends without ids --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("begins", ["without an id", "not told", "with an id"])
+def test_an_end_without_an_id_that_is_told_again_is_charged_once(
+    live: Portal, server: Server, upstream: RealtimeUpstream, begins: str
+) -> None:
+    """Another response is charged as well."""
+    last = done("", 100, 10)
+    del last["response"]["id"]
+
+    async def script(call: Call) -> None:
+        await call.send(CREATED)
+        for _ in range(2):
+            await call.until("response.create")
+            if begins != "not told":
+                await call.send({"type": "response.created", "response": {"id": "r"} if begins == "with an id" else {}})
+            await call.send(last)
+            await call.send(last)
+        await wait_until_closed(call)
+
+    sessions, user = Sessions(live, server, upstream, script), live.user(balance=10**12)
+    token = live.token(user)
+    server.catch_up()
+
+    async def run() -> None:
+        async with sessions.connect(token) as socket:
+            await _next(socket, "session.created")
+            for _ in range(2):
+                await socket.send(ASK)
+                await _next(socket, "response.done", 2)
+
+    asyncio.run(run())
+    costs = [row.cost for row in sessions.records(2) if row.cost]
+    assert costs == [100 * 4_000 + 10 * 64_000] * 2 and settled(user).used == sum(costs)
+
+
+def test_an_end_whose_beginning_had_no_id_is_charged_once(
+    live: Portal, server: Server, upstream: RealtimeUpstream
+) -> None:
+    async def script(call: Call) -> None:
+        await call.send(CREATED)
+        await call.until("response.create")
+        await call.send({"type": "response.created", "response": {}})
+        await call.send(done("r", 100, 10))
+
+    sessions, user = Sessions(live, server, upstream, script), live.user(balance=10**12)
+    token = live.token(user)
+    server.catch_up()
+
+    async def run() -> None:
+        async with sessions.connect(token) as socket:
+            await _next(socket, "session.created")
+            await socket.send(ASK)
+            await _next(socket, "response.done")
+
+    asyncio.run(run())
+    assert settled(user).used == 100 * 4_000 + 10 * 64_000
+    assert [row.cost > 0 for row in sessions.records(1) if row.cost] == [True]

@@ -185,3 +185,40 @@ def test_limits_are_told_in_seconds() -> None:
     }
     own = json.dumps({"type": "response.done", "response": {"metadata": {"x": "rate_limits.updated"}}})
     assert with_limits(own, headers) == own
+
+
+async def dated(call: Call) -> None:
+    """Tells its session with the dated name of its model, and the transcriber by its own name for it."""
+    session: dict[str, Any] = {"type": "realtime", "model": f"{call.model}-2026-11-01"}
+    await call.say("session.created", session=session)
+    while True:
+        event = await call.receive()
+        if event["type"] == "session.update":
+            session.update(event["session"], model=f"{call.model}-2026-11-01")
+            await call.say("session.updated", session=session)
+
+
+def test_a_session_may_be_sent_back_as_the_upstream_told_it(spoken: Realtime) -> None:
+    model, token = spoken.model(dated), spoken.live.token()
+    written, shut = spoken.transcriber(model, input=6), spoken.live.model(None, is_open=False)
+
+    def update(session: dict[str, Any]) -> str:
+        return json.dumps({"type": "session.update", "session": session})
+
+    async def run() -> list[str]:
+        async with spoken.connect(model, token) as socket:
+            told = (await event_of(socket, "session.created"))["session"]
+            await socket.send(update({**told, "audio": {"input": {"transcription": {"model": written}}}}))
+            told = (await event_of(socket, "session.updated"))["session"]
+            await socket.send(update(told))
+            again = (await event_of(socket, "session.updated"))["session"]
+            assert again == told and told["audio"]["input"]["transcription"]["model"] == f"{written}-theirs"
+            refused = []
+            for other in ({"model": f"{model}-of-somebody"}, {"audio": {"input": {"transcription": {"model": shut}}}}):
+                await socket.send(update(other))
+                refused.append((await event_of(socket, "error"))["error"]["code"])
+            return refused
+
+    assert asyncio.run(run()) == ["model_not_allowed", "model_not_allowed"]
+    name = spoken.upstream_name(model)
+    assert [event["session"]["model"] for event in spoken.calls(model)[0].got] == [name, name]

@@ -217,11 +217,50 @@ def test_a_format_that_is_only_asked_for_makes_no_audio_shorter() -> None:
 def test_what_was_never_told_of_is_all_that_has_been_said() -> None:
     speech = Speech()
     speech.appended(5.0)
-    assert (speech.finished("item").seconds, speech.finished("item").seconds) == (5.0, 0.0)
+    first, again = speech.finished("item"), speech.finished("item")
+    assert first is not None and again is not None and (first.seconds, again.seconds) == (5.0, 0.0)
     for number in range(1000):
         speech.appended(1.0)
         speech.heard(json.dumps({"type": "input_audio_buffer.committed", "item_id": f"item_{number}"}))
     assert len(speech._items) <= 64 and (speech.seconds, speech.commits) == (0.0, 0)
+
+
+@pytest.mark.parametrize(("told", "least", "most"), [(True, 3000, 3000), (False, 3000, 63_000)])
+def test_the_silence_before_a_turn_is_not_written_down(spoken: Realtime, told: bool, least: int, most: int) -> None:
+    """Where nothing tells when the turn began, a minute before it counts at most."""
+
+    async def script(call: Call) -> None:
+        session = {"type": "realtime", "audio": {"input": {"transcription": None, "format": PCMU}}}
+        await call.say("session.created", session=session)
+        merge(session, (await call.until("session.update"))["session"])
+        session["audio"]["input"]["turn_detection"] = {"type": "server_vad"}  # type: ignore[index]
+        await call.say("session.updated", session=session)
+        await call.until("input_audio_buffer.append")
+        offset = {"audio_start_ms": 120_000} if told else {}
+        await call.say("input_audio_buffer.speech_started", item_id="i", **offset)
+        await call.until("input_audio_buffer.append")
+        offset = {"audio_end_ms": 123_000} if told else {}
+        await call.say("input_audio_buffer.speech_stopped", item_id="i", **offset)
+        await call.say("input_audio_buffer.committed", item_id="i")
+        await call.say(WRITTEN, item_id="i", content_index=0, transcript="hello")
+
+    model, token = spoken.model(script), spoken.live.token()
+    dear = spoken.transcriber(model, per_second="0.01")
+    asked = {"type": "session.update", "session": {"audio": {"input": {"transcription": {"model": dear}}}}}
+
+    async def run() -> None:
+        async with spoken.connect(model, token) as socket:
+            await event_of(socket, "session.created")
+            await socket.send(json.dumps(asked))
+            await event_of(socket, "session.updated")
+            await socket.send(append(8_000 * 120))
+            await event_of(socket, "input_audio_buffer.speech_started")
+            await socket.send(append(8_000 * 3))
+            await event_of(socket, WRITTEN)
+
+    asyncio.run(run())
+    (row,) = spoken.records(dear)
+    assert least <= row.milliseconds <= most and row.cost == row.milliseconds * SECOND // 1000
 
 
 # -- another protocol: vLLM's ------------------------------------------------------------------------------------------

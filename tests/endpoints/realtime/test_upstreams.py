@@ -130,7 +130,17 @@ async def cut(call: Call) -> None:
     call.cut()
 
 
-@pytest.mark.parametrize("first", [refuse_key, close_at_once, cut], ids=lambda script: script.__name__)
+async def begin_otherwise(call: Call) -> None:
+    """As servers do whose sessions begin with a conversation (xAI), or a sign of life."""
+    await call.say("ping", timestamp=1)
+    await call.say("conversation.created", conversation={"id": "conv_1"})
+    await refuse_key(call)
+
+
+FIRST = [refuse_key, close_at_once, cut, begin_otherwise]
+
+
+@pytest.mark.parametrize("first", FIRST, ids=lambda script: script.__name__)
 def test_an_upstream_that_fails_before_the_session_begins_is_not_the_last(spoken: Realtime, first: Any) -> None:
     from relay.models import ApiKey, ChannelModel
 
@@ -160,6 +170,26 @@ def test_an_upstream_that_fails_before_the_session_begins_is_not_the_last(spoken
     assert [attempt["outcome"] == "ok" for attempt in attempts] == [False, True]
     if first is not cut:
         assert until(lambda: ApiKey.objects.get(channel=channel).auto_disabled), "the key is noticed"
+
+
+def test_all_that_comes_before_a_session_is_passed_on(spoken: Realtime) -> None:
+    """Also where nothing else comes before the client has said something, as at xAI."""
+
+    async def script(call: Call) -> None:
+        await call.say("ping", timestamp=1)
+        await call.say("conversation.created", conversation={"id": "conv_1"})
+        await call.until("session.update")
+        await call.say("session.updated", session={})
+
+    model, token = spoken.model(script), spoken.live.token()
+
+    async def run() -> list[str]:
+        async with spoken.connect(model, token) as socket:
+            found = [json.loads(await asyncio.wait_for(socket.recv(), 20))["type"] for _ in range(2)]
+            await socket.send('{"type":"session.update","session":{}}')
+            return [*found, (await event_of(socket, "session.updated"))["type"]]
+
+    assert asyncio.run(run()) == ["ping", "conversation.created", "session.updated"]
 
 
 def test_when_no_upstream_begins_the_handshake_is_refused_like_a_request(spoken: Realtime) -> None:

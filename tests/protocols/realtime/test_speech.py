@@ -27,6 +27,26 @@ def speech(listens: bool = False) -> Speech:
     return found
 
 
+def finished(found: Speech, item_id: str) -> float:
+    spoken = found.finished(item_id)
+    assert spoken is not None
+    return spoken.seconds
+
+
+def test_an_end_without_an_id_that_is_told_again_is_none() -> None:
+    found = speech()
+    found.appended(2.0)
+    found.sent({"type": "input_audio_buffer.commit"})
+    found.heard(event("input_audio_buffer.committed", item_id="a"))
+    found.appended(1.0)
+    assert finished(found, "") == 2.0 and found.finished("") is None
+    stream = Speech()
+    stream.heard(event("session.created"))
+    stream.sent({"type": "input_audio_buffer.commit"})
+    stream.appended(3.0)
+    assert finished(stream, "") == 3.0 and stream.finished("") is None
+
+
 def test_what_is_committed_is_owed_until_it_has_been_written_down_or_cannot_be() -> None:
     found = speech()
     for seconds in (2.0, 3.0, 4.0):
@@ -36,10 +56,10 @@ def test_what_is_committed_is_owed_until_it_has_been_written_down_or_cannot_be()
     found.heard(event("input_audio_buffer.committed", item_id="a"))
     found.heard(event("input_audio_buffer.committed", item_id="b"))
     assert (found.seconds, found.commits) == (9.0, 3)
-    assert found.finished("b").seconds == 3.0
+    assert finished(found, "b") == 3.0
     found.heard(event("conversation.item.input_audio_transcription.failed", item_id="a"))
     assert (found.seconds, found.commits, [left.seconds for left in found.unfinished()]) == (4.0, 1, [4.0])
-    assert found.finished("never confirmed").seconds == 4.0 and found.finished("again").seconds == 0.0
+    assert finished(found, "never confirmed") == 4.0 and finished(found, "again") == 0.0
     assert (found.seconds, found.commits) == (0.0, 0)
 
 
@@ -55,11 +75,11 @@ def test_an_upstream_that_listens_commits_by_itself_and_counts_little_of_silence
     for _ in range(100):
         found.appended(10.0)
     assert found.seconds == 60.0
-    found.heard(event("input_audio_buffer.speech_started", item_id="a"))
+    found.heard(event("input_audio_buffer.speech_started", item_id="a", audio_start_ms=999_000))
     found.appended(100.0)
-    assert found.seconds == 160.0
+    assert found.seconds == 101.0
     found.heard(event("input_audio_buffer.committed", item_id="a"))
-    assert (found.seconds, found.commits) == (160.0, 1)
+    assert (found.seconds, found.commits) == (101.0, 1)
 
 
 def test_without_an_end_of_turns_all_audio_counts() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -15,23 +14,10 @@ from websockets.asyncio.client import connect
 from tests.support.asserts import until
 from tests.support.money import settled, wallet
 from tests.support.peers.calling import COST, OFFER, PATH, PRICE, Calls, begun, delta, done, listen, post
-from tests.support.peers.realtime import ANSWER, CREATED, Call, RealtimeUpstream, closed, event_of, secrets
-from tests.support.portal import Portal
+from tests.support.peers.realtime import ANSWER, CREATED, Call, closed, event_of, secrets
 from tests.support.server import Server
 
 pytestmark = pytest.mark.shared
-
-
-@pytest.fixture(scope="module")
-def taking() -> Iterator[RealtimeUpstream]:
-    running = RealtimeUpstream()
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def calls(live: Portal, server: Server, taking: RealtimeUpstream) -> Calls:
-    return Calls(live, server, taking)
 
 
 # -- what a call is ----------------------------------------------------------------------------------------------------
