@@ -15,7 +15,7 @@ from portal.lib.json import decode_object
 from relay.billing.estimate import most_text
 from relay.endpoints.errors import invalid, refused_parameter
 from relay.endpoints.files.file_inputs import FileInputs
-from relay.endpoints.passthrough_request import PASSTHROUGH_ENDPOINTS, ClientRequest, parse_request
+from relay.endpoints.passthrough_request import PASSTHROUGH_ENDPOINTS, ClientRequest, EndpointSpec, parse_request
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange.exchange import Exchange
@@ -116,7 +116,8 @@ def _check_channel(run: Runtime, request: ClientRequest, channel: ChannelView) -
 async def _try(request: ClientRequest, attempt: Attempt) -> HttpResponseBase:
     """Make one attempt. Raises Failure, Ended, CancelledError; RelayUnavailable when the answer cannot be recorded."""
     channel, record = attempt.channel, attempt.record
-    record.sent = True
+    parsed = requests.made_by(request.parsed, attempt.candidate.route.upstream_name)
+    record.sent, record.units = True, parsed.units
     try:
         upstream = await _open(request, attempt)
     except Failure as failure:
@@ -125,9 +126,9 @@ async def _try(request: ClientRequest, attempt: Attempt) -> HttpResponseBase:
         upstream = await _open(request, attempt, floats=True)
         record.dropped.remove("encoding_format")  # the client gets what it asked for
     try:
-        codec = await _codec(request, channel, upstream)
+        codec = await _codec(request.spec.endpoint, parsed, channel, upstream)
         if codec is None:
-            return await _plain(request, attempt, upstream)
+            return await _plain(request.spec, parsed, attempt, upstream)
         return await stream_answer(attempt, upstream, codec)
     except BaseException:
         upstream.close()
@@ -152,9 +153,10 @@ def _refuses_base64(request: ClientRequest, failure: Failure) -> bool:
     return "encoding_format" in text or "base64" in text
 
 
-async def _codec(request: ClientRequest, channel: ChannelView, upstream: UpstreamAnswer) -> Codec | None:
+async def _codec(
+    endpoint: str, parsed: PassthroughRequest, channel: ChannelView, upstream: UpstreamAnswer
+) -> Codec | None:
     """The codec for a streamed answer; None when the answer is read as a whole."""
-    parsed, endpoint = request.parsed, request.spec.endpoint
     if (parsed.stream or "event-stream" in upstream.content_type) and await upstream.is_json():
         return None
     if endpoint == "completions" and parsed.stream:
@@ -172,8 +174,9 @@ async def _codec(request: ClientRequest, channel: ChannelView, upstream: Upstrea
     return None
 
 
-async def _plain(request: ClientRequest, attempt: Attempt, upstream: UpstreamAnswer) -> HttpResponseBase:
-    spec, parsed = request.spec, request.parsed
+async def _plain(
+    spec: EndpointSpec, parsed: PassthroughRequest, attempt: Attempt, upstream: UpstreamAnswer
+) -> HttpResponseBase:
     text = await upstream.read_all()
     upstream.close()
     if spec.endpoint == "completions":
@@ -215,7 +218,7 @@ async def _plain(request: ClientRequest, attempt: Attempt, upstream: UpstreamAns
 async def _speech(attempt: Attempt, parsed: PassthroughRequest, audio: bytes, content_type: str) -> HttpResponseBase:
     """Answer with speech that came in the other form: as events where audio was asked for, or as audio."""
     attempt.answered()
-    media = spoken(audio[:HEAD], len(audio), parsed.whole, complete=True)
+    media = spoken(audio[:HEAD], len(audio), parsed.whole, True, content_type)
     await attempt.finish(audio, None, Delivered(len(audio), float, media=lambda: media))
     if parsed.stream:
         events = conversion.stream_of_audio(audio, parsed.prompt_tokens, media.output)

@@ -6,6 +6,7 @@ A `read_…` function returns None when the body is no answer of its endpoint.
 from __future__ import annotations
 
 import base64
+import binascii
 import math
 import re
 import struct
@@ -42,7 +43,9 @@ class _Shape(Envelope):
 
 
 _shape: Final = msgspec.json.Decoder(_Shape)
-_NO_VECTORS: Final = (b"null", b'""', b"[]")
+_NO_VECTORS: Final = (b"null", b'""', b"[]", b"[null")
+_BASE64: Final = re.compile(rb'"embedding"\s*:\s*"([^"]*)"')
+_FLOAT: Final = 4  # bytes
 _SPACE: Final = b" \t\r\n"
 _LONGEST: Final = 1e6  # seconds
 _SEGMENTS: Final = ("segments", "words", "chunks", "utterances")  # parts of a transcript
@@ -146,8 +149,12 @@ def read_embeddings(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer
         return failed
     if not _has_vectors(found.data, asked.inputs):
         return None
+    try:
+        converted = in_encoding(body, found.data, asked.encoding)
+    except ValueError:
+        return None
     usage = parse_usage(found.usage) if present(found.usage) else None
-    return PassthroughAnswer(in_encoding(body, found.data, asked.encoding), usage)
+    return PassthroughAnswer(converted, usage)
 
 
 def _may_have_errors(data: msgspec.Raw) -> bool:
@@ -159,7 +166,8 @@ def _may_have_errors(data: msgspec.Raw) -> bool:
 def in_encoding(body: bytes, data: msgspec.Raw, wanted: str) -> bytes:
     """Convert the vectors of an embeddings answer to the encoding the client wants.
 
-    Upstreams that do not support base64 send numbers regardless.
+    Upstreams that do not support base64 send numbers regardless. Raises ValueError when a vector is none, also of one
+    in Base64 that is passed on.
     """
     head = bytes(memoryview(data)[:4096])
     at = (
@@ -169,6 +177,9 @@ def in_encoding(body: bytes, data: msgspec.Raw, wanted: str) -> bytes:
     )
     at = head.find(b'"embedding":') if at < 0 else at
     value = head[at + 12 :].lstrip(b" :")[:1] if at >= 0 else b""
+    if value == b'"' and wanted == "base64":
+        for text in _BASE64.findall(data):
+            _check(text)
     if (value == b"[") == (wanted == "float") or value not in (b"[", b'"'):
         return body
     answer = decode_object(body) or {}
@@ -181,19 +192,38 @@ def in_encoding(body: bytes, data: msgspec.Raw, wanted: str) -> bytes:
     return encode(answer)
 
 
-def pack(vector: list[object]) -> str:
-    """Encode numbers as Base64 of little-endian 32-bit floats."""
-    numbers = [float(value) if isinstance(value, (int, float)) else 0.0 for value in vector]
-    return base64.b64encode(struct.pack(f"<{len(numbers)}f", *numbers)).decode()
+def pack(vector: list[object]) -> str | list[object]:
+    """Encode numbers as Base64 of little-endian 32-bit floats. Several vectors for one text stay as they are.
+
+    Raises ValueError for what is no number, or none of 32 bits.
+    """
+    if vector and all(isinstance(value, list) for value in vector):
+        return vector
+    numbers = [float(value) for value in vector if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    if len(numbers) < len(vector):
+        raise ValueError("a vector has something that is no number")
+    try:
+        return base64.b64encode(struct.pack(f"<{len(numbers)}f", *numbers)).decode()
+    except OverflowError:
+        raise ValueError("a vector has a number that is too large") from None
 
 
 def unpack(text: str) -> list[float]:
-    """Decode Base64 of little-endian 32-bit floats; empty when it is not valid."""
-    try:
-        raw = base64.b64decode(text)
-    except ValueError:
-        return []
-    return list(struct.unpack(f"<{len(raw) // 4}f", raw[: len(raw) // 4 * 4]))
+    """Decode Base64 of little-endian 32-bit floats. Raises ValueError when it is none, or one is no number."""
+    raw = _check(text.encode())
+    numbers = list(struct.unpack(f"<{len(raw) // _FLOAT}f", raw))
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError("a vector has something that is no number")
+    return numbers
+
+
+def _check(text: bytes) -> bytes:
+    """The bytes of a vector in Base64. Raises ValueError when it is none."""
+    text = text.replace(b"\\/", b"/")
+    raw = binascii.a2b_base64(text + b"=" * (-len(text) % 4), strict_mode=True)
+    if not raw or len(raw) % _FLOAT:
+        raise ValueError("a vector is no list of floats")
+    return raw
 
 
 def read_moderation(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:

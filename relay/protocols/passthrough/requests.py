@@ -56,7 +56,7 @@ class PassthroughRequest:
     inputs: int = 1  # texts of embeddings and moderations, for each of which there is a vector or a verdict
     unbounded: bool = False  # something that its input names, such as a film, can be of any length
     echoed: tuple[str, ...] = ()  # texts with which the answers of a legacy completion begin
-    unread: tuple[int, int] | None = None  # of audio that cannot be read: its usual milliseconds, and its bytes
+    unread: tuple[int, int] | None = None  # of audio that cannot be counted: its usual milliseconds, and its bytes
     images: ImageOptions = NO_OPTIONS  # of those that it makes
 
     @property
@@ -66,7 +66,7 @@ class PassthroughRequest:
         return Usage(self.prompt_tokens, output=output, audio_output=min(output, self.units.audio_output))
 
     def heard(self, units: float, transcript: bytes = b"") -> Usage:
-        """The length of audio that cannot be read, and its tokens, by what was heard; nothing where it was measured.
+        """The length of audio that cannot be counted, and its tokens, by what was heard; nothing where it was.
 
         `units`: the estimated tokens of what was said. `transcript`: as it was delivered.
         """
@@ -220,10 +220,24 @@ def parse_images(values: Values) -> PassthroughRequest:
     """Image generations, edits and variations."""
     count = _count(values, "n", 10)
     options = ImageOptions.of(*(values.get(name) for name in ("model", "quality", "size", "partial_images")))
-    units = Usage(images=count, output=count * (options.tokens() + PARTIAL * options.partials))
+    units = Usage(images=count, output=_made(count, options))
     prompt = values.get("prompt")
     tokens = _text_tokens(prompt, "prompt") if isinstance(prompt, str) else 0
     return PassthroughRequest(tokens, options.most(), count, _flag(values, "stream"), units=units, images=options)
+
+
+def _made(count: int, options: ImageOptions) -> int:
+    return count * (options.tokens() + PARTIAL * options.partials)
+
+
+def made_by(parsed: PassthroughRequest, name: str) -> PassthroughRequest:
+    """The same request for images, of a model that has this name at an upstream: ours may be an alias."""
+    options = parsed.images.by_model(name)
+    if not parsed.units.images or options == parsed.images:
+        return parsed
+    return replace(
+        parsed, images=options, units=replace_struct(parsed.units, output=_made(parsed.units.images, options))
+    )
 
 
 def with_pictures(parsed: PassthroughRequest, pictures: int) -> PassthroughRequest:

@@ -324,7 +324,9 @@ class ByteStream:
         return True
 
     def media(self) -> Usage:
-        return speech.spoken(self._head, self._size, self.whole, self.done) if self.started else NO_USAGE
+        if not self.started:
+            return NO_USAGE
+        return speech.spoken(self._head, self._size, self.whole, self.done, self.content_type)
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         """Empty: audio has no error events, so the connection is cut instead."""

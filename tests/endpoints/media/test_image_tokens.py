@@ -98,3 +98,29 @@ def test_an_image_of_which_nothing_was_seen(live: Portal, server: Server) -> Non
     asyncio.run(leave())
     record = until(lambda: UsageRecord.objects.filter(model=body["model"]).first())
     assert (record.end_reason, record.output_tokens) == ("client_gone", 2 * 4160)
+
+
+@pytest.mark.parametrize(("quality", "tokens"), [("low", 196), ("high", 7024)])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_model_behind_an_alias_counts_by_its_name_at_the_upstream(
+    live: Portal, server: Server, quality: str, tokens: int, stream: bool
+) -> None:
+    """Of several channels, by the one that answers."""
+    image = {"b64_json": "A" * 4000, "created_at": 1}
+
+    async def script(call: Call) -> None:
+        if not stream:
+            await call.reply(200, {"created": 1, "data": [image]})
+            return
+        await call.open_stream()
+        await call.event({"type": "image_generation.completed", **image})
+        await call.end()
+
+    name = live.name("gpt-image-2")
+    body = {"model": live.model(script, price=PRICE, upstream_name=name), "prompt": "a cat", "stream": stream}
+    token = live.token(live.user(balance=10**10))
+    server.catch_up()
+    response = server.post(token, {**body, "quality": quality, "size": "1024x1024"}, path="/v1/images/generations")
+    record = live.record(response)
+    assert (record.usage_source, record.output_tokens, record.cost) == ("estimated", tokens, tokens * 40_000)
+    assert record.reserved >= record.cost

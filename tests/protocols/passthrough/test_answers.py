@@ -114,3 +114,38 @@ def test_parts_of_a_transcript_that_failed_keep_no_secret() -> None:
     assert found is not None and found.is_error
     found = read_transcription(body(text='He said "error".', segments=segments[:1]), PassthroughRequest())
     assert found is not None and found.clean is None
+
+
+# -- embeddings --------------------------------------------------------------------------------------------------------
+
+
+def embedding(vector: Any, encoding: str) -> Any:
+    """What the client gets for a vector of the upstream; None: the answer is none."""
+    found = read_embeddings(
+        body(data=[{"object": "embedding", "index": 0, "embedding": vector}]), PassthroughRequest(encoding=encoding)
+    )
+    return json.loads(found.body)["data"][0]["embedding"] if found is not None else None
+
+
+TWO = "AACAPwAAAEA="  # 1.0, 2.0
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64"])
+@pytest.mark.parametrize("vector", ["AAAAA", "not Base64!", "AACAPwA=", TWO[:-3] + "\u00e9", "=" * 8, [None, None]])
+def test_a_vector_that_cannot_be_decoded_is_no_answer(vector: Any, encoding: str) -> None:
+    assert embedding(vector, encoding) is None
+
+
+def test_a_vector_with_what_is_no_number_is_not_encoded() -> None:
+    assert embedding("AADAfwAAAEA=", "float") is None  # NaN
+    for vector in ([1.0, None], [1.0, "2"], [True, 1.0], [1e300, 1.0]):
+        assert embedding(vector, "base64") is None
+
+
+def test_vectors_that_can_be_decoded() -> None:
+    assert embedding(TWO, "float") == [1.0, 2.0] and embedding([1.0, 2.0], "base64") == TWO
+    assert embedding(TWO, "base64") == TWO and embedding([1.0, 2.0], "float") == [1.0, 2.0]
+    assert embedding(TWO.rstrip("="), "float") == [1.0, 2.0]
+    assert embedding([[1.0, 2.0], [3.0, 4.0]], "base64") == [[1.0, 2.0], [3.0, 4.0]]  # several for one text
+    escaped = b'{"data":[{"embedding":"\\/\\/9\\/fw=="}]}'  # as PHP writes slashes
+    assert read_embeddings(escaped, PassthroughRequest(encoding="base64")) is not None

@@ -33,12 +33,23 @@ def wave64(seconds: int, stated: int | None = None) -> bytes:
 def caf(
     seconds: int, size: int | None = None, kind: bytes = b"lpcm", packets: int | None = None, bytes_: int = 0
 ) -> bytes:
-    form = struct.pack(">d4sIIIII", 16_000.0, kind, 0, 2, 1, 1, 16 if kind == b"lpcm" else 0)
-    table = b"" if packets is None else struct.pack(">4sqqqii", b"pakt", 24, packets, packets * 1024, 0, 0)
+    each = (2, 1, 1, 16) if kind == b"lpcm" else (0, 1024, 1, 0)
+    form = struct.pack(">d4sIIIII", 16_000.0, kind, 0, *each)
+    sizes = b"" if packets is None else b"\x81\x7a" * (bytes_ // 250)  # as many as there are
+    count = packets or 0
+    table = b"" if packets is None else struct.pack(">4sqqqii", b"pakt", 24 + len(sizes), count, count, 0, 0) + sizes
     content = bytes(seconds * SECOND if kind == b"lpcm" else bytes_)
     stated = 4 + len(content) if size is None else size
     data = struct.pack(">4sqI", b"data", stated, 0)
     return b"caff\0\1\0\0" + struct.pack(">4sq", b"desc", 32) + form + table + data + content
+
+
+def wav_of(seconds: int, tag: int, bits: int, rate: int, each_second: int, second: bytes = b"") -> bytes:
+    """`second`: another description."""
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, tag, 1, rate, each_second, 1, bits)
+    form += struct.pack("<4sI", b"fmt ", 16) + second if second else b""
+    size = seconds * each_second
+    return b"RIFF" + struct.pack("<I", size + 60) + b"WAVE" + form + struct.pack("<4sI", b"data", size) + bytes(size)
 
 
 def au(seconds: int, order: str = ">", encoding: int = 3, rate: int = 16_000, size: int = 0xFFFFFFFF) -> bytes:
@@ -93,9 +104,38 @@ def test_a_size_that_leaves_the_audio_out_is_not_believed(name: str) -> None:
 
 
 @pytest.mark.parametrize("packets", [0, -1, 1, 2**40])
-def test_packets_that_the_bytes_cannot_hold_are_not_believed(packets: int) -> None:
+def test_the_number_of_packets_that_is_stated_is_not_believed(packets: int) -> None:
     found = audio_length(caf(0, kind=b"aac ", packets=packets, bytes_=400_000))
-    assert found.milliseconds == pytest.approx(100_000, rel=0.01)
+    assert found.milliseconds == pytest.approx(102_400, rel=0.01)
+
+
+FORMS = {
+    "g.726 of two bits": (wav_of(60, 0x45, 2, 8000, 2000), 60),
+    "g.726 that states five bits": (wav_of(60, 0x45, 5, 8000, 2000), 60),
+    "ima of two bits": (wav_of(60, 0x11, 2, 8000, 2000), 60),
+    "samples that are described twice": (wav_of(60, 1, 16, 16_000, 32_000, FORM[:4] + b"\0\0\1\0" + FORM[8:]), 60),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_samples_of_few_bits_and_two_descriptions(name: str) -> None:
+    content, seconds = FORMS[name]
+    assert audio_length(content).milliseconds == pytest.approx(seconds * 1000, rel=0.02)
+
+
+def test_a_codec_that_is_described_before_samples_is_not_read_as_samples() -> None:
+    content = wav_of(60, 0x704F, 0, 48_000, 4000, struct.pack("<HHIIHH", 1, 32, 384_000, 0, 0, 64))
+    assert audio_length(content).usual == pytest.approx(15_000, rel=0.01)
+
+
+@pytest.mark.parametrize("kind", [b"in24", b"raw ", b"fl32"])
+def test_samples_of_aiff_are_as_wide_as_their_kind(kind: bytes) -> None:
+    """Whatever width it states."""
+    width = {b"in24": 3, b"raw ": 1, b"fl32": 4}[kind]
+    common = struct.pack(">4sIhIhHQ", b"COMM", 24, 1, 1, 64, 16383 + 13, 16_000 << 50) + kind + bytes(2)
+    body = b"AIFC" + common + struct.pack(">4sI", b"SSND", 960_000 * width) + bytes(960_000 * width)
+    found = audio_length(struct.pack(">4sI", b"FORM", len(body)) + body)
+    assert found.milliseconds == pytest.approx(60_000, rel=0.01)
 
 
 @pytest.mark.parametrize("name", [*HONEST, *LYING])

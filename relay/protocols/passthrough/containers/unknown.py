@@ -1,4 +1,4 @@
-"""The length of audio in containers that cannot be read: by their size, and by what was heard in them. Pure.
+"""The length of audio that cannot be counted: by its size, and by what was heard in it. Pure.
 
 Neither says enough alone. A file of silence, music or film says how long it may be by its size; speech says by its
 words how long it takes at least. What is charged is the longer one, and an estimate.
@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from relay.protocols.passthrough.sound import LEAST_RATE
+from relay.protocols.passthrough.containers.sound import LEAST_RATE, USUAL_RATE
 
-_USUAL_RATE: Final = 16_000  # bytes per second: 128 kbit/s
 _FILM_RATE: Final = 125_000  # of films: 1 Mbit/s
 _SPOKEN: Final = 3.5  # estimated tokens of a second of speech, 160 words a minute
 # What films begin with: Matroska, AVI, Flash, MPEG program and transport streams, RealMedia.
@@ -29,14 +28,14 @@ def usual_seconds(content: bytes) -> float:
     film = film or (head.startswith(_SYNC) and head[_PACKET : _PACKET + 1] == _SYNC)
     if film and b"V_" not in head and any(codec in head for codec in _OPUS_OR_VORBIS):
         film = False  # a recording in WebM
-    return len(content) / (_FILM_RATE if film else _USUAL_RATE)
+    return len(content) / (_FILM_RATE if film else USUAL_RATE)
 
 
 def heard_milliseconds(usual: int, size: int, units: float, transcript: bytes = b"") -> int:
-    """The milliseconds of a file, once its transcript is known.
+    """The milliseconds of audio that cannot be counted, once its transcript is known.
 
-    `usual`: those that a file of its size has. `size`: its bytes. `units`: the estimated tokens of what was said.
-    `transcript`: of subtitles, whose cues say when they end.
+    `usual`: those that as many bytes have, or that its container states. `size`: its bytes. `units`: the estimated
+    tokens of what was said. `transcript`: of subtitles, whose cues say when they end.
     """
     seconds = max(units / _SPOKEN, _last_cue(transcript))
     return max(usual, round(min(seconds, size / LEAST_RATE) * 1000))

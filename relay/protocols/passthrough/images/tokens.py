@@ -7,7 +7,7 @@ Source: OpenAI's guide to image generation, its table for models before gpt-imag
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from portal.lib.texts import whole_number
@@ -47,6 +47,10 @@ class ImageOptions:
         texts = [value if isinstance(value, str) else "" for value in (model, quality, size)]
         return cls(texts[0], texts[1], texts[2], whole_number(partials, 0, _MOST_PARTIALS) or 0)
 
+    def by_model(self, name: str) -> ImageOptions:
+        """The same of the model that has this name at an upstream, if that says which one it is."""
+        return replace(self, model=name) if _MODEL.search(name) else self
+
     def tokens(self, quality: object = None, size: object = None) -> int:
         """The tokens of one image, without partial ones. `quality`, `size`: those that the answer says it has."""
         stated = _quality(quality) or _quality(self.quality) or _USUAL
@@ -56,7 +60,11 @@ class ImageOptions:
 
     def most(self) -> int:
         """The tokens that one image may have, with its partial ones, for which money is held."""
-        known = self.tokens(_quality(self.quality) or "high") if _sides(self.size) else 0
+        quality, sides = _quality(self.quality) or "high", _sides(self.size)
+        known = 0
+        if sides is not None:  # another name may stand for any model
+            named = self.tokens(quality)
+            known = named if _MODEL.search(self.model) else max(named, _by_parts(quality, sides))
         counted = int(known * (_DEARER if self.quality in {*_TOKENS, *_MOST} else _BETTER))
         return max(_MOST.get(self.quality, _BEST), counted) + PARTIAL * self.partials
 

@@ -10,22 +10,18 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from relay.protocols.passthrough.sound import (
-    AAC_FRAME,
-    AAC_RATES,
-    BYTES_PER_SECOND,
-    LEAST_RATE,
+from relay.protocols.passthrough.codecs.packets import CodecName, packet_seconds
+from relay.protocols.passthrough.containers.sound import (
     STEPS,
-    STEREO_RATE,
     UNKNOWN,
+    Packets,
     Seconds,
-    believed,
     byte_rate,
     counted,
-    guessed,
-    opus_packet,
-    vorbis_packet,
-    with_rest,
+    extended,
+    in_turn,
+    longest,
+    uncounted,
 )
 
 MARK: Final = b"\x1a\x45\xdf\xa3"
@@ -38,10 +34,14 @@ _CLUSTER_TIME, _SCALE = 0xE7, 0x2AD7B1
 # Of a track.
 _NUMBER, _TYPE, _CODEC, _PRIVATE, _ENCODINGS = 0xD7, 0x83, 0x86, 0x63A2, 0x6D80
 _RATE, _CHANNELS, _BITS = 0xB5, 0x9F, 0x6264
+_MOST_STRAYS: Final = 0.1  # share of a file that may be in blocks of tracks that are not described
 _SOUND: Final = 2  # a type of tracks
 _USUAL_SCALE: Final = 1_000_000  # nanoseconds of a timestamp
-_MP3_FRAME: Final = 1152  # samples
-_RATES: Final = (8000.0, 48_000.0)  # samples per second of MP3 that are believed
+_PCM: Final = b"A_PCM/"
+_CODECS: Final[tuple[tuple[bytes, CodecName], ...]] = (
+    (b"A_OPUS", "opus"), (b"A_VORBIS", "vorbis"), (b"A_AAC", "aac"), (b"A_MPEG/L", "mpeg"), (b"A_FLAC", "flac"),
+    (b"A_ALAC", "alac"), (b"A_AC3", "dolby"), (b"A_EAC3", "dolby"), (b"A_DTS", "dts"),
+)  # fmt: skip
 
 
 class _Track:
@@ -50,7 +50,8 @@ class _Track:
     def __init__(self) -> None:
         self.sound, self.number, self.codec, self.private, self.packed = False, 0, b"", b"", False
         self.rate, self.channels, self.bits = 8000.0, 1, 0  # the defaults of RFC 9559
-        self.seconds, self.size, self.first, self.last = 0.0, 0, -1, 0
+        self.first, self.last = -1, 0
+        self.packets: Packets | None = None  # None: no block has been read
 
     def describe(self, name: int, value: bytes) -> None:
         if name == _CODEC:
@@ -76,49 +77,30 @@ class _Track:
         """Count the frames of a block: where each begins, and its size."""
         self.first = time if self.first < 0 else min(self.first, time)
         self.last = max(self.last, time)
+        if self.packets is None:
+            codec = next((name for mark, name in _CODECS if self.codec.startswith(mark) and not self.packed), None)
+            self.packets = Packets(packet_seconds(codec, self.private, self.rate) if codec is not None else None)
         for at, size in frames:
-            self.size += size
-            if self.codec == b"A_OPUS" and size:
-                self.seconds += opus_packet(content, at)
-            else:
-                self.seconds += self._frame_seconds(size)
-
-    def _frame_seconds(self, size: int) -> float:
-        """The seconds of a frame of another codec than Opus; 0 where only its timestamp says them."""
-        if self.codec.startswith(b"A_PCM/"):
-            rate = byte_rate(self.rate, self.channels, self.bits)
-            return size / rate if rate else 0.0
-        if self.codec.startswith(b"A_AAC"):
-            return AAC_FRAME / self._aac_rate()
-        if self.codec == b"A_VORBIS":
-            return vorbis_packet(self.private[max(0, self.private.find(b"\x01vorbis")) :])
-        sane = min(max(self.rate, _RATES[0]), _RATES[1])
-        return _MP3_FRAME / sane if self.codec == b"A_MPEG/L3" else 0.0
-
-    def _aac_rate(self) -> float:
-        """As its decoder is told it: of HE-AAC that of its core."""
-        index = int.from_bytes(self.private[:2].ljust(2, b"\0"), "big") >> 7 & 15
-        stated = AAC_RATES[index] if len(self.private) >= 2 and index < len(AAC_RATES) else self.rate
-        return min(max(stated, AAC_RATES[-1]), AAC_RATES[0])
+            self.packets.add(content, at, size)
 
     def length(self, scale: int) -> Seconds:
-        """Its seconds, by its frames where these say them, otherwise by their timestamps as far as they can be true.
+        """Its seconds, by its frames; where these cannot be counted, its timestamps may say that it is longer.
 
         `scale`: nanoseconds of a timestamp.
         """
-        stated = (self.last - max(0, self.first)) * scale / 1e9
-        if self.seconds and not self.packed:
-            if self.codec == b"A_VORBIS":  # its blocks are long or short
-                return counted(believed(stated, self.seconds / 2, self.seconds, self.seconds))
-            return counted(self.seconds)
-        size = self.size
-        length = believed(stated, size / STEREO_RATE, size / LEAST_RATE, size / BYTES_PER_SECOND)
-        return guessed(length, size, STEREO_RATE)
+        if self.packets is None:
+            return UNKNOWN
+        if self.codec.startswith(_PCM) and not self.packed:
+            rate = byte_rate(self.rate, self.channels, -(-self.bits // 8) * 8)
+            if rate:
+                return counted(self.packets.size / rate)
+        return self.packets.total(stated=(self.last - max(0, self.first)) * scale / 1e9)
 
 
 def matroska(content: bytes) -> Seconds:
     """The longest sound of the tracks; unknown where no block of one is found."""
     tracks: dict[int, _Track] = {}
+    silent, strays = set[int](), 0  # tracks that are no sound; bytes of blocks whose track is described nowhere before
     open_track, scale, cluster, at, steps = _Track(), _USUAL_SCALE, 0, 0, 0
     while at < len(content) and steps < STEPS:
         steps += 1
@@ -138,6 +120,8 @@ def matroska(content: bytes) -> Seconds:
             steps += len(frames)
             if number in tracks:
                 tracks[number].read(content, frames, cluster + time)
+            elif number not in silent:
+                strays += end - body
         elif name == _CLUSTER_TIME:
             cluster = int.from_bytes(content[body : min(end, body + 8)], "big")
         elif name == _SCALE:
@@ -146,11 +130,12 @@ def matroska(content: bytes) -> Seconds:
             open_track.describe(name, content[body:end])
             if open_track.sound and open_track.number:
                 tracks.setdefault(open_track.number, open_track)
-    lengths = [track.length(scale) for track in tracks.values() if track.size]
-    found = max(lengths, default=UNKNOWN)
-    whole = with_rest(found.length, 0, at, len(content)) if found.length else 0.0
-    more = whole - found.length
-    return Seconds(whole, found.least, found.most + more) if more > 0 else found
+            elif open_track.number:
+                silent.add(open_track.number)
+    found = extended(longest(track.length(scale) for track in tracks.values()), 0, at, len(content))
+    if not found.length:
+        return UNKNOWN
+    return in_turn((found, uncounted(strays))) if strays > _MOST_STRAYS * len(content) else found
 
 
 def _element(content: bytes, at: int) -> tuple[int, int, int]:
