@@ -18,7 +18,7 @@ from django.db import connection
 from django.db.models import F, Q
 
 from portal.lib import clock
-from portal.lib.redact import redact
+from portal.lib.redaction.redact import redact
 from relay.billing.ledger import proofs
 from relay.channels import health_checks
 from relay.channels.keys import postpone

@@ -9,7 +9,7 @@ import select
 from datetime import UTC, datetime
 from typing import Final
 
-from portal.lib.redact import redact
+from portal.lib.redaction.redact import redact
 
 
 class TextFormatter(logging.Formatter):

@@ -15,6 +15,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from portal.lib.net import Allowance
+from portal.lib.redaction.redact import redact
 from portal.services.outside import NotAnswering, waiting_for
 from relay.models import Channel
 from relay.providers.demo import DemoTransport
@@ -67,10 +68,11 @@ def why_unreachable(error: Exception) -> str:
         )
     if isinstance(error, (httpx.TimeoutException, TimeoutError, NotAnswering)):
         return _("The upstream did not answer in time. Check the base URL, the firewall and the proxy.")
-    if _PLAIN_HTTP.search(str(error)):
+    said = redact(str(error))
+    if _PLAIN_HTTP.search(said):
         return _("This address speaks plain HTTP, not HTTPS: write http:// at the beginning of the base URL.")
     if isinstance(error, httpx.ConnectError):
         return _("The upstream cannot be reached: %(error)s. Check the base URL and that the upstream runs.") % {
-            "error": error
+            "error": said
         }
-    return _("The connection failed: %(error)s.") % {"error": str(error) or type(error).__name__}
+    return _("The connection failed: %(error)s.") % {"error": said or type(error).__name__}

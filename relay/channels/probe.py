@@ -18,7 +18,7 @@ from django.utils.translation import gettext_noop
 from portal.lib.crypto import Undecryptable
 from portal.lib.json import decode_object, text_of
 from portal.lib.net import Allowance
-from portal.lib.redact import clean_upstream_message
+from portal.lib.redaction.redact import clean_upstream_message
 from portal.services.outside import NotAnswering
 from relay.channels.base_urls import other_base_urls
 from relay.channels.connection import client_of, waiting_for_upstream, why_unreachable

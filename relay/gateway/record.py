@@ -11,7 +11,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from portal.lib.json import encode
-from portal.lib.redact import redact
+from portal.lib.redaction.redact import redact
 from relay.billing.estimate import estimate_text
 from relay.billing.ledger.pending import UsageRow
 from relay.billing.ledger.rows import RowWrite

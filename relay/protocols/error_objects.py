@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import decode, decode_object, encode, object_of, text_of
-from portal.lib.redact import clean_upstream_message
+from portal.lib.redaction.redact import clean_upstream_message
 from relay.protocols.errors import Told
 from relay.protocols.events import UNREADABLE, payload
 

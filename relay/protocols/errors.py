@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from portal.lib.redact import clean_upstream_message
+from portal.lib.redaction.redact import clean_upstream_message
 
 # The message of an error object without one.
 NO_REASON: Final = "The upstream gave no reason."
@@ -80,7 +80,7 @@ def read_error(body: bytes) -> UpstreamError | None:
         clean_upstream_message(message) or NO_REASON,
         clean_upstream_message(kind, 64) if isinstance(kind, str) else "",
         clean_upstream_message(code, 64) if code else None,
-        clean_upstream_message(param, 200) if isinstance(param, str) else None,
+        clean_upstream_message(param, 200, is_name=True) if isinstance(param, str) else None,
         _words(inner, envelope),
         _resets(inner, envelope),
         own,

@@ -11,6 +11,7 @@ import httpx
 
 from portal.lib import net
 from portal.lib.net import Allowance
+from portal.lib.redaction.sent import sent
 from relay.transport.resolver import GuardedResolver, permit_literal
 from relay.transport.transport import UpstreamTransport, _fresh, _reused
 
@@ -71,6 +72,10 @@ class Upstreams:
     def transport(self, proxy: str = "") -> UpstreamTransport:
         found = self._transports.get(proxy)
         if found is None:
+            if proxy:
+                address = httpx.URL(proxy)
+                sent.remember_address(address.host)
+                sent.remember_login(address.username, address.password)
             found = self._transports[proxy] = UpstreamTransport(
                 verify=self._ssl, proxy=httpx.Proxy(proxy) if proxy else None, client=self._session, trust_env=False
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, Final
@@ -17,6 +17,7 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
+from portal.lib.redaction.sent import sent
 from relay.transport.body import RESEND, RESENT, Body, UpstreamResponse
 from relay.transport.resolver import ConnectRefused, NotPermitted
 
@@ -91,6 +92,7 @@ class UpstreamTransport(AiohttpTransport):
 
         Raises aiohttp.ClientError, OSError, TimeoutError.
         """
+        self._remember(httpx.URL(url), headers.items())
         if not isinstance(self.client, aiohttp.ClientSession):
             self.client = self.get_client()
         if self._sockets is None or self._sockets.closed:
@@ -112,16 +114,24 @@ class UpstreamTransport(AiohttpTransport):
                 proxy=str(self.proxy.url) if self.proxy else None,
             )
 
+    @staticmethod
+    def _remember(url: httpx.URL, headers: Iterable[tuple[str, str]]) -> None:
+        """What is sent is found in all that is said of it later (`portal.lib.redaction`)."""
+        sent.remember(headers)
+        sent.remember_address(url.host, url.path)
+
     async def _send(self, request: httpx.Request) -> httpx.Response:
         if not isinstance(self.client, aiohttp.ClientSession):
             self.client = self.get_client()
         timeout: dict[str, Any] = request.extensions.get("timeout", {})
+        headers = request.extensions.get("headers")
+        self._remember(request.url, headers.items() if headers else request.headers.multi_items())
         body = request.stream.payload() if isinstance(request.stream, Body) else await request.aread() or None
         try:
             response = await self.client.request(
                 request.method,
                 str(request.url),
-                headers=request.extensions.get("headers") or request.headers.multi_items(),
+                headers=headers or request.headers.multi_items(),
                 data=body,
                 allow_redirects=False,
                 timeout=_timeouts(timeout.get("pool"), timeout.get("connect"), timeout.get("read")),

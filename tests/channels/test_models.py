@@ -9,6 +9,7 @@ from relay.channels.probe import fetch_models, probe_channel
 from relay.models import Channel
 from tests.services.stalled import stalled
 from tests.support.portal import Portal
+from tests.support.upstream import Call
 
 pytestmark = pytest.mark.shared
 
@@ -61,3 +62,53 @@ def test_an_upstream_that_hangs_is_told_in_time(db: None, monkeypatch: pytest.Mo
         channel = Channel.objects.create(name="Hanging", provider="openai", base_url=f"http://127.0.0.1:{server.port}")
         assert "did not answer in time" in fetch_models(channel, None).error
         assert "did not answer in time" in probe_channel(channel, None, "m").message
+
+
+KEY = "Qm7vXn2kLr9s.Tb4wYc6dHj5p"  # of no vendor's form
+
+
+@pytest.mark.parametrize("said", [KEY, f"{KEY[:5]}…{KEY[-4:]}", KEY.partition(".")[2]])
+@pytest.mark.parametrize("status", [200, 400, 401, 500])
+def test_a_test_does_not_show_the_key_that_it_sent(live: Portal, status: int, said: str) -> None:
+    async def script(call: Call) -> None:
+        assert call.headers["authorization"] == f"Bearer {KEY}"
+        await call.reply(status, {"error": {"message": f"No {said} here", "type": "server_error", "code": said}})
+
+    channel = live.channel(keys=(KEY,))
+    result = probe_channel(channel, channel.keys.get(), live.model(script, channels=[channel]))
+    assert not result.ok and "No [redacted key] here" in result.message
+    assert result.failure is not None and not [part for part in KEY.split(".") if part in result.failure.detail]
+
+
+def test_a_test_of_a_stream_does_not_show_the_key_either(live: Portal) -> None:
+    async def script(call: Call) -> None:
+        await call.open_stream()
+        await call.event({"error": {"message": f"No {KEY} here", "type": "server_error", "code": "x"}})
+        await call.end()
+
+    channel = live.channel(keys=(KEY,))
+    result = probe_channel(channel, channel.keys.get(), live.model(script, channels=[channel]), streamed=True)
+    assert not result.ok and "No [redacted key] here" in result.message
+
+
+@pytest.mark.parametrize("status", [400, 401, 500])
+def test_a_list_of_models_that_is_refused_does_not_show_the_key(
+    live: Portal, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    async def script(call: Call) -> None:
+        await call.reply(status, {"error": {"message": f"No {KEY} here", "type": "server_error", "code": KEY}})
+
+    monkeypatch.setitem(live.upstream.scripts, "", script)  # a request that names no model
+    channel = live.channel(keys=(KEY,))
+    error = fetch_models(channel, channel.keys.get()).error
+    assert error and not [part for part in KEY.split(".") if part in error]
+
+
+def test_a_proxy_that_cannot_be_reached_is_told_without_its_password(live: Portal) -> None:
+    """The host stays: staff have entered it."""
+    channel = live.channel("http://api.vendor.example.com/v1", proxy_url="http://relay:s3cret-Pa55word@127.0.0.1:1")
+    for said in (
+        fetch_models(channel, channel.keys.get()).error,
+        probe_channel(channel, channel.keys.get(), "m").message,
+    ):
+        assert "127.0.0.1:1" in said and "s3cret" not in said

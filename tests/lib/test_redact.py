@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from portal.lib.redact import clean_upstream_message, redact
+from portal.lib.redaction.redact import clean_upstream_message, redact
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from portal.lib.redaction.redact import clean_upstream_message, redact
+from relay.transport.pool import Upstreams
 from tests.support.portal import Portal, ask
 from tests.support.server import Server
 from tests.support.upstream import Call, completion, hello
@@ -101,6 +103,18 @@ def test_channel_with_a_proxy_goes_through_it(server: Server, live: Portal) -> N
         call.path == "http://api.vendor.example.com/v1/chat/completions"
         and call.headers["host"] == "api.vendor.example.com"
     )
+
+
+async def test_what_opens_a_proxy_is_found_in_what_is_said_of_it() -> None:
+    """No address with a password can be entered. One that was stored otherwise is known from the start."""
+    upstreams = Upstreams(lambda: (), 1)
+    upstreams.transport("http://relay:s3cret-Pa55word@squid.inside.example.museum:3128")
+    said = "407 for relay with s3cret-Pa55word (Basic cmVsYXk6czNjcmV0LVBhNTV3b3Jk) at squid.inside.example.museum:3128"
+    assert (
+        redact(said) == "407 for relay with [redacted key] (Basic [redacted key]) at squid.inside.example.museum:3128"
+    )
+    assert clean_upstream_message(said) == "407 for relay with [redacted key] (Basic [redacted key]) at [host]"
+    await upstreams.close()
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import connection
 
 from portal.lib import clock
-from portal.lib.redact import redact
+from portal.lib.redaction.redact import redact
 from relay.billing.ledger.verify import Report, verify
 from relay.models import BooksProof, LedgerEntry
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from portal.lib.redact import redact
+from portal.lib.redaction.redact import redact
 from relay.errors import RelayError, RequestNotFound
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.snapshot.cache import snapshot_cache

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 from portal.lib.json import Json, encode, object_of, text_of
-from portal.lib.redact import clean_upstream_message
+from portal.lib.redaction.redact import clean_upstream_message
 from relay.protocols.characters import read_whole_object
 from relay.protocols.errors import own_words
 
