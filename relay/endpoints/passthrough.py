@@ -40,7 +40,7 @@ from relay.protocols.passthrough.stream import ByteStream, TypedStream
 from relay.protocols.sse import is_stream
 from relay.protocols.usage import Delivered
 from relay.providers import parameters
-from relay.providers.classify import Failure, told_error
+from relay.providers.classify import Failure
 
 _REFUSED: Final = frozenset((400, 404, 415, 422, 501))  # statuses with which a parameter's value is refused
 _NO_AUDIO: Final = re.compile(r"json|text/|html|xml|javascript")  # content types of errors and of sign-in pages
@@ -115,7 +115,7 @@ def _check_channel(run: Runtime, request: ClientRequest, channel: ChannelView) -
 
 async def _try(request: ClientRequest, attempt: Attempt) -> HttpResponseBase:
     """Make one attempt. Raises Failure, Ended, CancelledError; RelayUnavailable when the answer cannot be recorded."""
-    channel, record = attempt.channel, attempt.record
+    record = attempt.record
     parsed = requests.made_by(request.parsed, attempt.candidate.route.upstream_name)
     record.sent, record.units = True, parsed.units
     try:
@@ -126,7 +126,7 @@ async def _try(request: ClientRequest, attempt: Attempt) -> HttpResponseBase:
         upstream = await _open(request, attempt, floats=True)
         record.dropped.remove("encoding_format")  # the client gets what it asked for
     try:
-        codec = await _codec(request.spec.endpoint, parsed, channel, upstream)
+        codec = await _codec(request.spec.endpoint, parsed, attempt, upstream)
         if codec is None:
             return await _plain(request.spec, parsed, attempt, upstream)
         return await stream_answer(attempt, upstream, codec)
@@ -153,10 +153,9 @@ def _refuses_base64(request: ClientRequest, failure: Failure) -> bool:
     return "encoding_format" in text or "base64" in text
 
 
-async def _codec(
-    endpoint: str, parsed: PassthroughRequest, channel: ChannelView, upstream: UpstreamAnswer
-) -> Codec | None:
+async def _codec(endpoint: str, parsed: PassthroughRequest, attempt: Attempt, upstream: UpstreamAnswer) -> Codec | None:
     """The codec for a streamed answer; None when the answer is read as a whole."""
+    channel = attempt.channel
     if (parsed.stream or "event-stream" in upstream.content_type) and await upstream.is_json():
         return None
     if endpoint == "completions" and parsed.stream:
@@ -168,7 +167,7 @@ async def _codec(
         )
     if parsed.stream and "event-stream" in upstream.content_type and endpoint != "completions":
         heard = parsed.heard if parsed.unread is not None else None
-        return TypedStream(max(1, parsed.units.images), parsed.units, parsed.whole, told_error, heard, parsed.images)
+        return TypedStream(max(1, parsed.units.images), parsed.units, parsed.whole, attempt.told, heard, parsed.images)
     if endpoint == "audio.speech" and not parsed.stream and not _NO_AUDIO.search(upstream.content_type):
         return ByteStream(content_type=upstream.content_type or "audio/mpeg", whole=parsed.whole)
     return None
@@ -200,7 +199,7 @@ async def _plain(
     if answer.is_error or spec.endpoint == "audio.speech":  # speech that is JSON
         raise attempt.error_in_body(answer.body if answer.is_error else text)
     if answer.clean is not None:
-        answer = replace(answer, body=answer.clean(answer.body, told_error))
+        answer = replace(answer, body=answer.clean(answer.body, attempt.told))
     attempt.answered()
     await attempt.finish(answer.body, answer.usage, answer.delivered)
     if spec.endpoint == "completions" and parsed.stream and (found := decode_object(answer.body)) is not None:

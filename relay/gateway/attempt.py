@@ -33,7 +33,7 @@ from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.upstream import BROKEN, GARBAGE, UpstreamAnswer
 from relay.protocols.usage import Delivered, Usage
-from relay.providers.classify import Failure, blame_request, classify
+from relay.providers.classify import Failure, blame_request, classify, stream_error
 from relay.providers.failures import FailureClass
 from relay.providers.subject import REDIRECTS, about_chosen_model, other_models, says_missing
 from relay.transport.body import RESENT, Pieces, post
@@ -242,6 +242,14 @@ class Attempt:
         rules = snapshot_cache.snapshot.rules
         return self._blame(classify(200, {}, text, self.channel.provider, rules, inside_200=True))
 
+    def stream_error(self, error: bytes) -> tuple[UpstreamFailed, str]:
+        """An error object inside an answer that has begun: what the client is sent, and a line for the record."""
+        return stream_error(error, self.channel.provider)
+
+    def told(self, error: bytes) -> dict[str, object]:
+        """What a client is told of an error in a part of an answer: the four members of OpenAI's error object."""
+        return told_error(self.candidate, error)
+
     def _blame(self, failure: Failure) -> Failure:
         """The failure, as one of the request when it is about a model that a part of the request names."""
         said = failure.said
@@ -290,6 +298,12 @@ class Attempt:
             )
             if cost:
                 exchange.reply_headers.append((b"x-relay-cost-usd", plain(record.charge.cost).encode()))
+
+
+def told_error(candidate: Candidate, error: bytes) -> dict[str, object]:
+    """The same of an error that an upstream tells on a connection that is no attempt, such as one to a running call."""
+    shown, _ = stream_error(error, candidate.route.channel.provider)
+    return {"message": shown.message, "type": shown.public_type, "param": shown.param, "code": shown.public_code}
 
 
 TryChannel = Callable[[Attempt], Awaitable[HttpResponseBase]]

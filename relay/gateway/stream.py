@@ -20,7 +20,7 @@ from relay.gateway.upstream import GARBAGE, UpstreamAnswer
 from relay.protocols.codec import EVENT_STREAM, BrokenOff, Codec
 from relay.protocols.sse import BOUNDARY
 from relay.protocols.usage import Delivered
-from relay.providers.classify import Failure, stream_error
+from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass
 
 logger: Final = logging.getLogger(__name__)
@@ -205,7 +205,7 @@ class Pump:
         except RelayError as unavailable:  # the reservation could not be extended
             return unavailable, "the database did not answer", False
         if codec.error is not None:
-            return *stream_error(codec.error), True
+            return *self._attempt.stream_error(codec.error), True
         if not codec.complete:
             error = UpstreamTruncated(
                 "The upstream cut its answer off before the end. The text so far is incomplete; try again."
@@ -213,7 +213,7 @@ class Pump:
             return error, "the connection was closed before the end of the answer", True
         if not codec.done:
             return None, "", False
-        failed = (None, "") if codec.failed is None else stream_error(codec.failed)
+        failed = (None, "") if codec.failed is None else self._attempt.stream_error(codec.failed)
         return *failed, False
 
     async def _write_failure(self, error: RelayError) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from portal.lib.json import decode, decode_object, encode, object_of, text_of
+from portal.lib.json import Json, decode, decode_object, encode, object_of, text_of
 from portal.lib.redaction.redact import clean_upstream_message
 from relay.protocols.errors import Told
 from relay.protocols.events import UNREADABLE, payload
@@ -99,6 +99,22 @@ def told_entry(entry: Mapping[str, object], body: bytes, told: Told) -> dict[str
     plain = {name: value for name, value in entry.items() if isinstance(value, (bool, int, float))}
     texts = {name: clean_upstream_message(text_of(entry, name), 200) for name in _TEXTS if text_of(entry, name)}
     return {**texts, **plain, "error": told(body)}
+
+
+def clean_member(holder: Json, told: Told) -> bytes | None:
+    """Put what the client is told in place of the `error` of an object; returns the error as a body of its own.
+
+    It keeps its form: a text, or an object with no members but those that it had. None: it has no error.
+    """
+    error = holder.get("error")
+    if not states(error):
+        return None
+    body = encode({"error": error})
+    shown = told(body)
+    if isinstance(error, dict):
+        shown = {name: value for name, value in shown.items() if name in error or name == "message"}
+    holder["error"] = shown if isinstance(error, dict) else shown["message"]
+    return body
 
 
 def states(value: object) -> bool:

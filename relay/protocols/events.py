@@ -16,6 +16,12 @@ UNREADABLE: Final = (
     b'{"error":{"message":"The upstream sent a piece of its answer that cannot be read. Try again.",'
     b'"type":"server_error","param":null,"code":"upstream_error"}}'
 )
+# The error objects of a stream whose last event cannot be read, and of one that has failed without saying why.
+UNREADABLE_END: Final = (
+    b'{"error":{"message":"The upstream ended its answer with an event that cannot be read.","type":"server_error",'
+    b'"param":null,"code":"upstream_error"}}'
+)
+FAILED: Final = b'{"error":{"message":"The upstream failed.","code":"upstream_error"}}'
 
 
 class TooLarge(Exception):

@@ -13,6 +13,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import Final
 
+from portal.lib.redaction.redact import redact
 from relay.errors import (
     CredentialsExhausted,
     ModelNotFound,
@@ -116,6 +117,7 @@ class Failure(Exception):
         ordered: bool = False,
         api: str = "",
     ) -> None:
+        detail = redact(detail)
         super().__init__(detail or error.message)
         # Its class.
         self.kind = kind
@@ -372,13 +374,16 @@ def _try_again(wait: float | None) -> str:
     return "Try again in a moment." if wait is None else "Try again after the time in Retry-After."
 
 
-def stream_error(data: bytes) -> tuple[UpstreamFailed, str]:
-    """An error object inside a running stream: what the client is sent, and a line for the record."""
+def stream_error(data: bytes, provider: str) -> tuple[UpstreamFailed, str]:
+    """An error object inside an answer that has begun: what the client is sent, and a line for the record.
+
+    `provider`: the vendor's key.
+    """
     error = read_error(data)
     if error is None:
         return UpstreamFailed("The upstream ended the answer with an error. Try again."), "error event"
     detail = f"error event: {error.message}"[:_DETAIL]
-    failure = classify(200, {}, data, inside_200=True)
+    failure = classify(200, {}, data, provider, inside_200=True)
     if failure.kind in {FailureClass.KEY_DEAD, FailureClass.BILLING}:  # the portal's account is not the client's
         return UpstreamFailed(failure.error.message, code=CredentialsExhausted.code), detail
     shown = _with_quoted(error, read_error(error.quoted) if error.quoted else None)
@@ -386,9 +391,3 @@ def stream_error(data: bytes) -> tuple[UpstreamFailed, str]:
     if error.type:
         out.public_type = error.type
     return out, detail
-
-
-def told_error(data: bytes) -> dict[str, object]:
-    """What a client is told of an error in a part of an answer: the four members of OpenAI's error object."""
-    error, _ = stream_error(data)
-    return {"message": error.message, "type": error.public_type, "param": error.param, "code": error.public_code}

@@ -491,6 +491,26 @@ async def test_an_end_that_says_itself_that_it_failed_goes_out_and_is_recorded_a
     )
 
 
+@pytest.mark.parametrize("error", [{"code": "server_error", "message": "At http://10.1.2.3:8000."}, "At 10.1.2.3"])
+async def test_the_error_of_a_response_that_failed_is_cleaned(error: object) -> None:
+    """Also in what is stored of the response. It keeps its form."""
+    codec = ResponsesStream(lambda response: response)
+    last = {**FAILED, "response": {"id": "r", "status": "failed", "output": [], "error": error}}
+    said, _ = await pumped(Run(), codec, line(DELTA), line(last))
+    assert b"10.1.2.3" not in said and codec.final is not None
+    told = codec.final["error"]
+    assert told == (
+        {"code": "server_error", "message": "At [link removed]"} if isinstance(error, dict) else "At [address]"
+    )
+    assert b'"message":"At [link removed]"' in said or b'"error":"At [address]"' in said
+
+
+async def test_a_failed_response_that_cannot_be_read_ends_in_an_error_of_ours() -> None:
+    last = b'data: {"type":"response.failed","response":{"id":"r","n":1e999,"error":{"message":"At 10.1.2.3"}}}\n\n'
+    said, _ = await pumped(Run(), ResponsesStream(lambda response: response), line(DELTA), last)
+    assert b"10.1.2.3" not in said and b"event: error" in said
+
+
 @pytest.mark.parametrize(
     "last", [FAILED, {**FAILED, "type": "response.completed", "response": {"id": "r", "output": []}}]
 )

@@ -112,9 +112,13 @@ def test_a_refusal_in_plain_text_is_told_to_the_client() -> None:
 
 
 def test_an_error_in_a_running_stream_tells_nothing_of_the_portals_account() -> None:
-    error, detail = stream_error(json.dumps(openai("You exceeded your current quota", "insufficient_quota")).encode())
+    error, detail = stream_error(
+        json.dumps(openai("You exceeded your current quota", "insufficient_quota")).encode(), "openai"
+    )
     assert error.public_code == "upstream_credentials_exhausted" and "quota" not in error.message and "quota" in detail
-    error, _ = stream_error(json.dumps(openai("The server had an error", "server_error", "server_error")).encode())
+    error, _ = stream_error(
+        json.dumps(openai("The server had an error", "server_error", "server_error")).encode(), "openai"
+    )
     assert (error.message, error.public_code) == ("The server had an error", "server_error")
 
 

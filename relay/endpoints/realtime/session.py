@@ -31,6 +31,7 @@ from relay.gateway.attempt import interrupt_error
 from relay.gateway.exchange.interrupts import AS_IF_LEFT, Ended, Interrupt
 from relay.gateway.outcome import CLIENT_GONE, COMPLETED, end_reason
 from relay.gateway.runtime import Runtime
+from relay.protocols.errors import Told
 from relay.protocols.fields import BadRequest
 from relay.protocols.realtime import faults
 from relay.protocols.realtime.conversation import cancel_event, is_request, read_created, read_delta
@@ -40,7 +41,6 @@ from relay.protocols.realtime.events import (
     realtime_error_event,
     with_limits,
 )
-from relay.providers.classify import stream_error
 
 _CLOSED: Final = (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED)
 _SERVICE_RESTART: Final = 1012
@@ -239,7 +239,7 @@ class RealtimeSession:
             return shown
         if owed or code == 1006:
             raise UpstreamTruncated("The upstream ended the connection in the middle of the session. Connect again.")
-        error = stream_error(body)[0]
+        error = self.attempt.stream_error(body)[0]
         if error.public_code == CredentialsExhausted.code:
             self._closed_with = 1011, ""  # the reason names our key
         raise error
@@ -258,8 +258,8 @@ class RealtimeSession:
             if not event:
                 return  # what cannot be read cannot be cleaned
             if faults.errors_of(event):
-                text, body = clean_event(event)
-                failed = stream_error(body)[0]
+                text, body = clean_event(event, self.attempt.told)
+                failed = self.attempt.stream_error(body)[0]
                 self.attempt.told_failure(body)
         transcriptions = responses.transcriptions
         if transcriptions.speech.heard(text):
@@ -291,21 +291,19 @@ class RealtimeSession:
             await transcriptions.hold()
 
 
-def clean_event(event: Json) -> tuple[str, bytes]:
-    """An event whose errors are told as those of answers over HTTP are, and the first of them as the body of one."""
+def clean_event(event: Json, told: Told) -> tuple[str, bytes]:
+    """An event whose errors are told as those of answers over HTTP are, and the first of them as the body of one.
+
+    `told`: what the client is told of an error, from its body.
+    """
     body = faults.first_error(event)
-    faults.clean_errors(event, _told)
+    faults.clean_errors(event, told)
     return encode(event).decode(), body
 
 
 def session_error(reason: Interrupt) -> RelayError:
     """The client's error for a session that was ended."""
     return Stopping(_RESTART, retry_after=1) if reason is Interrupt.STOPPING else interrupt_error(reason)
-
-
-def _told(body: bytes) -> Json:
-    error = stream_error(body)[0]
-    return {"type": error.public_type, "code": error.public_code, "message": error.message, "param": error.param}
 
 
 def close_frame(error: RelayError) -> tuple[int, str]:

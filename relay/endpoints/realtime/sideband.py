@@ -21,7 +21,7 @@ from relay.endpoints.realtime.models import SessionModels
 from relay.endpoints.realtime.session import SendFrame, clean_event, close_code, close_frame, session_error
 from relay.errors import InvalidRequest, ObjectNotFound, RelayError
 from relay.gateway.access.authorization import check_purpose
-from relay.gateway.attempt import interrupt_error
+from relay.gateway.attempt import interrupt_error, told_error
 from relay.gateway.exchange.interrupts import Ended, Interrupt
 from relay.gateway.pipeline import count_request
 from relay.gateway.routing.selection import Candidate
@@ -67,6 +67,7 @@ class Sideband:
     def __init__(self, exchange: Handshake, run: Runtime, joined: JoinedCall, send: SendFrame) -> None:
         assert exchange.caller is not None  # noqa: S101  # `join` has run
         self.exchange, self.run, self.socket, self._send = exchange, run, joined.socket, send
+        self._told = partial(told_error, joined.candidate)
         self._timeouts = joined.candidate.route.channel.timeouts
         self._models = SessionModels(exchange.caller, joined.model, joined.candidate)
 
@@ -134,7 +135,7 @@ class Sideband:
         if event is not None and not event:
             return  # what cannot be read cannot be cleaned
         if event is not None and faults.errors_of(event):
-            text = clean_event(event)[0]
+            text = clean_event(event, self._told)[0]
         if is_session(text):
             self._models.told(text)
         told = with_limits(text, self.exchange.reply_headers)

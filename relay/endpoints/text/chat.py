@@ -40,7 +40,7 @@ from relay.protocols.fields import BadRequest, Fields
 from relay.protocols.prompts.content import models_in_tools
 from relay.protocols.usage import Usage
 from relay.providers import parameters
-from relay.providers.classify import Failure, told_error
+from relay.providers.classify import Failure
 
 _ENDPOINT: Final = "chat.completions"
 
@@ -175,7 +175,7 @@ class _OpenedChat:
         if answer.error is not None:
             raise self._attempt.error_in_body(answer.error)
         if answer.has_failures:
-            text = clean_choices(text, told_error)
+            text = clean_choices(text, self._attempt.told)
         return complete_answer(text, self._request.created), answer.usage
 
     def rows(self) -> Sequence[RowWrite]:

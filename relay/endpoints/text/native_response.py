@@ -92,7 +92,7 @@ class OpenedResponse:
     def codec(self) -> ResponsesStream:
         complete = partial(_complete_response, self._turn)
         turn = self._turn
-        self._codec = ResponsesStream(complete, self._lacks, turn.named, turn.own_ids, turn.stored)
+        self._codec = ResponsesStream(complete, self._lacks, turn.named, turn.own_ids, turn.stored, self._attempt.told)
         return self._codec
 
     async def read_whole(self) -> tuple[bytes, Usage | None]:

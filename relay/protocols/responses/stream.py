@@ -23,8 +23,9 @@ from relay.protocols.characters import (
     read_whole_object,
 )
 from relay.protocols.codec import EventCodec
-from relay.protocols.error_objects import event_name, is_error_object, named_error, unreadable_error
-from relay.protocols.events import UNREADABLE, payload, typed_event
+from relay.protocols.error_objects import clean_member, event_name, is_error_object, named_error, unreadable_error
+from relay.protocols.errors import Told, told_plainly
+from relay.protocols.events import FAILED, UNREADABLE, UNREADABLE_END, payload, typed_event
 from relay.protocols.output_items import distinct_raw
 from relay.protocols.responses.client_stream import responses_error_event
 from relay.protocols.responses.objects import (
@@ -61,10 +62,6 @@ _INDEXED_BY_PART: Final = (
     "response.refusal.",
     "response.reasoning_text.",
 )
-_UNREADABLE_END: Final = (
-    b'{"error":{"message":"The upstream ended its answer with an event that cannot be read.","type":"server_error",'
-    b'"param":null,"code":"upstream_error"}}'
-)
 
 
 class _Done(msgspec.Struct):
@@ -99,6 +96,7 @@ class ResponsesStream(EventCodec):
     continues: bool = False  # the request names a response that the upstream should know
     own_ids: Json = field(default_factory=dict)  # members in which the upstream writes its ids, and the portal its own
     stored: bool = False  # the response is stored, also one that breaks off
+    told: Told = told_plainly  # what a client is told of an error in a response
     upstream_id: str = ""  # the upstream's id of the response, after the end
     final: Json | None = None  # the complete response, after the end
     ignored: bool = False  # the upstream did not go on from the response, and said so only at the end
@@ -290,7 +288,7 @@ class ResponsesStream(EventCodec):
             raw = read_typed(_final, data).response
             whole = _whole.decode(raw)
         except (msgspec.DecodeError, ValueError, RecursionError):
-            self.error = _UNREADABLE_END
+            self.error = UNREADABLE_END
             return b""
         self.usage = parse_responses_usage(whole.usage) if present(whole.usage) else None
         if present(whole.output):
@@ -301,8 +299,8 @@ class ResponsesStream(EventCodec):
             )
             return b""
         response = read_for_storage(raw) if self.stored else read_whole_object(raw)
-        if response is None and (self._repair or self.always or self.stored):  # it would be charged and not found
-            self.error = _UNREADABLE_END
+        if response is None and (self._repair or self.always or self.stored or present(whole.error)):
+            self.error = UNREADABLE_END  # it would be charged and not found, or its error not cleaned
             return b""
         if response is None:  # the client may be able to decode it
             self._terminal, self.done, self.started = typed_event(kind, data), True, True
@@ -315,23 +313,25 @@ class ResponsesStream(EventCodec):
         response.update(ids)
         empty = not objects_of(response, "output")
         if empty and self._lost_item:  # the answer would be stored, and continued, without it
-            self.error = _UNREADABLE_END
+            self.error = UNREADABLE_END
             return b""
         if empty and self._items:
             response["output"] = distinct_raw(self._items[index] for index in sorted(self._items))
+        failed = clean_member(response, self.told)
         if self._repair or self.always or (empty and self._items):
             response = self.complete_object(response)
             if self.ignored:
                 response["previous_response_id"] = None
             number = int_of(read_whole_object(data) or {}, "sequence_number") if not self._repair else self._number
             self._terminal = typed_event(kind, encode({"type": kind, "sequence_number": number, "response": response}))
+        elif failed:
+            self._terminal = typed_event(kind, encode({**(read_whole_object(data) or {}), "response": response}))
         else:
             self._terminal = typed_event(kind, event_with_ids(data, ids))
         self.final = read_for_storage(encode(response)) if empty and self._items else response
         self.done = True
         if kind == "response.failed":
-            failure = object_of(response, "error") or {"message": "The upstream failed.", "code": "upstream_error"}
-            self.failed = encode({"error": failure})
+            self.failed = failed or FAILED
         out, self._opening = b"".join(self._opening), []
         self.started = True
         return out

@@ -28,8 +28,12 @@ PRICE = {
     "per_second": "0.000256",
     "per_character": "0.000000512",
 }
-SECRET, HOST, ORGANISATION = "sk-upstream-secret-0123456789", "10.1.2.3", "org-AbCdEf123456"
-DIRT = f"The server at http://{HOST}:8000/internal had an error with key {SECRET} in organization {ORGANISATION}."
+# A key of no vendor's form: only what was sent tells what it is.
+SECRET, HOST, ORGANISATION = "Qm7vXn2kLr9s.Tb4wYc6dHj5p", "10.1.2.3", "org-AbCdEf123456"
+DIRT = (
+    f"The server at http://{HOST}:8000/internal had an error with key {SECRET} "
+    f"({SECRET[:4]}***{SECRET[-4:]}) in organization {ORGANISATION}."
+)
 TEXT = "word " * 40  # 51 tokens
 REPORT = {
     "prompt_tokens": 100,

@@ -182,9 +182,9 @@ def plain(script: Callable[[Row], Any] = good, **options: Any) -> Prepare:
             user, token = _shared["user"], _shared["token"]
         key, address = f"channel {row.channel} {bool(row.socket)}", address_for(row)
         if script is not good:
-            channel = live.channel(address, **row.channel)
+            channel = live.channel(address, keys=(rows.SECRET,), **row.channel)
         else:
-            channel = _shared[key] = _shared.get(key) or live.channel(address, **row.channel)
+            channel = _shared[key] = _shared.get(key) or live.channel(address, keys=(rows.SECRET,), **row.channel)
         model = live.model(channels=[channel], price=options.get("price", PRICE), is_open=options.get("is_open", True))
         scripts = _shared["socket"].scripts if row.socket else live.upstream.scripts
         scripts[model] = script(row)
@@ -390,12 +390,29 @@ def dirty_later(row: Row) -> Any:
     return script
 
 
+def failed_later(row: Row) -> Any:
+    """A response that ends as failed, after it has begun."""
+
+    async def script(call: Call) -> None:
+        await call.open_stream()
+        for event in row.events[:-1]:
+            await call.event(event)
+        error = {"code": "server_error", "message": rows.DIRT}
+        whole = {**row.events[-1]["response"], "status": "failed", "error": error}
+        await call.event({**row.events[-1], "type": "response.failed", "response": whole})
+        await call.end()
+
+    return script
+
+
 def prepare_cleaning(live: Portal, row: Row) -> Cell:
     cell = plain(lambda row: realtime_upstream.failing(rows.DIRT) if row.socket else rows.dirty)(live, row)
     if not (row.batch or row.socket):  # what may pass is tried again, for half a minute
         cell.others["in 200"] = plain(lambda row: rows.dirty_in_200)(live, row)
     if row.stream:
         cell.others["later"] = plain(dirty_later)(live, row)
+    if row.stream and "response" in row.events[-1]:
+        cell.others["failed"] = plain(failed_later)(live, row)
     return cell
 
 
@@ -405,7 +422,7 @@ def check_cleaning(server: Server, live: Portal, cell: Cell) -> None:
         record = record_of(one)
         assert record.end_reason != "completed" and "error" in answer.text
         for told in (answer.text, record.error_message, json.dumps(record.attempt_log)):
-            for secret in (rows.SECRET, rows.ORGANISATION):
+            for secret in (*rows.SECRET.split("."), rows.SECRET[:4], rows.SECRET[-4:], rows.ORGANISATION):
                 assert secret not in told, told
         assert rows.HOST not in answer.text + record.error_message
 
