@@ -24,7 +24,7 @@ from relay.endpoints.realtime.connection import (
 )
 from relay.endpoints.realtime.session import RealtimeSession
 from relay.endpoints.realtime.sideband import JoinedCall, Sideband, join
-from relay.errors import InternalError, InvalidRequest, RelayError, Stopping
+from relay.errors import InternalError, InvalidRequest, RelayError, RelayUnavailable, Stopping
 from relay.gateway.runtime import Runtime, runtime
 from relay.protocols.fields import BadRequest
 from relay.protocols.realtime.events import client_event, realtime_error_event
@@ -142,7 +142,7 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
         else:
             self._begin(exchange, connection)
             if self.session is not None:
-                await self.session.from_client(text, None)
+                await self._pass_on(self.session, text, None)
 
     async def _relay(self, session: RealtimeSession | Sideband) -> None:
         try:
@@ -175,9 +175,25 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if self.session is not None:
-            await self.session.from_client(text_data, bytes_data)
+            await self._pass_on(self.session, text_data, bytes_data)
         elif self.exchange is not None and self.waiting is not None:
             await self._first_event(self.exchange, text_data or "")
+
+    async def _pass_on(self, session: RealtimeSession | Sideband, text: str | None, data: bytes | None) -> None:
+        """Send a client's frame to the upstream, which may read it slowly. Large ones have their share of memory."""
+        exchange, size = session.exchange, len(text or data or b"")
+        if size <= limits.UNCOUNTED_BYTES:
+            await session.from_client(text, data)
+            return
+        try:
+            exchange.hold(size)
+        except RelayUnavailable as full:
+            await self._send(realtime_error_event(full.message, full.public_type, full.public_code, None))
+            return
+        try:
+            await session.from_client(text, data)
+        finally:
+            exchange.held.give_back(size)
 
     async def disconnect(self, code: int) -> None:
         self.gone = True

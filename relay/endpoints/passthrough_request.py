@@ -183,9 +183,9 @@ class ClientRequest:
         """
         policy = channel.policy(self.spec.endpoint)
         if floats:
-            policy = {**policy, "encoding_format": "drop"}
+            policy = parameters.with_drop(policy, "encoding_format")
         if self.form is not None:
-            dropped = [name for name, action in policy.items() if action == "drop" and name in self.fields]
+            dropped = parameters.dropped_from_form(policy, self.fields)
             if not dropped and bytes(self.fields.get("model", b"")) == encode(model):
                 return self.body, []
             return self.form.edited({"model": model.encode()}, set(dropped)), dropped

@@ -9,9 +9,11 @@ from typing import Final
 
 from django.http.response import HttpResponseBase
 
+from portal import limits
 from relay.errors import InternalError, RelayError
 from relay.gateway.exchange.exchange import Exchange, Message, too_large
 from relay.gateway.exchange.interrupts import Interrupt, ended_error
+from relay.gateway.limits.memory import HeldBytes
 from relay.gateway.replies import Answer
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller
@@ -36,10 +38,25 @@ class BackgroundRequest(Exchange):
         return self.ended_by is not Interrupt.CANCELLED
 
     async def read_body(self, limit: int) -> bytes:
-        """The body, which is in memory: whoever keeps it there counts it. Raises RequestTooLarge."""
+        """The body. Raises RequestTooLarge, and RelayUnavailable when memory is short."""
         if len(self._body) > limit:
             raise too_large(limit)
+        self.hold_body()
         return self._body
+
+    def hold_body(self, before: Exchange | None = None) -> None:
+        """Count the body as long as the request runs. Raises RelayUnavailable when memory is short.
+
+        Small bodies count as more than they have: no connection bounds the number of these requests.
+        `before`: the request that brought the body, and has counted it until now.
+        """
+        if before is not None and before.held.give_back in before.at_end:
+            self.held, before.held = before.held, HeldBytes()
+            before.at_end.remove(self.held.give_back)
+            self.at_end.append(self.held.give_back)
+        missing = max(len(self._body), limits.UNCOUNTED_BYTES) - self.held.size
+        if missing > 0:
+            self.hold(missing)
 
     def listen(self, on_leave: Callable[[Exchange], None]) -> None:
         """Does nothing: there is no client that could disconnect."""

@@ -88,7 +88,7 @@ _INNER: Final = (_PARAMETERS | _STRUCTURES | frozenset(
         "event_id", "file_data", "file_id", "file_ids", "file_url", "filename", "id", "image_file", "include_usage",
         "input_audio_format", "input_audio_transcription", "item_id", "name", "output_audio_format", "parameters",
         "previous_item_id", "rate", "reasoning_content", "refusal", "response_id", "role", "schema", "server_label",
-        "server_url", "skill_id", "status", "strict", "tool_call_id", "transcript", "tunnel_id", "type", "url",
+        "server_url", "skill_id", "status", "strict", "svg", "tool_call_id", "transcript", "tunnel_id", "type", "url",
         "vector_store_ids", "video_url",
     )
 ))  # fmt: skip

@@ -214,6 +214,9 @@ class OutputItems:
     def open(self) -> list[OutputItem]:
         return [item for item in self._all if not item.done]
 
+    def is_empty(self) -> bool:
+        return not self._all
+
     def only(self, kinds: Sequence[str]) -> bool:
         return all(item.kind in kinds for item in self._all)
 

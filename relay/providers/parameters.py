@@ -2,7 +2,8 @@
 
 A rule is `name: action` or `family/name: action`; the family is the first word of the API (chat, completions,
 responses, embeddings, images, audio …), and a rule with a family stands before one without. A name such as
-`messages[].name` reaches into lists. What no rule names is forwarded. Actions:
+`messages[].name` reaches into lists, one such as `prompt.id` into objects; `tools[openrouter:fusion]` is the entries of
+that type. What no rule names is forwarded, but for parameters that name another model. Actions:
 
     forward           send it on, whatever another rule says
     drop              leave it out, and say so in x-airelays-ignored-parameters
@@ -17,37 +18,29 @@ for every vendor, which are here.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
-from portal.lib.json import encode
+from portal.lib.json import Json, encode
 from portal.lib.texts import TranslatableError, gettext_noop
 from relay.protocols.fields import are_parameters, folded
+from relay.protocols.naming import models
 from relay.protocols.prompts.counts import COUNTS
 
 _ACTION: Final = re.compile(r"forward|drop|rename:[A-Za-z_][A-Za-z0-9_]*|refuse(?::.+)?")
-_NAME: Final = re.compile(r"(?:[a-z_]+/)?[A-Za-z_][A-Za-z0-9_]*(?:\[\](?:\.[A-Za-z_][A-Za-z0-9_]*)+)?")
+_MEMBER: Final = r"[A-Za-z_][A-Za-z0-9_]*"
+_TYPE: Final = r"\[[A-Za-z0-9_:-]+\]"
+_NAME: Final = re.compile(rf"(?:[a-z_]+/)?{_MEMBER}(?:(?:\[\])?\.{_MEMBER})*(?:{_TYPE})?")
+_STEP: Final = re.compile(r"\[[^]]*\]|[^.[]+")
+_LETTERS: Final = re.compile("[A-Za-z_]+")
 _any: Final = msgspec.json.Decoder()
 Fields = dict[str, msgspec.Raw]
 Policy = Mapping[str, str]
 _EMPTY: Final = frozenset((b"null", b"", b"[]", b"{}"))
+_EACH: Final = "[]"
 
-# Parameters by which clients name other models than `model`, or choose by themselves who serves it, at which address or
-# with which key: what such a request costs is not known here, and whether its user may use the model neither. Source:
-# the API references of OpenRouter, LiteLLM's proxy, Vercel's AI gateway, Requesty, Perplexity, Groq, LM Studio,
-# Fireworks, LoRAX, new-api and Anthropic (`fallbacks`, tools that name their model), read in November 2026.
-_OTHER_MODELS: Final = (
-    "models", "fallbacks", "fallback", "fallback_model", "fallback_models", "route", "provider", "providers", "preset",
-    "plugins", "context_window_fallbacks", "content_policy_fallbacks", "default_fallbacks",
-    "context_window_fallback_dict", "model_list", "user_config", "router_settings_override", "specific_deployment",
-    "deployment", "deployment_id", "engine", "model_id", "model_name", "base_model", "target_model", "model_info",
-    "litellm_params", "litellm_metadata", "custom_llm_provider", "api_base", "base_url", "api_key", "api_version",
-    "extra_body", "extra_headers", "extra_query", "prompt_id", "tags", "group", "providerOptions", "provider_options",
-    "requesty", "compound_custom", "draft_model", "speculation", "adapter_id", "adapter_source", "lora_path",
-    "tools[].model", "tools[].parameters.model",
-)  # fmt: skip
 # Parameters that make more answers than are asked for by `n`, by the APIs that know them in another sense or not at
 # all. Seedream makes a sequence of images of one.
 _MORE_ANSWERS: Final = {
@@ -56,9 +49,12 @@ _MORE_ANSWERS: Final = {
     "responses": (*COUNTS, "n", "best_of", "num_beams", "beam_width"),
     "images": (*COUNTS, "best_of", "sequential_image_generation", "sequential_image_generation_options"),
 }
+_COUNTED: Final = [f"{family}/{name}" for family, names in _MORE_ANSWERS.items() for name in names]
+_DROPPED: Final = (*models.OTHERS, *_COUNTED)
 _FOR_ALL: Final[Policy] = {
-    spelled: "drop"
-    for name in (*_OTHER_MODELS, *(f"{family}/{name}" for family, names in _MORE_ANSWERS.items() for name in names))
+    spelled: action
+    for action, names in (("drop", _DROPPED), ("refuse", models.NEEDED))
+    for name in names
     for spelled in (name, name.lower())
 }
 
@@ -75,13 +71,33 @@ _CALLED: Final[Mapping[str, str]] = {
 class Rules(dict[str, str]):
     """The rules of one family at one channel, by bare name."""
 
-    def __init__(self, rules: Policy) -> None:
+    def __init__(self, rules: Policy, forwarded: Collection[str] = ()) -> None:
+        """`forwarded`: the names of what is sent on, whatever another rule says."""
         super().__init__(rules)
-        self.nested: dict[str, list[tuple[str, bytes]]] = {}  # of lists: names of rules, and what they look for
+        self.forwarded = frozenset(map(folded, forwarded))
+        # By the parameter that they reach into: the names of rules, and the members that must be in its text for them.
+        self.nested: dict[str, list[tuple[str, tuple[bytes, ...]]]] = {}
         for name in rules:
-            top, brackets, rest = name.partition("[].")
-            if brackets:
-                self.nested.setdefault(top, []).append((name, b'"%s"' % rest.rpartition(".")[2].encode()))
+            top, *way = _steps(name)
+            if way:
+                members = tuple(_searched(step) for step in way if step != _EACH)
+                self.nested.setdefault(top, []).append((name, members))
+
+    @classmethod
+    def of(cls, policy: Policy) -> Rules:
+        return policy if isinstance(policy, Rules) else cls(policy)
+
+
+def _steps(name: str) -> list[str]:
+    """The way of a rule to what it names: members, `[]` for each entry of a list, `[type]` for those of a type."""
+    return _STEP.findall(name)
+
+
+def _searched(step: str) -> bytes:
+    """What the text of a parameter has where a step of a rule finds something: only its letters are no escapes."""
+    if step.startswith("["):
+        return max(_LETTERS.findall(step), key=len, default="").encode()
+    return b'"%s"' % step.encode()
 
 
 class Unsupported(Exception):
@@ -116,8 +132,10 @@ def check_policy(rules: object) -> None:
                 ),
                 action=str(action),
             )
-        if "[]" in name and action not in {"drop", "forward"}:
-            raise BadPolicy(gettext_noop("Inside lists, parameters can be dropped only: “%(name)s”."), name=name)
+        if ("." in name or "[" in name) and action not in {"drop", "forward"}:
+            raise BadPolicy(
+                gettext_noop("Inside lists and objects, parameters can be dropped only: “%(name)s”."), name=name
+            )
         if action.startswith("refuse:") and _decoded(action[7:].encode()) is _NOTHING:
             raise BadPolicy(gettext_noop("“%(value)s” is not JSON."), value=action[7:])
 
@@ -130,7 +148,24 @@ def policy_of(vendors: Policy, own: Policy, family: str) -> Policy:
             prefix, slash, bare = name.rpartition("/")
             if not slash or prefix == family:
                 found[bare] = action
-    return Rules({name: action for name, action in found.items() if action != "forward"})
+    forwarded = [name for name, action in found.items() if action == "forward"]
+    return Rules({name: action for name, action in found.items() if action != "forward"}, forwarded)
+
+
+def with_drop(policy: Policy, name: str) -> Policy:
+    """A policy by which one parameter more is left out."""
+    rules = Rules.of(policy)
+    return Rules({**rules, name: "drop"}, rules.forwarded - {name})
+
+
+def _naming_models(policy: Rules, names: Iterable[str]) -> list[str]:
+    """The parameters that name another model, by what they are called; rules about them stand before that."""
+    found = []
+    for name in names:
+        plain = folded(name)
+        if plain.endswith(models.ENDINGS) and plain != "model" and name not in policy and plain not in policy:
+            found += [name] if plain not in policy.forwarded else []
+    return found
 
 
 def refused(policy: Policy, fields: Fields, converted: bool = False) -> str:
@@ -183,9 +218,10 @@ def refused_value(policy: Policy, body: Mapping[str, object]) -> str:
 
 
 def apply_to(policy: Policy, body: dict[str, object]) -> list[str]:
-    """The rules, in place, for a request that was converted. Returns what was dropped."""
+    """The rules, in place, for a request that was converted, or an object of a session. Returns what was dropped."""
+    rules = Rules.of(policy)
     dropped = []
-    for name, action in policy.items():
+    for name, action in rules.items():
         if name in body and action == "drop":
             if body.pop(name) not in (None, "", [], {}):
                 dropped.append(name)
@@ -193,7 +229,72 @@ def apply_to(policy: Policy, body: dict[str, object]) -> list[str]:
             body.setdefault(action[7:], body.pop(name))
         elif name in body and action.startswith("refuse"):
             body.pop(name)  # it has the value that is fine
+    for name in _naming_models(rules, body):
+        if body.pop(name) not in (None, "", [], {}):
+            dropped.append(name)
+    for top in rules.nested.keys() & body.keys():
+        body[top], inside = apply_inside(rules, top, body[top])
+        dropped += inside
+        if inside and body[top] == []:
+            del body[top]
     return dropped
+
+
+def items_to_send(policy: Policy, items: list[Json]) -> tuple[list[Json], list[str]]:
+    """The same for the items of `input`, where they are not the client's own bytes."""
+    sent, dropped = apply_inside(policy, "input", items)
+    return (sent if isinstance(sent, list) else items), dropped
+
+
+def apply_inside(policy: Policy, name: str, value: object) -> tuple[object, list[str]]:
+    """The rules that reach into a parameter, for its value; which is not changed. Returns what to send, and what was
+    dropped.
+    """
+    dropped = []
+    for rule, _ in Rules.of(policy).nested.get(name, ()):
+        sent = _without(value, _steps(rule)[1:])
+        if sent is not value:
+            value = sent
+            dropped.append(rule)
+    return value, dropped
+
+
+def _without(value: object, way: Sequence[str]) -> object:
+    """A value without a member, or without entries of a type; itself where it has none, or the member is null."""
+    step, *rest = way
+    if step == _EACH:
+        if not isinstance(value, list):
+            return value
+        entries = [_without(entry, rest) for entry in value]
+        return entries if any(entry is not old for entry, old in zip(entries, value, strict=True)) else value
+    if step.startswith("["):
+        if not isinstance(value, list):
+            return value
+        entries = [entry for entry in value if not (isinstance(entry, dict) and entry.get("type") == step[1:-1])]
+        return entries if len(entries) < len(value) else value
+    if not isinstance(value, dict) or value.get(step) is None:
+        return value
+    if not rest:
+        return {name: member for name, member in value.items() if name != step}
+    member = _without(value[step], rest)
+    return value if member is value[step] else {**value, step: member}
+
+
+def dropped_from_form(policy: Policy, names: Iterable[str]) -> list[str]:
+    """The fields of a form that are not sent. Those of objects are written as `svg[model]`, of lists as `models[]`."""
+    rules = Rules.of(policy)
+    found = []
+    for name in names:
+        base, _, inner = name.partition("[")
+        spelled = (base, folded(base)) if inner else (name, folded(name))
+        member = inner.rpartition("[")[2].rstrip("]")
+        if (
+            any(rules.get(one) == "drop" for one in spelled)
+            or _naming_models(rules, (base,) if base else ())
+            or (inner and folded(base) not in rules.forwarded and folded(member or base).endswith(models.ENDINGS))
+        ):
+            found.append(name)
+    return found
 
 
 def apply(policy: Policy, fields: Fields, strip_nulls: bool = False) -> tuple[Fields, list[str]]:
@@ -201,21 +302,22 @@ def apply(policy: Policy, fields: Fields, strip_nulls: bool = False) -> tuple[Fi
 
     The fields themselves where no rule is about one of them, so that the client's bytes may go on as they are.
     """
+    rules = Rules.of(policy)
     others = _in_other_letters(fields)
-    nested = policy.nested if isinstance(policy, Rules) else Rules(policy).nested
-    reached = set() if nested.keys().isdisjoint(fields) else _reached(nested, fields)
-    if not others and not reached and not strip_nulls and policy.keys().isdisjoint(fields):  # nearly always
+    naming = [] if are_parameters(fields) else _naming_models(rules, fields)
+    reached = set() if rules.nested.keys().isdisjoint(fields) else _reached(rules.nested, fields)
+    if not (others or naming or reached or strip_nulls) and policy.keys().isdisjoint(fields):  # nearly always
         return fields, []
-    named = [name for name in policy if name in fields or name in others or name in reached]
-    if not named and not strip_nulls:
+    named = [name for name in rules if name in fields or name in others or name in reached]
+    if not named and not naming and not strip_nulls:
         return fields, []
     out = dict(fields)
     dropped = []
     for name in named:
-        action = policy[name]
+        action = rules[name]
         if name in others and not action.startswith("rename:"):
             dropped += [other for other in others[name] if out.pop(other, None) is not None]
-        if "[]" in name:
+        if name in reached:
             dropped += [name] * _drop_inside(out, name)
         elif name in out:
             raw = out.pop(name)
@@ -223,36 +325,43 @@ def apply(policy: Policy, fields: Fields, strip_nulls: bool = False) -> tuple[Fi
                 out.setdefault(action[7:], raw)
             elif action == "drop" and bytes(raw).strip() not in _EMPTY:
                 dropped.append(name)
+    for name in naming:
+        if (value := out.pop(name, None)) is not None and bytes(value).strip() not in _EMPTY:
+            dropped.append(name)
     if strip_nulls:
         out = {name: raw for name, raw in out.items() if bytes(raw).strip() != b"null"}
     return out, dropped
 
 
-def _reached(nested: Mapping[str, list[tuple[str, bytes]]], fields: Fields) -> set[str]:
-    """The rules that may find what they name in a list. A search costs 0.5 ms for 1 MB."""
+def _reached(nested: Mapping[str, list[tuple[str, tuple[bytes, ...]]]], fields: Fields) -> set[str]:
+    """The rules that may find what they name inside a parameter. A search costs 0.5 ms for 1 MB."""
     found: set[str] = set()
     for top in nested.keys() & fields.keys():
         text = bytes(fields[top])
-        seen = {named: named in text for named in {named for _, named in nested[top]}}
-        found.update(name for name, named in nested[top] if seen[named])
+        seen: dict[bytes, bool] = {}
+        for name, members in nested[top]:
+            for member in members:
+                if member not in seen:
+                    seen[member] = member in text
+                if not seen[member]:
+                    break
+            else:
+                found.add(name)
     return found
 
 
-def _drop_inside(fields: Fields, path: str) -> bool:
-    """Take a member out of every object of a list. True when there was one."""
-    top, _, rest = path.partition("[].")
-    *way, last = rest.split(".")
-    entries = _decoded(bytes(fields.get(top, b"")))
-    found = False
-    for entry in entries if isinstance(entries, list) else ():
-        holder: object = entry
-        for step in way:
-            holder = holder.get(step) if isinstance(holder, dict) else None
-        if isinstance(holder, dict) and holder.pop(last, None) is not None:
-            found = True
-    if found:
-        fields[top] = msgspec.Raw(encode(entries))
-    return found
+def _drop_inside(fields: Fields, rule: str) -> bool:
+    """Take a member, or entries of a type, out of a parameter; a list without entries goes. True when there was one."""
+    top, *way = _steps(rule)
+    value = _decoded(bytes(fields.get(top, b"")))
+    sent = _without(value, way)
+    if sent is value:
+        return False
+    if sent == []:
+        del fields[top]
+    else:
+        fields[top] = msgspec.Raw(encode(sent))
+    return True
 
 
 _NOTHING: Final = object()

@@ -245,7 +245,8 @@ def _write_file(batch: Batch, ok: bool, file_id: str, expires: datetime | None, 
     if existing is not None:
         if existing.state == UploadState.STORED:
             return True
-        files.remove(existing)
+        if not files.remove(existing):
+            raise StorageFull("The portal's disk does not delete what is left of an earlier try.")
     size = int(sums["bytes"]) + int(sums["rows"])  # each line with its end
     replaced = int(sums["bytes"]) + int(sums["rows"]) * limits.ROW_BYTES
     writer = files.UploadWriter(

@@ -233,9 +233,12 @@ class UploadWriter:
 
     def close(self) -> None:
         """Close the file; delete it with its row unless it was finished."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            try:
+                file.close()
+            except OSError as error:  # it writes once more what the disk did not take, and is closed all the same
+                logger.warning("the end of the file %s is not on the disk: %s", self.upload.storage_name, error)
         if self.upload.state == UploadState.RECEIVING:
             remove(self.upload)
 
@@ -319,12 +322,21 @@ def open_file(upload: Upload) -> IO[bytes]:
     return path_of(upload.storage_name).open("rb")
 
 
-def remove(upload: Upload) -> None:
-    """Delete a file: marks its row, deletes the bytes, then deletes the row."""
+def remove(upload: Upload) -> bool:
+    """Delete a file: marks its row, deletes the bytes, then deletes the row.
+
+    Returns False when the disk does not delete the bytes: the file is gone for everybody, counts no more, and
+    `relay.storage.files_check.sweep` tries again.
+    """
     Upload.objects.filter(pk=upload.pk).update(state=UploadState.DELETING)
     upload.state = UploadState.DELETING
-    unlink(upload.storage_name)
+    try:
+        unlink(upload.storage_name)
+    except OSError as error:
+        logger.error("the file %s cannot be deleted from the disk: %s", upload.storage_name, error)
+        return False
     Upload.objects.filter(pk=upload.pk).delete()
+    return True
 
 
 @on_disk()

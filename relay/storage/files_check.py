@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -12,32 +14,48 @@ from django.db.models import Q, QuerySet
 
 from portal.lib import clock
 from portal.lib.processes import is_dead
-from relay.models import Upload
+from relay.models import Upload, UploadSession
 from relay.models.upload import UploadState
 from relay.storage import uploads
 from relay.storage.files import STALE_AFTER, folder, path_of, remove
 
+logger: Final = logging.getLogger(__name__)
 _PAGE_ROWS: Final = 1000
+_SWEEP_ROWS: Final = 500
+_swept = 0  # the key of the last row of a sweep
 
 
 def sweep() -> int:
     """Delete files that have expired or were left unfinished by a worker that is gone, and end expired uploads.
 
-    Returns the number of deleted files.
+    Returns the number of deleted files. One that the disk does not delete keeps no other from being deleted.
     """
     now = clock.now()
     deleted = 0
-    for upload in Upload.objects.filter(
-        Q(state=UploadState.DELETING) | Q(state=UploadState.RECEIVING) | Q(expires_at__lte=now)
-    ).order_by("pk")[:500]:
+    for upload in _due(now):
         if upload.state == UploadState.RECEIVING and not (
             is_dead(upload.owner) or upload.created_at < now - STALE_AFTER
         ):
             continue
-        remove(upload)
-        deleted += 1
+        deleted += remove(upload)
     uploads.expire_sessions(now)
     return deleted
+
+
+def _due(now: datetime) -> list[Upload]:
+    """The rows that a sweep looks at: those behind the last one of the sweep before, then from the first."""
+    global _swept
+    due = Upload.objects.filter(
+        Q(state=UploadState.DELETING)
+        | Q(state=UploadState.RECEIVING)
+        | Q(expires_at__lte=now)
+        | (Q(state=UploadState.PART, session__isnull=False) & ~Q(session__status=UploadSession.Status.PENDING))
+    ).order_by("pk")
+    found = list(due.filter(pk__gt=_swept)[:_SWEEP_ROWS])
+    if len(found) < _SWEEP_ROWS:
+        found += due.filter(pk__lte=_swept)[: _SWEEP_ROWS - len(found)]
+    _swept = found[-1].pk if found else 0
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +120,19 @@ def repair() -> int:
     deleted = sweep()
     for path in _on_disk():
         if not Upload.objects.filter(storage_name=path.name).exists():
-            path.unlink(missing_ok=True)
-            deleted += 1
+            deleted += _deleted(path)
     for upload in _in_pages(Upload.objects.filter(state__in=(UploadState.STORED, UploadState.PART))):
         path = path_of(upload.storage_name)
         if not path.is_file() or path.stat().st_size != upload.size:
-            remove(upload)
-            deleted += 1
+            deleted += remove(upload)
     return deleted
+
+
+def _deleted(path: Path) -> bool:
+    """Delete a file without a row. Returns False when the disk does not."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        logger.error("the file %s cannot be deleted from the disk: %s", path.name, error)
+        return False
+    return True

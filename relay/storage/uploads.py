@@ -6,9 +6,10 @@ Synchronous; called in threads.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import IO, Final
 
 from django.db import transaction
 from django.db.models import Sum
@@ -16,11 +17,13 @@ from django.db.models import Sum
 from portal.lib import clock
 from portal.lib.ids import time_ordered_hex
 from portal.services.timeouts import on_disk
+from relay.errors import StorageFull
 from relay.models import Upload, UploadSession
 from relay.models.upload import UploadState
 from relay.storage import files
 from relay.storage.room import check_room
 
+logger: Final = logging.getLogger(__name__)
 _LIFETIME: Final = timedelta(hours=1)
 _REMEMBERED: Final = timedelta(days=30)  # how long the row of an ended upload is kept
 _BLOCK: Final = 1 << 20
@@ -77,9 +80,21 @@ def cancel_session(session: UploadSession) -> bool:
     return True
 
 
-def join_parts(session: UploadSession, parts: Sequence[Upload], md5: str, owner: str) -> Upload | str:
-    """Join the parts of an upload to one file. Returns its row, or what is wrong with the parts. Raises StorageFull.
+def store_part(session: UploadSession, writer: files.UploadWriter) -> Upload | None:
+    """Store a part that has arrived. Returns None when the upload has ended meanwhile. Raises StorageFull."""
+    writer.move_into_place()
+    with transaction.atomic():
+        # Whoever ends it waits for this, and deletes the part then.
+        if not UploadSession.objects.filter(pk=session.pk, status=_PENDING).update(status=_PENDING):
+            return None
+        return writer.finish(UploadState.PART, session.filename, session.purpose, session.content_type)
 
+
+def join_parts(session: UploadSession, parts: Sequence[Upload], md5: str, owner: str) -> Upload | str | None:
+    """Join the parts of an upload to one file.
+
+    Returns its row, or what is wrong with the parts; None when the upload has ended meanwhile. Raises StorageFull, also
+    when the disk does not give a part.
     `md5` is the hex digest that the client sent, empty when it sent none.
     """
     outcome = _join(session, parts, md5, owner)
@@ -89,7 +104,7 @@ def join_parts(session: UploadSession, parts: Sequence[Upload], md5: str, owner:
     return outcome
 
 
-def _join(session: UploadSession, parts: Sequence[Upload], md5: str, owner: str) -> Upload | str:
+def _join(session: UploadSession, parts: Sequence[Upload], md5: str, owner: str) -> Upload | str | None:
     upload = Upload.objects.create(
         file_id=f"file-{(name := time_ordered_hex())}",
         user_id=session.user_id,
@@ -106,10 +121,13 @@ def _join(session: UploadSession, parts: Sequence[Upload], md5: str, owner: str)
     try:
         check = hashlib.md5(usedforsecurity=False)
         for part in parts:
-            with on_disk(), files.path_of(part.storage_name).open("rb") as source:
-                while block := source.read(_BLOCK):
-                    writer.write(block)
-                    check.update(block)
+            if not _copy(part, writer, check):
+                if not UploadSession.objects.filter(pk=session.pk, status=_PENDING).exists():
+                    return None  # whoever has ended it deletes the parts
+                raise StorageFull(
+                    "The portal's disk does not give a part of this upload. Begin a new one with POST /v1/uploads, and "
+                    "tell the portal's administrator."
+                )
         if writer.size != session.size:
             return (
                 f"The parts have {writer.size:,} bytes together, {session.size:,} were announced. Send what is "
@@ -124,12 +142,34 @@ def _join(session: UploadSession, parts: Sequence[Upload], md5: str, owner: str)
                 status=UploadSession.Status.COMPLETED, file_id=upload.file_id
             )
             if not claimed:
-                return "The upload is not pending any more."
+                return None
             # The parts stop counting in the transaction in which the whole begins to count.
             session.parts.update(state=UploadState.DELETING)
             return writer.finish(UploadState.STORED, session.filename, session.purpose, session.content_type, expires)
     finally:
         writer.close()
+
+
+def _copy(part: Upload, writer: files.UploadWriter, check: hashlib._Hash) -> bool:
+    """Add a part to a file. Returns False when the disk does not have all of it. Raises StorageFull."""
+    size = 0
+    try:
+        with on_disk():
+            source = files.path_of(part.storage_name).open("rb")
+        with source:
+            while block := _read(source):
+                writer.write(block)
+                check.update(block)
+                size += len(block)
+    except OSError as error:
+        logger.error("a part of %s cannot be read: %s", part.session_id, error)
+        return False
+    return size == part.size
+
+
+@on_disk()
+def _read(source: IO[bytes]) -> bytes:
+    return source.read(_BLOCK)
 
 
 def _delete_parts(session: UploadSession) -> None:

@@ -113,3 +113,21 @@ def test_a_model_with_blanks_around_it_is_sent_as_it_is_billed(server: Server, l
     response = server.post(live.token(), body, path="/v1/audio/transcriptions", headers=headers)
     assert response.status_code == 200 and json.loads(response.content)["text"] == "hi"
     assert live.upstream.last(model).form.text("model") == model
+
+
+def test_a_form_names_no_other_model(live: Portal, server: Server) -> None:
+    async def script(call: Call) -> None:
+        await call.reply(200, {"data": [{"b64_json": "aa"}]})
+
+    model = live.model(script)
+    form = {
+        "model": model,
+        "prompt": "x",
+        "svg[model]": "dear",
+        "svg[reasoning][effort]": "low",
+        "safety_model": "dear",
+    }
+    answer = server.request("POST", live.token(), "/v1/images/edits", data=form, files={"image": ("a.png", b"\x89PNG")})
+    assert answer.status_code == 200, answer.text
+    assert set(answer.headers["x-airelays-ignored-parameters"].split(",")) == form.keys() - {"model", "prompt"}
+    assert set(live.upstream.last(model).json) == {"model", "prompt"}

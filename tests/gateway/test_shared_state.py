@@ -103,7 +103,8 @@ def test_a_404_for_one_user_takes_no_api_from_the_next(live: Portal, server: Ser
         elif path == "/v1/embeddings":
             await call.reply(200, {"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [1]}]})
         else:
-            await call.reply(200, {"id": "resp_1", "object": "response", "status": "completed", "output": []})
+            item = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hi"}]}
+            await call.reply(200, {"id": "resp_1", "object": "response", "status": "completed", "output": [item]})
 
     upstream = Upstream()
     try:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from relay.protocols.fields import BadRequest
 from relay.protocols.passthrough.stream import TypedStream
-from relay.protocols.responses.answer import completion_of
+from relay.protocols.responses.answer import completion_of, parse_responses_answer
 from relay.protocols.responses.client import response_of
 from relay.protocols.responses.objects import with_ids
 from relay.protocols.responses.replay import events_of
@@ -257,6 +257,22 @@ def test_an_empty_output_at_the_end_is_filled_from_the_items() -> None:
     last = events(fed(stream, raw))[-1]
     assert last["response"]["output"] == [ITEM] and last["sequence_number"] == 2
     assert stream.final is not None and stream.final["output"] == [ITEM]
+
+
+@pytest.mark.parametrize("used", [None, {"input_tokens": 9, "output_tokens": 0, "total_tokens": 9}])
+def test_an_end_without_anything_is_no_answer(used: dict[str, int] | None) -> None:
+    def raw(whole: dict[str, Any]) -> bytes:
+        begun = {"type": "response.created", "sequence_number": 0, "response": {**whole, "status": "in_progress"}}
+        return sse(begun, {"type": "response.completed", "sequence_number": 1, "response": whole}, done=False)
+
+    whole = {**WHOLE, "usage": used}
+    for stream in (ResponsesStream(lambda response: response), chat_codec()):
+        assert not fed(stream, raw(whole)) and stream.error is not None and not (stream.done or stream.started)
+    assert parse_responses_answer(json.dumps(whole).encode()) is None
+    whole["usage"] = {"input_tokens": 9, "output_tokens": 7, "total_tokens": 16}  # for what is not shown
+    for stream in (ResponsesStream(lambda response: response), chat_codec()):
+        assert fed(stream, raw(whole)) and stream.error is None and stream.done
+    assert parse_responses_answer(json.dumps(whole).encode()) is not None
 
 
 def test_bare_events_are_mended() -> None:

@@ -19,6 +19,7 @@ from portal.lib.json import Json
 from relay.endpoints.text import responses
 from relay.gateway.background import BackgroundRequest
 from relay.gateway.snapshot.cache import snapshot_cache
+from relay.gateway.watchdog import Watchdog
 from relay.storage.responses import create_queued
 from tests.endpoints.batches.jobs import lines, results, submit, wait_for
 from tests.gateway.attempts import CALLER
@@ -160,7 +161,8 @@ def test_one_that_is_cancelled_at_last_has_failed_too(live: Portal, monkeypatch:
 
     async def cancel() -> None:
         turn = SimpleNamespace(caller=SimpleNamespace(user_id=user.pk), id=name)
-        task = asyncio.ensure_future(responses._run(cast(Any, None), BackgroundRequest(CALLER, b""), cast(Any, turn)))
+        run = cast(Any, SimpleNamespace(watchdog=Watchdog()))
+        task = asyncio.ensure_future(responses._run(run, BackgroundRequest(CALLER, b""), cast(Any, turn)))
         until_begun = asyncio.ensure_future(begun.wait())
         await asyncio.wait((task, until_begun), return_when=asyncio.FIRST_COMPLETED)
         assert begun.is_set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +33,26 @@ def test_a_disk_that_is_full_stores_nothing(people: People, monkeypatch: pytest.
         and not files.partial_path(sink.upload.storage_name).exists()
         and not files.path_of(sink.upload.storage_name).exists()
     )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+def test_what_a_full_disk_has_not_taken_is_let_go_of(people: People) -> None:
+    """A file is closed by writing what is left of it, which fails once more."""
+    from relay.errors import StorageFull
+    from relay.models import Upload
+    from relay.storage import files
+
+    sink = files.UploadWriter(files.reserve_upload(people.owner.pk, 5, "me"))
+    assert sink._file is not None
+    sink._file.close()
+    sink._file = open("/dev/full", "wb")  # noqa: SIM115  # closed by `close`
+    try:
+        sink.write(b"01234")
+        with pytest.raises(StorageFull):
+            sink.finish("stored", "a", "user_data", "text/plain")
+    finally:
+        sink.close()
+    assert Upload.objects.count() == 0 and not files.partial_path(sink.upload.storage_name).exists()
 
 
 def test_the_files_of_a_user_go_with_the_user(people: People, django_capture_on_commit_callbacks: Any) -> None:

@@ -20,18 +20,19 @@ from relay.endpoints.room import user_room
 from relay.endpoints.text.chat import chat_completions
 from relay.endpoints.text.responses import create_response
 from relay.errors import RelayError, RelayUnavailable, Stopping
+from relay.gateway.access.authentication import unusable
 from relay.gateway.background import run_in_background
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
-from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.callers import Caller, CallerState
 from relay.models import Batch, BatchLine
 from relay.storage import batches
 from relay.storage.batch_input import ENDPOINTS, BatchInputLine, answer_line, refusal
 
 _NO_TOKEN: Final = (
-    b'{"error":{"message":"The token of this batch was revoked or disabled, or its account was.",'
-    b'"type":"authentication_error","param":null,"code":"token_disabled"}}'
+    b'{"error":{"message":"The token of this batch was revoked.","type":"authentication_error","param":null,'
+    b'"code":"token_disabled"}}'
 )
 Outcome = tuple[LineRequest | None, int, bytes, RelayError | None]  # the request, and what came of it
 
@@ -49,6 +50,9 @@ async def make_request(run: Runtime, state: RunningBatch, line: BatchInputLine) 
         return None, away.http_status, away.body(), away
     if caller is None:
         return None, 401, _NO_TOKEN, None
+    if (token := caller.state(time.time())) is not CallerState.ACTIVE:
+        refused = unusable(token)
+        return None, refused.http_status, refused.body(), None
     request = LineRequest(caller, line.body)
     if (unfit := refusal(line)) is not None:
         return request, *unfit, None

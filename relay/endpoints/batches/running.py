@@ -16,7 +16,7 @@ from relay.errors import RelayError
 from relay.gateway.background import BackgroundRequest
 from relay.gateway.exchange.interrupts import Interrupt
 from relay.gateway.snapshot.cache import snapshot_cache
-from relay.gateway.snapshot.callers import Caller, CallerState
+from relay.gateway.snapshot.callers import Caller
 from relay.models import Batch
 from relay.models.batch import BatchWait
 from relay.storage import batch_claims, batches
@@ -138,12 +138,11 @@ class RunningBatch:
                 await asyncio.wait_for(self.changed.wait(), min(seconds or _WAKE_SECONDS, _WAKE_SECONDS))
 
     async def caller(self) -> Caller | None:
-        """The caller that it is charged to; None when the token or its user is no longer active."""
+        """The caller that it is charged to; None when the token is gone. It may be active no longer."""
         now = time.monotonic()
         if self._caller is None or now - self._caller_at > _CALLER_SECONDS:
             self._caller, self._caller_at = await _caller(self.batch), now
-        caller = self._caller
-        return caller if caller is not None and caller.state(time.time()) is CallerState.ACTIVE else None
+        return self._caller
 
     def _waiting(self, now: float) -> tuple[BatchWait | str, float | None, float | None]:
         """What it waits for, empty for nothing; since when; until when at the soonest, None: not known."""

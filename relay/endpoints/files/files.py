@@ -251,7 +251,10 @@ def _store_part(session: UploadSession, received: ReceivedForm) -> Upload:
         raise InvalidRequest(
             f"An upload may have at most {_MAX_PARTS} parts. Send larger ones.", code="too_many_parts", param="data"
         )
-    return received.sink.finish(UploadState.PART, session.filename, session.purpose, session.content_type)
+    part = uploads.store_part(session, received.sink)
+    if part is None:
+        raise _not_pending(_session(session.user_id, session.upload_id))
+    return part
 
 
 def _complete(caller: Caller, run: Runtime, upload_id: str, part_ids: list[str], md5: str) -> Json:
@@ -263,6 +266,8 @@ def _complete(caller: Caller, run: Runtime, upload_id: str, part_ids: list[str],
     if len(set(part_ids)) != len(part_ids):
         raise InvalidRequest("A part is named twice.", param="part_ids")
     outcome = uploads.join_parts(session, [known[part_id] for part_id in part_ids], md5, run.reservations.owner)
+    if outcome is None:
+        raise _not_pending(_session(caller.user_id, upload_id))
     if isinstance(outcome, str):
         raise InvalidRequest(outcome, code="upload_mismatch")
     return upload_object(session, outcome)

@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 from typing import Final
 
-from portal.lib.json import Json, decode_object, object_of, objects_of, text_of
+from portal.lib.json import Json, decode_object, object_of, text_of
 from relay.endpoints.files.file_ids import check_no_ids
 from relay.errors import Forbidden, InvalidRequest, RelayError
 from relay.gateway.access.authorization import find_model, permitted_model
@@ -70,9 +70,6 @@ class SessionModels:
             holder = event.get(name)
             if isinstance(holder, dict):
                 dropped += parameters.apply_to(policy, holder)
-                dropped += [
-                    "tools[].model" for tool in objects_of(holder, "tools") if tool.pop("model", None) is not None
-                ]
         return bool(dropped)
 
     def _transcriber(self, name: object, param: str) -> str:

@@ -215,6 +215,8 @@ async def _fetch(turn: ResponseTurn, api: str, attempt: Attempt) -> tuple[Json, 
     async def ask() -> bytes:
         await turn.prepare(attempt, native=True)
         told = [item for item in turn.told or () if text_of(item, "type") != TRIGGER]
+        told, inside = parameters.items_to_send(attempt.channel.policy(ENDPOINT), told)
+        dropped.extend(name for name in inside if name not in dropped)
         upstream = await attempt.open(api, encode({**fields, "input": told}))
         return await upstream.read_all()
 

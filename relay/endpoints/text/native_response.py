@@ -68,8 +68,11 @@ async def open_response(turn: Turn, attempt: Attempt) -> OpenedResponse:
     told = (request.previous_id or request.conversation_id) and not turn.named
     previous_id = turn.previous.upstream_id if turn.named and turn.previous is not None else ""
     target = UpstreamTarget(attempt.candidate.route.upstream_name, stores, clamp, previous_id)
-    record.dropped = [*turn.left_out, *(name for name in dropped if name not in _HISTORY_FIELDS)]
     items = turn.told if told or turn.told != turn.raw_input else None
+    if items is not None:
+        items, inside = parameters.items_to_send(channel.policy(_API), items)
+        dropped = [*dropped, *(name for name in inside if name not in dropped)]
+    record.dropped = [*turn.left_out, *(name for name in dropped if name not in _HISTORY_FIELDS)]
     upstream = await attempt.open(_API, request.upstream_body(target, fields, items))
     lacks = bool(told) or turn.in_background or (turn.stored and not stores)
     return OpenedResponse(turn, attempt, upstream, stores and request.store, lacks)

@@ -79,26 +79,31 @@ async def _start_background(exchange: Exchange, run: Runtime, turn: ResponseTurn
     )  # the id that the client is told; this exchange has no record of its own
     background.pinned, background.ip, background.client_id = exchange.pinned, exchange.ip, exchange.client_id
     own = stored_responses.with_ids(turn.raw_input, background.request_id.removeprefix("req_"))
-    await snapshot_cache.in_thread(
-        stored_responses.create_queued,
-        caller.user_id,
-        queued,
-        own,
-        background.request_id,
-        run.reservations.owner,
-        request.previous_id,
-        request.conversation_id,
-        turn.lifetime,
-    )
+    try:
+        background.hold_body(exchange)  # it stays in memory when this request has been answered
+        await snapshot_cache.in_thread(
+            stored_responses.create_queued,
+            caller.user_id,
+            queued,
+            own,
+            background.request_id,
+            run.reservations.owner,
+            request.previous_id,
+            request.conversation_id,
+            turn.lifetime,
+        )
+    except BaseException:
+        run.watchdog.remove(background)
+        raise
     run.watchdog.work(_run(run, background, turn))
     return Answer(encode(queued))
 
 
 async def _run(run: Runtime, background: BackgroundRequest, turn: ResponseTurn) -> None:
-    user, what = turn.caller.user_id, "POST /v1/responses (background)"
+    user, response_id, what = turn.caller.user_id, turn.id, "POST /v1/responses (background)"
     message, code = "The answer could not be stored. Send the request again.", "server_error"
     try:
-        if not await snapshot_cache.in_thread(stored_responses.set_running, user, turn.id):
+        if not await snapshot_cache.in_thread(stored_responses.set_running, user, response_id):
             return  # it was cancelled or deleted before it began
         status, _, error = await run_in_background(run, background, partial(answer_turn, run=run, turn=turn))
         if error is not None:
@@ -113,15 +118,19 @@ async def _run(run: Runtime, background: BackgroundRequest, turn: ResponseTurn) 
     except Exception:
         logger.exception("a response could not be made in the background")
         message = "The portal failed on this request. Try again."
+    finally:
+        run.watchdog.remove(background)  # it may not have begun
+    del background, turn  # what was counted for them is not kept while the database is away
     # An answer is written with its charge, and its row has ended then.
     for pause in _RETRY_SECONDS:
         try:
-            await snapshot_cache.in_thread(stored_responses.fail_response, user, turn.id, message, code)
+            await snapshot_cache.in_thread(stored_responses.fail_response, user, response_id, message, code)
             return
         except RelayError:
             await asyncio.sleep(pause)
     logger.error(
-        "the state of the response %s could not be written; it counts as failed when this worker is gone", turn.id
+        "the state of the response %s could not be written; it counts as failed when this worker is gone",
+        response_id,
     )
 
 

@@ -41,6 +41,12 @@ _UNUSABLE: Final = {
 }
 
 
+def unusable(state: CallerState) -> TokenUnusable:
+    """Why a token in this state cannot be used."""
+    code, message = _UNUSABLE[state]
+    return TokenUnusable(message, code=code)
+
+
 def presented_token(headers: Mapping[bytes, bytes]) -> str:
     """The token of a request: `Authorization: Bearer`, a bare `Authorization`, `x-api-key`, or Azure's `api-key`.
 
@@ -63,8 +69,7 @@ async def identify(exchange: Exchange) -> Caller:
     exchange.caller = caller  # also of a request that is refused below
     state = caller.state(exchange.wall)
     if state is not CallerState.ACTIVE:
-        code, message = _UNUSABLE[state]
-        raise TokenUnusable(message, code=code)
+        raise unusable(state)
     if exchange.pinned and not caller.is_staff:
         raise Forbidden(
             "Only tokens of staff may name a channel. Leave the “-” and the number at the end of your token out.",

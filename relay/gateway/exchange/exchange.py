@@ -14,7 +14,7 @@ from relay.billing.ledger.rows import RowWrite
 from relay.billing.prices import ONE
 from relay.errors import RelayError, RelayUnavailable, RequestTooLarge
 from relay.gateway.exchange.interrupts import Ended, Interrupt
-from relay.gateway.limits.memory import bodies
+from relay.gateway.limits.memory import HeldBytes
 from relay.gateway.snapshot.callers import Caller
 
 T = TypeVar("T")
@@ -33,7 +33,6 @@ class Exchange:
     """The state of one request. Times are `time.monotonic()` seconds, except `wall`."""
 
     __slots__ = (
-        "_holder",
         "_receive",
         "_send",
         "asked",
@@ -136,8 +135,7 @@ class Exchange:
         self.upstream_seconds = 0.0  # spent waiting for upstreams
         self.tokens_used: int | None = None  # what the limits count, None while it is not known
         self.at_end: list[Callable[[], None]] = []  # called when the exchange has ended, in any way
-        self.held = 0  # bytes that are counted in `relay.gateway.limits.memory`
-        self._holder = ""  # in whose name
+        self.held = HeldBytes()
         self._receive, self._send = receive, send
 
     def read_through(self, decode: Callable[[Receive], Receive]) -> None:
@@ -182,21 +180,16 @@ class Exchange:
 
     def hold(self, size: int) -> None:
         """Count bytes that are kept in memory until the exchange has ended. Raises RelayUnavailable."""
-        if not self.held:
+        if self.held.give_back not in self.at_end:
             # The caller is known before a body is read, so a user has one share from any number of addresses.
-            self._holder = f"user {self.caller.user_id}" if self.caller is not None else net.block_key(self.ip)
-            self.at_end.append(self._let_go)
-        if not bodies.take(self._holder, size):
+            self.held.owner = f"user {self.caller.user_id}" if self.caller is not None else net.block_key(self.ip)
+            self.at_end.append(self.held.give_back)
+        if not self.held.take(size):
             raise RelayUnavailable(
                 "The portal is handling as many large requests as its memory takes. Try again in a few seconds.",
                 code="overloaded",
                 retry_after=5,
             )
-        self.held += size
-
-    def _let_go(self) -> None:
-        bodies.give_back(self._holder, self.held)
-        self.held = 0
 
     async def body_pieces(self) -> AsyncIterator[bytes]:
         """The body in the pieces that arrive, for uploads that do not fit in memory.

@@ -38,3 +38,25 @@ class MemoryBudget:
 
 bodies: Final = MemoryBudget(512 * limits.MIB, 256 * limits.MIB)  # of /v1; the setting MAX_MEMORY_BYTES
 forms: Final = MemoryBudget(limits.PAGES_BYTES, limits.PAGES_BYTES // 4)  # of the pages, whose senders may be anybody
+
+
+class HeldBytes:
+    """What one request has in memory, counted among the bodies."""
+
+    __slots__ = ("owner", "size")
+
+    def __init__(self) -> None:
+        self.owner, self.size = "", 0  # in whose name; empty: nobody has taken any
+
+    def take(self, size: int) -> bool:
+        """Returns whether there was room."""
+        if not bodies.take(self.owner, size):
+            return False
+        self.size += size
+        return True
+
+    def give_back(self, size: int | None = None) -> None:
+        """Let go of so many bytes, None: of all. More than are held are none."""
+        size = self.size if size is None else min(size, self.size)
+        self.size -= size
+        bodies.give_back(self.owner, size)

@@ -27,8 +27,16 @@ _REPEATED: Final = frozenset(("role", "id", "type", "name", "index", "format", "
 _LEGACY: Final = "text_completion"
 
 
+# Members of a choice in which an answer is; the last is a legacy completion's.
+_SAYING: Final = ("message", "delta", "text")
+_NOTHING: Final = (b"", b"null", b"{}")
+
+
 class _Ending(msgspec.Struct):
     finish_reason: object = None
+    message: msgspec.Raw = msgspec.Raw()
+    delta: msgspec.Raw = msgspec.Raw()
+    text: msgspec.Raw = msgspec.Raw()
     error: msgspec.Raw = msgspec.Raw()  # OpenRouter
 
 
@@ -60,7 +68,7 @@ def parse_chat_answer(body: bytes) -> ChatAnswer | None:
         return None
     error = body if answer.is_error(answer.choices is not None) else None
     if error is None:
-        if not answer.choices:
+        if not answer.choices or all(map(_is_missing, answer.choices)):
             return None
         if all(map(_has_failed, answer.choices)):
             error = error_of_choices(body)
@@ -78,6 +86,13 @@ def clean_choices(body: bytes, told: Told) -> bytes:
         if states(choice.get("error")):
             choice["error"] = told(encode({"error": choice["error"]}))
     return encode(whole)
+
+
+def _is_missing(choice: _Ending) -> bool:
+    """Whether a choice has no answer, not even an empty one, and does not say that it was cut or kept back."""
+    if choice.finish_reason not in (None, "", "stop") or present(choice.error):
+        return False
+    return all(bytes(memoryview(getattr(choice, name))[:4]).strip() in _NOTHING for name in _SAYING)
 
 
 def _has_failed(choice: _Ending) -> bool:

@@ -5,11 +5,8 @@ A `read_…` function returns None when the body is no answer of its endpoint.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import math
 import re
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -25,6 +22,7 @@ from relay.protocols.passthrough.images.entries import clean_entries, read_entri
 from relay.protocols.passthrough.requests import PassthroughRequest
 from relay.protocols.passthrough.stream import is_page
 from relay.protocols.passthrough.usage import parse_image_usage, parse_transcript_usage, parse_usage
+from relay.protocols.passthrough.vectors import has_vectors, in_encoding
 from relay.protocols.token_estimate import answer_units, token_units
 from relay.protocols.usage import NO_USAGE, Delivered, Usage, present
 
@@ -43,9 +41,8 @@ class _Shape(Envelope):
 
 
 _shape: Final = msgspec.json.Decoder(_Shape)
-_NO_VECTORS: Final = (b"null", b'""', b"[]", b"[null")
-_BASE64: Final = re.compile(rb'"embedding"\s*:\s*"([^"]*)"')
-_FLOAT: Final = 4  # bytes
+_NOTHING: Final[tuple[object, ...]] = (None, "", [], {})
+_NO_VERDICT: Final = frozenset(("index", "object", "id", "model", "input"))
 _SPACE: Final = b" \t\r\n"
 _LONGEST: Final = 1e6  # seconds
 _SEGMENTS: Final = ("segments", "words", "chunks", "utterances")  # parts of a transcript
@@ -80,27 +77,11 @@ def _has_entries(raw: msgspec.Raw) -> bool:
     return present(raw) and bytes(memoryview(raw)[:64]).translate(None, _SPACE) != b"[]"
 
 
-def _has_vectors(raw: msgspec.Raw, least: int) -> bool:
-    """Whether an embeddings answer has enough entries, and none with null or nothing as its vector.
-
-    Vectors are not parsed.
-    """
-    data, name, count = bytes(raw), b'"embedding"', 0
-    if data[:64].translate(None, _SPACE).startswith((b"[null", b"[{}")):
-        return False
-    at = data.find(name)
-    while at >= 0:
-        head = data[at + len(name) : at + len(name) + 32].translate(None, _SPACE)
-        if head.startswith(b":") and head[1:].startswith(_NO_VECTORS):
-            return False
-        count += head.startswith(b":")
-        at = data.find(name, at + len(name))
-    return not 0 < count < least  # none: they have another name
-
-
 def _is_verdict(entry: object) -> bool:
     """Whether an entry of a moderation says anything: `flagged`, `categories`, `category_scores`, or a vendor's own."""
-    return isinstance(entry, dict) and any(value is not None for value in entry.values())
+    return isinstance(entry, dict) and any(
+        value not in _NOTHING for name, value in entry.items() if name not in _NO_VERDICT
+    )
 
 
 def _first_error(entries: object, *answers: str) -> PassthroughAnswer | None:
@@ -147,7 +128,7 @@ def read_embeddings(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer
         return None
     if _may_have_errors(found.data) and (failed := _first_error(decode(found.data), "embedding")) is not None:
         return failed
-    if not _has_vectors(found.data, asked.inputs):
+    if not has_vectors(found.data, asked.inputs):
         return None
     try:
         converted = in_encoding(body, found.data, asked.encoding)
@@ -161,69 +142,6 @@ def _may_have_errors(data: msgspec.Raw) -> bool:
     """Whether entries with vectors may be errors. Vectors have no such names in them, and are not parsed."""
     text = bytes(data)
     return b'"error' in text or b'"message"' in text or b'"detail"' in text or b'"embedding"' not in text
-
-
-def in_encoding(body: bytes, data: msgspec.Raw, wanted: str) -> bytes:
-    """Convert the vectors of an embeddings answer to the encoding the client wants.
-
-    Upstreams that do not support base64 send numbers regardless. Raises ValueError when a vector is none, also of one
-    in Base64 that is passed on.
-    """
-    head = bytes(memoryview(data)[:4096])
-    at = (
-        head.find(b'"embedding"', head.find(b'"embedding"') + 1)
-        if b'"object"' in head[:40]
-        else head.find(b'"embedding":')
-    )
-    at = head.find(b'"embedding":') if at < 0 else at
-    value = head[at + 12 :].lstrip(b" :")[:1] if at >= 0 else b""
-    if value == b'"' and wanted == "base64":
-        for text in _BASE64.findall(data):
-            _check(text)
-    if (value == b"[") == (wanted == "float") or value not in (b"[", b'"'):
-        return body
-    answer = decode_object(body) or {}
-    for entry in objects_of(answer, "data"):
-        vector = entry.get("embedding")
-        if isinstance(vector, list) and wanted == "base64":
-            entry["embedding"] = pack(vector)
-        elif isinstance(vector, str) and wanted == "float":
-            entry["embedding"] = unpack(vector)
-    return encode(answer)
-
-
-def pack(vector: list[object]) -> str | list[object]:
-    """Encode numbers as Base64 of little-endian 32-bit floats. Several vectors for one text stay as they are.
-
-    Raises ValueError for what is no number, or none of 32 bits.
-    """
-    if vector and all(isinstance(value, list) for value in vector):
-        return vector
-    numbers = [float(value) for value in vector if isinstance(value, (int, float)) and not isinstance(value, bool)]
-    if len(numbers) < len(vector):
-        raise ValueError("a vector has something that is no number")
-    try:
-        return base64.b64encode(struct.pack(f"<{len(numbers)}f", *numbers)).decode()
-    except OverflowError:
-        raise ValueError("a vector has a number that is too large") from None
-
-
-def unpack(text: str) -> list[float]:
-    """Decode Base64 of little-endian 32-bit floats. Raises ValueError when it is none, or one is no number."""
-    raw = _check(text.encode())
-    numbers = list(struct.unpack(f"<{len(raw) // _FLOAT}f", raw))
-    if not all(map(math.isfinite, numbers)):
-        raise ValueError("a vector has something that is no number")
-    return numbers
-
-
-def _check(text: bytes) -> bytes:
-    """The bytes of a vector in Base64. Raises ValueError when it is none."""
-    text = text.replace(b"\\/", b"/")
-    raw = binascii.a2b_base64(text + b"=" * (-len(text) % 4), strict_mode=True)
-    if not raw or len(raw) % _FLOAT:
-        raise ValueError("a vector is no list of floats")
-    return raw
 
 
 def read_moderation(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:
@@ -285,7 +203,9 @@ def read_transcription(body: bytes, asked: PassthroughRequest) -> PassthroughAns
     found = _decoded(body) if not plain or body.lstrip().startswith(b"{") else None
     if found is not None and found.is_error(present(found.text)):
         return PassthroughAnswer(body, None, True)
-    if found is None or not present(found.text):
+    if found is not None and not _is_text(found.text):
+        return None
+    if found is None:
         delivered = _heard(body, _TIMES.sub(b"", body).strip() if plain else b"", asked)
         return PassthroughAnswer(body, delivered=delivered) if plain and not is_page(body) else None
     usage = parse_transcript_usage(found.usage) if present(found.usage) else None
@@ -299,6 +219,11 @@ def read_transcription(body: bytes, asked: PassthroughRequest) -> PassthroughAns
             return PassthroughAnswer(next(filter(None, errors[0])), None, True)
         clean = _clean_segments if any(map(any, errors)) else None
     return PassthroughAnswer(body, usage, clean=clean, delivered=delivered)
+
+
+def _is_text(raw: msgspec.Raw) -> bool:
+    """Whether a transcript says what was heard; an empty text is one of silence."""
+    return bytes(memoryview(raw)[:1]) == b'"'
 
 
 def _heard(body: bytes, text: bytes, asked: PassthroughRequest) -> Delivered:
@@ -332,6 +257,16 @@ def _seconds(duration: object) -> float:
     return duration if 0 < duration < _LONGEST else 0.0
 
 
+def _is_ranked(entry: Json, documents: int) -> bool:
+    """Whether a result of a ranking has its score, and tells which document it is about."""
+    score, index = entry.get("relevance_score", entry.get("score")), entry.get("index")
+    if isinstance(score, bool) or not isinstance(score, (int, float)):
+        return False
+    if index is None:
+        return entry.get("document") not in _NOTHING
+    return isinstance(index, int) and not isinstance(index, bool) and 0 <= index < documents
+
+
 def read_rerank(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:
     """Read a rerank answer in any vendor's form, and convert it to Jina's form with Cohere's `meta`."""
     whole = decode(body)
@@ -348,12 +283,12 @@ def read_rerank(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | N
     if (failed := _first_error(found, "relevance_score", "score")) is not None:
         return failed
     results: list[Json] = found
-    if any(entry.get("relevance_score", entry.get("score", 0.0)) is None for entry in results):
+    if not all(_is_ranked(entry, asked.inputs) for entry in results) or (asked.inputs and not results):
         return None
     usage, meta = object_of(whole, "usage"), object_of(whole, "meta")
     billed = parse_usage(encode(usage)) or parse_usage(encode(object_of(meta, "tokens")))
     tokens = billed.input + billed.output if billed is not None else 0
-    ranked = [{**entry, "relevance_score": entry.get("relevance_score", entry.get("score", 0.0))} for entry in results]
+    ranked = [{**entry, "relevance_score": entry.get("relevance_score", entry.get("score"))} for entry in results]
     ranked.sort(key=_score, reverse=True)
     for entry in ranked:
         entry.pop("score", None)

@@ -53,7 +53,7 @@ class PassthroughRequest:
     audio_between: tuple[int, int] | None = None  # milliseconds that the audio in it can have; None: it has none
     exact: bool = True  # the answer cannot be limited to fewer tokens
     encoding: str = ""  # of embeddings: float or base64; of transcriptions: the response_format
-    inputs: int = 1  # texts of embeddings and moderations, for each of which there is a vector or a verdict
+    inputs: int = 1  # of embeddings and moderations, for each of which there is a vector or a verdict; documents
     unbounded: bool = False  # something that its input names, such as a film, can be of any length
     echoed: tuple[str, ...] = ()  # texts with which the answers of a legacy completion begin
     unread: tuple[int, int] | None = None  # of audio that cannot be counted: its usual milliseconds, and its bytes
@@ -297,7 +297,8 @@ def parse_rerank(values: Values) -> PassthroughRequest:
     if not isinstance(documents, list):
         raise BadRequest("The field “documents” must be a list.", "documents")
     tokens = _text_tokens(documents, "documents") + query * len(documents)
-    return PassthroughRequest(tokens, unbounded=_is_unbounded([*documents, values.get("query")]))
+    unbounded = _is_unbounded([*documents, values.get("query")])
+    return PassthroughRequest(tokens, unbounded=unbounded, inputs=len(documents))
 
 
 def least_input(body: bytes, enough: float) -> float:

@@ -44,8 +44,10 @@ _NO_IMAGE: Final = (
     b'{"error":{"message":"The upstream ended its answer without an image. Try again.","type":"server_error",'
     b'"param":null,"code":"upstream_error"}}'
 )
-
-
+_NO_ANSWER: Final = (
+    b'{"error":{"message":"The upstream ended its answer without a sound or a text. Try again.","type":"server_error",'
+    b'"param":null,"code":"upstream_error"}}'
+)
 _TEXT_LIMIT: Final = 64 * 1024  # bytes of an error that are read
 _PAGE: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body|\?xml|!--)", re.I)
 _JSON: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\{\s*[\"}]|\[\s*\{)[^\x00-\x08\x0e-\x1f]*")
@@ -171,8 +173,11 @@ class TypedStream(EventCodec):
             self.error = _error_of(data)
         if self.error is not None:
             return b""
-        self.started = True
         self._count(data, kinds)
+        if kinds & TERMINAL and self._is_empty(data):
+            self.error = _NO_ANSWER
+            return b""
+        self.started = True
         if not kinds & TERMINAL:
             return event
         self._ended, self._shown = self._ended + 1, False
@@ -234,6 +239,14 @@ class TypedStream(EventCodec):
             self._units += text_units(data)
         elif not self._units and (text := _TEXT.search(data)) is not None:  # a transcript in one piece
             self._units += token_units(text[1])
+
+    def _is_empty(self, data: bytes) -> bool:
+        """Whether a terminal event ends speech without a sound, or a transcript that does not even say that nothing
+        was heard.
+        """
+        if self.units.characters:
+            return not self._sound
+        return not (self.units.images or self._units or _TEXT.search(data) is not None)
 
     def _named(self, event: bytes, data: bytes, kinds: set[bytes]) -> tuple[bytes, set[bytes]]:
         """An event whose data has no known `type`: an error, or one whose name is its type."""

@@ -15,7 +15,7 @@ from relay.protocols.chat_completions.hub import THINKING, thinking_entry
 from relay.protocols.error_objects import Envelope
 from relay.protocols.events import Unreadable
 from relay.protocols.output_items import distinct
-from relay.protocols.responses.objects import RUNNING
+from relay.protocols.responses.objects import RUNNING, is_nothing
 from relay.protocols.responses.usage import chat_usage, parse_responses_usage
 from relay.protocols.usage import Usage, present
 
@@ -61,6 +61,8 @@ def parse_responses_answer(body: bytes) -> ResponsesAnswer | None:
     if not is_error and not present(answer.output):
         return None
     usage = parse_responses_usage(answer.usage) if present(answer.usage) else None
+    if not is_error and is_nothing(answer.status, bytes(memoryview(answer.output)[:64]), usage):
+        return None
     running, cancelled = answer.status in RUNNING, answer.status == "cancelled"
     return ResponsesAnswer(answer.id, usage, is_error, failed, running, cancelled)
 

@@ -12,6 +12,7 @@ from portal.lib.json import Json, encode, object_of, objects_of, text_of
 from relay.protocols.characters import read_typed, read_whole_object
 from relay.protocols.chat_completions.dialects import EXTRA
 from relay.protocols.fields import lost_members
+from relay.protocols.usage import Usage
 
 TERMINAL: Final = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
 _TYPE: Final = re.compile(rb'"type"\s*:\s*"((?:response\.[a-z_.]+)|error)"')
@@ -22,6 +23,11 @@ ERRORS: Final = frozenset(("error", "response.error"))  # types of events that a
 IGNORED: Final = (
     b'{"error":{"message":"The upstream ignored previous_response_id: it does not keep responses.",'
     b'"type":"invalid_request_error","param":"previous_response_id","code":"previous_response_not_found"}}'
+)
+# The error of one without anything in it.
+NOTHING_MADE: Final = (
+    b'{"error":{"message":"The upstream ended its answer without saying anything. Try again.","type":"server_error",'
+    b'"param":null,"code":"upstream_error"}}'
 )
 # Members of items and of their parts that are converted, or say nothing to the model.
 _ITEM_MEMBERS: Final = {
@@ -52,6 +58,15 @@ class _Typed(msgspec.Struct):
 _typed: Final = msgspec.json.Decoder(_Typed)
 _SECRETS: Final = frozenset(("authorization", "headers"))
 Ending = tuple[str, str]  # the status of a response, and why it is incomplete, empty when it is not
+
+
+def is_nothing(status: str, output: bytes, usage: Usage | None) -> bool:
+    """Whether a response is complete without an item, and nothing was generated for it either: it is no answer.
+
+    `output`: the beginning of its list of items.
+    """
+    empty = status == "completed" and output[:64].translate(None, b" \t\r\n") == b"[]"
+    return empty and not (usage is not None and usage.output)
 
 
 def _shown_tool(tool: Json) -> Json:

@@ -32,11 +32,13 @@ from relay.protocols.responses.objects import (
     DONE_ALIAS,
     ERRORS,
     IGNORED,
+    NOTHING_MADE,
     TERMINAL,
     event_error,
     event_type,
     event_with_ids,
     ignores_previous,
+    is_nothing,
     terminal_kind,
 )
 from relay.protocols.responses.unfinished.items import ItemsSoFar
@@ -314,6 +316,9 @@ class ResponsesStream(EventCodec):
         empty = not objects_of(response, "output")
         if empty and self._lost_item:  # the answer would be stored, and continued, without it
             self.error = UNREADABLE_END
+            return b""
+        if not self.started and is_nothing(text_of(response, "status"), bytes(whole.output), self.usage):
+            self.error = NOTHING_MADE
             return b""
         if empty and self._items:
             response["output"] = distinct_raw(self._items[index] for index in sorted(self._items))

@@ -22,7 +22,16 @@ from relay.protocols.responses.answer import (
     reasoning_summary,
     thinking_of,
 )
-from relay.protocols.responses.objects import DONE_ALIAS, ERRORS, TERMINAL, event_error, in_full_form, terminal_kind
+from relay.protocols.responses.objects import (
+    DONE_ALIAS,
+    ERRORS,
+    NOTHING_MADE,
+    TERMINAL,
+    event_error,
+    in_full_form,
+    is_nothing,
+    terminal_kind,
+)
 from relay.protocols.responses.usage import chat_usage, parse_responses_usage
 from relay.protocols.usage import Usage
 
@@ -287,6 +296,9 @@ class ResponsesDecoder:
                 found += self._empty_call(record)
         if self._unread and not self._says and self._items.only(("message", "reasoning")):
             raise Unreadable  # all of its text is under a name that is not known
+        if self._items.is_empty() and output == [] and is_nothing(status, b"[]", self.usage):
+            self.error = NOTHING_MADE
+            return []
         found.append(self._chunk({}, finish_of(response, self._calls > 0, incomplete)))
         if isinstance(usage, dict):
             found.append({**self._head, "choices": [], "usage": chat_usage(usage)})

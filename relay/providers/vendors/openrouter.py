@@ -28,10 +28,7 @@ VENDOR: Final = Vendor(
     apis=CHAT
     | {"responses", "completions", "embeddings", "images.generations", "audio.speech", "audio.transcriptions"},
     cost_member="cost",
-    parameters={
-        "store": "drop",
-        "tools[].parameters.analysis_models": "drop",  # of openrouter:fusion
-    },
+    parameters={"store": "drop"},
     failures=(
         # What a provider behind it said, of a key of OpenRouter's or of the account's own for that provider.
         rule(FailureClass.TRANSIENT, "401 402", text=r"^provider returned error"),

@@ -81,7 +81,7 @@ def test_other_endpoints(sdk: OpenAI, live: Portal, server: Server, endpoint: st
                 "object": "response",
                 "created_at": 1,
                 "status": "completed",
-                "output": [],
+                "output": [{"type": "message", "role": "assistant", "content": []}],
                 "data": [{"embedding": [0.5]}],
                 "results": [{"flagged": False}],
                 "choices": [{"index": 0, "text": "b", "finish_reason": "stop"}],

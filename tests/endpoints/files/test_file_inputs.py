@@ -71,7 +71,7 @@ def test_the_four_ways_to_give_a_file_to_responses(sdk: OpenAI, live: Portal, se
                 "object": "response",
                 "created_at": 1,
                 "status": "completed",
-                "output": [],
+                "output": [{"type": "message", "role": "assistant", "content": []}],
                 "tools": [],
                 "metadata": {},
                 "parallel_tool_calls": True,

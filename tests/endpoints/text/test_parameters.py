@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from relay.gateway.record import bounded_names
@@ -70,12 +72,25 @@ def test_no_request_names_another_model_than_it_pays_for(
 ) -> None:
     script = Upstream() if text_api == "responses" else hello
     model = live.model(script, channels=[live.channel(provider="relay", text_api=text_api)])
-    more = {"models": ["dear"], "fallbacks": ["dear"], "route": "fallback", "extra_body": {"models": ["dear"]}}
+    more: dict[str, Any] = {
+        "models": ["dear"],
+        "fallbacks": ["dear"],
+        "route": "fallback",
+        "extra_body": {"models": ["dear"]},
+    }
+    more |= {"safety_model": "dear", "judge_model": "dear"}
     body = ask(model, **more) if "chat" in path else {"model": model, "input": "x", **more}
     answer = server.post(live.token(), body, path=path)
     assert answer.status_code == 200, answer.text
     assert not more.keys() & live.upstream.last(model).json.keys()
     assert set(answer.headers["x-airelays-ignored-parameters"].split(",")) == more.keys()
+    for name, value in (
+        ("moderation", {"model": "dear"}),
+        ("data_sources", [{"parameters": {"embedding_dependency": {"deployment_name": "dear"}}}]),
+    ):
+        refusal = server.post(live.token(), {**body, name: value}, path=path)
+        assert refusal.status_code == 422 and refusal.json()["error"]["param"] == name, refusal.text
+    assert live.upstream.count(model) == 1
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -104,6 +119,24 @@ def test_what_was_dropped_is_on_the_record_and_its_receipts(
     ):
         found = signed_in(reader).get(page)
         assert found.status_code == status and ("<code>temperature</code>" in found.content.decode()) is (status == 200)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_tools_that_an_item_adds_name_no_other_model(live: Portal, server: Server, stored: bool) -> None:
+    """Nor do they when they are told again with the next turn."""
+    model, token = live.model(Upstream(), channels=[live.channel(text_api="responses")]), live.token()
+    tools = [{"type": "image_generation", "model": "gpt-image-dear", "size": "auto"}]
+    added = {"type": "additional_tools", "role": "developer", "tools": tools}
+    said = {"type": "message", "role": "user", "content": "x"}
+    body = {"model": model, "input": [added, said], "store": stored}
+    answer = server.post(token, body, path="/v1/responses")
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-airelays-ignored-parameters"] == "input[].tools[].model"
+    if stored:
+        body = {"model": model, "input": "y", "previous_response_id": answer.json()["id"], "store": False}
+        assert server.post(token, body, path="/v1/responses").status_code == 200
+    sent = live.upstream.last(model)
+    assert b"dear" not in sent.body and (stored or b"image_generation" in sent.body)
 
 
 def test_a_record_keeps_a_bounded_list_of_what_was_dropped() -> None:

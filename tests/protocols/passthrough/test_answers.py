@@ -97,7 +97,7 @@ def test_a_verdict_with_an_error_is_none(entry: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ["results", "data"])
 def test_a_rank_with_an_error_is_none(name: str) -> None:
     ranks = [{"index": 0, "relevance_score": 0.5}, {"index": 1, "error": ERROR}]
-    found = read_rerank(body(**{name: ranks}), PassthroughRequest())
+    found = read_rerank(body(**{name: ranks}), PassthroughRequest(inputs=2))
     assert found is not None and found.is_error
     told = [{"index": 0, "relevance_score": 0.5, "document": {"text": "x", "error": "of a document"}}]
     found = read_rerank(body(results=told), PassthroughRequest())
