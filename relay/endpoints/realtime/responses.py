@@ -6,6 +6,7 @@ of a turn. What arrives is metered, so that no response uses much more than is h
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
@@ -53,6 +54,7 @@ class RealtimeResponses:
         attempt.record.request.most_input = self._most_input
         # Held for a response that has not been asked for: the first one's money was held with the connection.
         self._next: RealtimeResponse | None = RealtimeResponse(attempt.record, exchange)
+        self._holding = asyncio.Lock()  # so that who asks waits for it, in place of another one
         self._asked: deque[RealtimeResponse] = deque()  # that the upstream was asked for, and has not begun
         self._running: dict[str, RealtimeResponse] = {}
         self.limits = exchange.reply_headers  # of the newest response, with what is left of the limits
@@ -104,17 +106,18 @@ class RealtimeResponses:
         """
         if len(self._asked) + len(self._running) >= _MOST_AT_ONCE:
             raise RateLimited(f"A session may have {_MOST_AT_ONCE} responses at once. Wait for one to end.")
-        response = await self._take()
-        try:
-            if not await response.hold_input(self._input_tokens(), self.conversation.input_parts):
-                raise short_error()
-        except BaseException:
-            self._drop(response)
-            raise
-        if self.over:
-            self._drop(response)
-            return False
-        self._asked.append(response)
+        async with self._holding:
+            response = await self._take()
+            try:
+                if not await response.hold_input(self._input_tokens(), self.conversation.input_parts):
+                    raise short_error()
+            except BaseException:
+                self._drop(response)
+                raise
+            if self.over:
+                self._drop(response)
+                return False
+            self._asked.append(response)
         return True
 
     def refused(self) -> None:
@@ -147,7 +150,8 @@ class RealtimeResponses:
         else:
             self.conversation.buffer.answers()
             try:
-                response = await self._take()
+                async with self._holding:
+                    response = await self._take()
             except RelayError as error:  # it is charged all the same, as far as there is money
                 logger.info("a realtime response began that nothing is held for: %s", error)
                 response = await self._make(held=False)
@@ -211,11 +215,16 @@ class RealtimeResponses:
 
     async def hold_next(self) -> None:
         """Check that the next response is permitted, and hold its money. Raises RelayError."""
-        if self._next is None and not self.responding:
-            self._next = await self._make()
-            self._exchange.progress = partial(self._progress, self._next.record)
-        if self._next is not None and not await self._next.hold_least():
-            raise short_error()
+        async with self._holding:
+            if self._next is None and not self.responding:
+                response = await self._make()
+                if self.over:
+                    self._drop(response)
+                    return
+                self._next = response
+                self._exchange.progress = partial(self._progress, response.record)
+            if self._next is not None and not await self._next.hold_least():
+                raise short_error()
 
     async def take_speech(self, seconds: float = 0.0, event: Json | None = None) -> None:
         """Hold the money for speech that is about to be sent, or committed. Raises RelayError."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any
+from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 
+from relay.endpoints.realtime.responses import RealtimeResponses
 from relay.protocols.realtime import faults
 from relay.protocols.realtime.events import with_limits
 from tests.support.asserts import until
@@ -170,6 +172,32 @@ def test_limits_of_the_portals_account_are_not_told(spoken: Realtime, limit: int
         [(one["name"], one["limit"], one["remaining"]) for one in event["rate_limits"]] for event in asyncio.run(run())
     ]
     assert told == ([[("requests", 7, 6)], [("requests", 7, 5)]] if limit else [])
+
+
+@pytest.mark.parametrize("asks_first", [True, False])
+def test_what_is_asked_for_takes_what_is_being_held_for_the_next(asks_first: bool) -> None:
+    """Otherwise it would count twice against the limits, and hold money twice."""
+    made: list[AsyncMock] = []
+
+    class Slow(RealtimeResponses):
+        async def _make(self, held: bool = True) -> Any:
+            made.append(AsyncMock())
+            await asyncio.sleep(0)
+            return made[-1]
+
+        def _window(self) -> None:
+            """No configuration is read here."""
+
+    async def run() -> None:
+        attempt = MagicMock()
+        attempt.record.charge.grant = None
+        responses = Slow(MagicMock(), MagicMock(), MagicMock(), attempt, MagicMock())
+        responses._next = None  # what was held with the connection has been taken
+        both = [responses.hold_next(), responses.ask()]
+        await asyncio.gather(*(reversed(both) if asks_first else both))
+        assert len(made) == 1 and responses.responding
+
+    asyncio.run(run())
 
 
 def test_limits_are_told_in_seconds() -> None:

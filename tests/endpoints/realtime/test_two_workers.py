@@ -95,15 +95,17 @@ def test_sessions_at_both_workers_do_not_spend_more_than_the_wallet_has(
     model, user = model_of(live, obedient), live.user(balance=1_040_000_000)  # for some 40,000 tokens of text
     token = live.token(user)
 
-    async def run(where: Server) -> None:
+    async def run(where: Server, opened: asyncio.Barrier) -> None:
         async with session(where, token, model) as socket:
             await event_of(socket, "session.created")
+            await opened.wait()
             await socket.send(json.dumps({"type": "talk", "id": "a", "words": 800}))
             assert (await event_of(socket, "error"))["error"]["code"] == "insufficient_quota"
             await closed(socket)
 
     async def both() -> None:
-        await asyncio.gather(run(server), run(second))
+        opened = asyncio.Barrier(2)
+        await asyncio.gather(run(server, opened), run(second, opened))
 
     asyncio.run(both())
     found = settled(user)
@@ -219,9 +221,9 @@ def test_a_call_whose_worker_is_killed_is_charged_and_hung_up_by_another(
         location = calls.make(token, model, own).headers["location"]
         rows = RealtimeCall.objects.filter(call_id=location.rpartition("/")[2])
         until(lambda: rows.filter(output_tokens__gt=0).exists())
+        if not rejoins:
+            calls.upstream.joins[calls.upstream_name(model)] = 100
         own.kill()
-    if not rejoins:
-        calls.upstream.joins[calls.upstream_name(model)] = 100
     until(lambda: calls.taken(model).over)
     until(lambda: not rows.exists())
     record = next(one for one in calls.records(model) if one.cost)
