@@ -192,7 +192,7 @@ class Record:
 
         Raises RelayUnavailable when that takes too long. Then nothing is charged or stored: the client is told to try
         again. While the database is committing it, so that it may be on disk, it is waited for some more, and in the
-        end the client is told what is known.
+        end the client is told what is known. A line of a batch is recorded later all the same.
         """
         future = self.submit(outcome, rows)
         for _ in range(_WAITS):
@@ -200,7 +200,9 @@ class Record:
                 await self.exchange.committed(future)
                 return
             except RelayUnavailable as unavailable:
-                if (future is not None and future.done()) or self._withdraw(unavailable):
+                if not self.exchange.withdraws_record or (future is not None and future.done()):
+                    raise
+                if self._withdraw(unavailable):
                     raise
         unconfirmed = RelayUnavailable(_UNCONFIRMED)
         unconfirmed.retry = False

@@ -37,6 +37,7 @@ class LineRequest(BackgroundRequest):
 
     __slots__ = ()
     waits_for_money: ClassVar[bool] = False
+    withdraws_record: ClassVar[bool] = False  # it is looked for when the database is back
 
 
 class RunningBatch:

@@ -84,6 +84,7 @@ class Exchange:
 
     # Whether it waits a while for money that other requests hold. Batches wait elsewhere, where they hold nothing.
     waits_for_money: ClassVar[bool] = True
+    withdraws_record: ClassVar[bool] = True  # whether an answer is given up when its record takes too long
 
     def __init__(self, scope: AsgiScope, receive: Receive, send: Send, ip: str) -> None:
         self.started = time.monotonic()

@@ -137,9 +137,10 @@ def test_the_caps_hold(small: Server) -> None:
 
 
 def test_what_is_too_large_is_refused_before_it_is_read(small: Server) -> None:
-    with socket.create_connection(("127.0.0.1", small.port), timeout=10) as connection:
+    token = token_of(small)
+    with socket.create_connection(("127.0.0.1", small.port), timeout=60) as connection:
         head = (
-            f"POST /v1/files HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token_of(small)}\r\ncontent-type: "
+            f"POST /v1/files HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: "
             "multipart/form-data; boundary=b\r\ncontent-length: 999999999\r\n\r\n"
         )
         connection.sendall(head.encode())
