@@ -57,6 +57,7 @@ def test_what_was_sent_is_taken_out(sent: str, said: str) -> None:
         ("Bearer anything", "the model knows anything"),
         ("Bearer not-needed", "max_tokens is not-needed"),
         ("Bearer abc123", "the tool abc1234 and xabc123"),
+        ("Bearer 1234", "at most 1234 tokens"),
     ],
 )
 def test_other_words_stay(sent: str, said: str) -> None:
@@ -156,6 +157,16 @@ def test_nobody_reads_a_password_off_what_is_replaced() -> None:
         word[:size] for size in range(len(word))
     ]
     assert found.without_secrets(word) == KEY and found.without_secrets("pa55word") == "pa55word"
+
+
+@pytest.mark.parametrize("size", [8, 11, 12, 13, 20, 24, 25, 51, 164])
+def test_every_part_of_the_least_size_is_found(size: int) -> None:
+    key = (PLAIN + ID[::-1] + SECRET + TOKEN[90:] + "ZyXwVuTsRqPoNm" * 9).replace(".", "")[:size]
+    least = min(size, max(12, (size + 1) // 2))
+    found = knowing(f"Bearer {key}")
+    for start in range(size - least + 1):
+        assert found.without_secrets(f"<{key[start : start + least]}>") == f"<{KEY}>"
+        assert KEY not in found.without_secrets(f"<{key[start : start + least - 1]}>")
 
 
 def test_nothing_was_sent() -> None:

@@ -32,6 +32,7 @@ CLEANED = [
     ("身份验证失败: 0a1b2c3d4e5f60718293a4b5c6d7e8f9.AbCdEfGh12345678", "身份验证失败: [redacted key]"),
     ("masked: Qm7v***Hj5p, Qm7v…Hj5p, Qm7v...Hj5p, Qm7v••••Hj5p, Qm7**********",
      "masked: [redacted key], [redacted key], [redacted key], [redacted key], [redacted key]"),
+    ("cut off: (Qm7v***", "cut off: ([redacted key]"),
     ("Your key: …Yc6d, api key ...Yc6d", "Your key: [redacted key], api key [redacted key]"),
     ("密钥gsk_Wm4Tq9ZxR2Lc8Vn1无效", "密钥[redacted key]无效"),
     ("Invalid token: 5Xk2mPq9Lr7vTn3wYc8dZs4b", "Invalid token: [redacted key]"),
@@ -134,7 +135,7 @@ KEPT = [
     "api key not valid. Please pass a valid API key.",
     "lookup failed: connect to server, host: must be a string",
     "response.data.id, messages.0.content.name and tools.0.function.strict are unknown",
-    "**kwargs and sh***t, Loading ... done, Loading...done, step1...step2, 10...100, **bold**",
+    "**kwargs and sh***t, Loading ... done, Loading...done, step1...step2, 10...100, **bold**, gpt-4o...",
     "无效的令牌 (request id: 2026112809541234567890)",
 ]
 

@@ -37,7 +37,7 @@ def _named_key(match: re.Match[str]) -> str:
 
 def _masked_key(match: re.Match[str]) -> str:
     """What replaces two texts with a mask between them: themselves if they are words, as in `Loading...done`."""
-    return KEY if is_random(match[1]) or is_random(match[2]) else match[0]
+    return KEY if is_random(match[1]) or is_random(match[2] or match[3] or "") else match[0]
 
 
 _RULES: Final = (
@@ -111,7 +111,7 @@ _RULES: Final = (
     ),
     rule(
         "*** … ... ••",
-        r"(?<![\w*.…•-])([\w-]{2,24})(?:\*{3,}|…|\.{3,}|•{2,})([\w-]{2,24})(?![\w-])",
+        r"(?<![\w*.…•-])([\w-]{2,24})(?:(?:\*{3,}|•{2,})([\w-]{0,24})|(?:…|\.{3,})([\w-]{2,24}))(?![\w-])",
         _masked_key,
     ),
 )

@@ -63,7 +63,7 @@ class Sent:
         self._grams: dict[str, list[tuple[str, int]]] = {}  # secrets by what they hold at a place
         self._short: tuple[str, ...] = ()  # secrets that are too short for grams
         self._paths: set[str] = set()  # paths of addresses that have been taken apart
-        self._accounts: dict[str, None] = {}  # oldest first
+        self._accounts: set[str] = set()
         self._hosts: set[str] = set()
         self._domains: set[str] = set()  # what hosts end with
 
@@ -95,10 +95,9 @@ class Sent:
             if len(self._paths) >= _MOST_HOSTS:
                 self._paths.clear()
             self._paths.add(path)
-            for part in filter(_ACCOUNT.fullmatch, path.split("/")):
-                self._accounts[part] = None
-            while len(self._accounts) > _MOST_HOSTS:
-                del self._accounts[next(iter(self._accounts))]
+            if len(self._accounts) >= _MOST_HOSTS:
+                self._accounts.clear()
+            self._accounts.update(filter(_ACCOUNT.fullmatch, path.split("/")))
 
     def _take_apart(self, word: str) -> None:
         """Add a key with what is known by it: `id.secret`, a token's parts, a name and password in base64."""
@@ -122,8 +121,8 @@ class Sent:
         size = len(secret)
         if len(self._secrets) >= self._most:
             newest = Sent(self._most)
-            for kept in list(self._secrets)[self._most // 2 :]:
-                newest._index(kept, self._secrets[kept])
+            for kept, least in list(self._secrets.items())[self._most // 2 :]:
+                newest._index(kept, least)
             self._grams, self._short, self._secrets = newest._grams, newest._short, newest._secrets
         self._index(secret, size if whole else min(size, max(_STRETCH, (size + 1) // 2)))
 
@@ -132,9 +131,8 @@ class Sent:
         if len(secret) < _GRAM:
             self._short = (*self._short, secret)
             return
-        last = len(secret) - _GRAM
-        # One of these is in every stretch of 11 characters.
-        for place in {*range(0, last + 1, _GRAM // 2), last}:
+        # One of these is in every stretch of the least size. None is at the beginning, which many keys share.
+        for place in range(least - _GRAM, len(secret) - _GRAM + 1, least - _GRAM + 1):
             self._grams.setdefault(secret[place : place + _GRAM], []).append((secret, place))
 
     # -- texts -------------------------------------------------------------------------------------------------------
@@ -152,22 +150,16 @@ class Sent:
         return text
 
     def _found_in(self, text: str, start: int, end: int) -> list[tuple[int, int]]:
-        """Where a text holds secrets, between two places."""
+        """Where a text holds secrets, between two places. A part of one may be found before the whole is."""
         found: list[tuple[int, int]] = []
-        grams, least, at = self._grams, self._secrets, start
-        while at <= end - _GRAM:
-            known = grams.get(text[at : at + _GRAM])
-            longest = (at, at)
-            for secret, place in known or ():
+        grams, least = self._grams, self._secrets
+        for at in range(start, end - _GRAM + 1):
+            for secret, place in grams.get(text[at : at + _GRAM], ()):
                 stretch = _stretch(text, at, secret, place)
-                if _length(stretch) >= max(least.get(secret, 0), _length(longest) + 1):
-                    longest = stretch
-            if longest[1] > longest[0]:
-                found.append((max(longest[0], found[-1][1] if found else 0), longest[1]))
-                at = longest[1]
-            else:
-                at += 1
-        return found
+                if stretch[1] - stretch[0] >= least.get(secret, len(secret)):
+                    found.append(stretch)
+        found.sort()
+        return _united(found)
 
     def without_addresses(self, text: str) -> str:
         """A text without the hosts that requests were sent to, those above and below them, their ports, and accounts.
@@ -176,7 +168,7 @@ class Sent:
         """
         if self._hosts:
             text = _NAME.sub(self._named, text)
-        for account in tuple(self._accounts):
+        for account in tuple(self._accounts):  # another thread may add one
             if account in text:
                 text = re.sub(rf"(?<![\w-]){re.escape(account)}(?![\w-])", ACCOUNT, text, flags=re.A)
         return text
@@ -196,7 +188,7 @@ class Sent:
 def _is_secret(value: str) -> bool:
     """Whether it is one, and no word that may stand in any sentence."""
     if len(value) < _GRAM:
-        return any(map(str.isdigit, value))
+        return any(map(str.isdigit, value)) and any(map(str.isalpha, value))
     return _WORD.fullmatch(value) is None and value.lower() not in _PLACEHOLDERS
 
 
@@ -221,8 +213,15 @@ def _stretch(text: str, at: int, secret: str, place: int) -> tuple[int, int]:
     return start, end
 
 
-def _length(stretch: tuple[int, int]) -> int:
-    return stretch[1] - stretch[0]
+def _united(stretches: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Sorted stretches, with those that overlap made one."""
+    united: list[tuple[int, int]] = []
+    for start, end in stretches:
+        if united and start < united[-1][1]:
+            united[-1] = united[-1][0], max(end, united[-1][1])
+        else:
+            united.append((start, end))
+    return united
 
 
 def _domains_of(host: str) -> set[str]:
