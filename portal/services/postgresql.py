@@ -21,6 +21,9 @@ _LOOK_SECONDS: Final = 60.0  # after which a server that is waited for without a
 _WAKE_SECONDS: Final = 0.1  # between looks at signals, as in the driver
 # Of a transaction in which nothing happens, which belongs to a process that was stopped: its locks are given up.
 _IDLE_TRANSACTION: Final = "SET idle_in_transaction_session_timeout = '60s'"
+# The server has closed the connection, as after a process or the server itself was stopped for a while. To the driver
+# these are faults of whoever asks, such as a row that is refused; they are none: what was asked for is tried again.
+_ENDED_BY_SERVER: Final = (errors.IdleInTransactionSessionTimeout, errors.TransactionTimeout)
 
 
 class BoundedConnection(psycopg.Connection[Any]):
@@ -37,6 +40,12 @@ class BoundedConnection(psycopg.Connection[Any]):
         """Run one exchange with the server."""
         if timeout is not None:  # the driver's own
             return super().wait(gen, interval, timeout)
+        try:
+            return self._wait_bounded(gen, interval)
+        except _ENDED_BY_SERVER as ended:
+            raise errors.OperationalError(str(ended)) from None
+
+    def _wait_bounded(self, gen: PQGen[RV], interval: float) -> RV:
         seconds = statement_seconds()
         while True:
             try:

@@ -18,6 +18,8 @@ from portal.lib import clock
 from portal.services import redis
 from portal.services.timeouts import statement_timeout
 from portal.serving.first_run import migrations_missing
+from relay.billing.ledger.writer import writer
+from relay.errors import RelayUnavailable
 from relay.gateway.runtime import current
 from relay.models import Worker
 
@@ -40,12 +42,15 @@ async def healthz(request: HttpRequest) -> JsonResponse:
 
 
 async def readyz(request: HttpRequest) -> JsonResponse:
-    """Readiness: the database is migrated and takes writes, as does Redis if configured, the portal is not stopping.
+    """Readiness: the database is migrated and takes writes, requests can be recorded, Redis takes writes if configured,
+    the portal is not stopping.
 
     Answers within READY_SECONDS, whatever hangs. `change_seen` is the id of the newest configuration change that this
     worker has applied.
     """
     problems = [fault for fault in await asyncio.gather(_fault_of_database(), _fault_of_redis()) if fault]
+    if not problems and (fault := _fault_of_records()):
+        problems.append(fault)
     running = current()
     if running is not None and running.stopping:
         problems.append("the portal is stopping")
@@ -120,6 +125,18 @@ def _can_write() -> bool:
     finally:
         _trying.release()
     return _written
+
+
+def _fault_of_records() -> str:
+    """What keeps this worker from recording requests, which it refuses then; empty when nothing does.
+
+    The database may answer all the same: a migration waits for a lock on the table of the records.
+    """
+    try:
+        writer.admit()
+    except RelayUnavailable:
+        return "requests cannot be recorded, and are refused: the database is slow, or a table is locked"
+    return ""
 
 
 async def _fault_of_redis() -> str:

@@ -64,7 +64,8 @@ def used_bytes(user_id: int) -> int:
 
 def _sum(rows: QuerySet[Upload] | QuerySet[StoredResponse] | QuerySet[Conversation] | QuerySet[ConversationItem]
          | QuerySet[Batch] | QuerySet[BatchLine] | QuerySet[ClientSecret]) -> int:  # fmt: skip
-    found = rows.aggregate(bytes=Sum("size"), rows=Count("pk"))
+    # The condition holds for all rows. Without it SQLite takes an index without sizes, and reads each row, texts too.
+    found = rows.filter(size__gte=0).aggregate(bytes=Sum("size"), rows=Count("pk"))
     return int(found["bytes"] or 0) + int(found["rows"]) * limits.ROW_BYTES
 
 

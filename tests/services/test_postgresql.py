@@ -109,6 +109,19 @@ def test_a_process_that_is_stopped_in_a_transaction_loses_its_locks() -> None:
 
 
 @needs_postgresql
+def test_who_comes_back_to_a_transaction_that_was_ended_meanwhile() -> None:
+    """As after a pause of the machine: it is the connection that failed, not what is to be written."""
+    with BoundedConnection.connect(DATABASE_URL, autocommit=True) as other:
+        paused = BoundedConnection.connect(DATABASE_URL)
+        paused.execute("SET idle_in_transaction_session_timeout = '50ms'")
+        pid = paused.info.backend_pid
+        until(lambda: other.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", (pid,)).fetchone() is None)
+        with pytest.raises(psycopg.OperationalError, match="idle-in-transaction"):
+            paused.execute("SELECT 1")
+        assert paused.closed
+
+
+@needs_postgresql
 @pytest.mark.django_db(transaction=True)
 def test_a_command_may_pause_for_longer_within_a_transaction() -> None:
     def limit() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from typing import Any
@@ -14,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 
 from portal import limits
 from portal.serving import health
+from relay.billing.ledger.writer import writer
 from tests.support.asserts import until
 from tests.support.server import Server
 from tests.support.sessions import with_config
@@ -40,6 +42,25 @@ def test_a_database_that_takes_no_writes_is_not_ready(db: None, monkeypatch: pyt
         health._tried_at = float("-inf")
     assert refused == again and "takes no writes" in refused
     assert Client().get("/healthz").status_code == 200
+
+
+async def test_a_worker_that_cannot_record_requests_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while a migration waits for a lock on the table of the records, although the database answers."""
+
+    async def well() -> str:
+        return ""
+
+    async def problems() -> list[str]:
+        answer = await health.readyz(RequestFactory().get("/readyz"))
+        found = json.loads(answer.content)
+        assert found["ready"] is (answer.status_code == 200)
+        return list(found["problems"])
+
+    monkeypatch.setattr(health, "_fault_of_database", well)
+    monkeypatch.setattr(health, "_fault_of_redis", well)
+    assert await problems() == []
+    monkeypatch.setattr(writer, "_since", time.monotonic() - 60)  # of a commit that does not end
+    assert "cannot be recorded" in (await problems())[0]
 
 
 def test_readiness_is_written_once_a_second_at_most(db: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from portal import limits
 from portal.lib import clock
 from relay.errors import RequestTooLarge
-from relay.models import Batch, BatchLine, Conversation, ConversationItem, StoredResponse, Upload, UploadSession
+from relay.models import (
+    Batch,
+    BatchLine,
+    ClientSecret,
+    Conversation,
+    ConversationItem,
+    StoredResponse,
+    Upload,
+    UploadSession,
+)
 from relay.storage import batch_results, batches, conversations, files, uploads
 from relay.storage.room import check_room, room_left, used_bytes
 from relay.tokens.lifecycle import create_token
@@ -57,6 +69,19 @@ def test_everything_counts_in_bytes(people: People) -> None:
         table.objects.all().delete()
     assert used_bytes(user) == 3 + limits.ROW_BYTES
     assert not BatchLine.objects.exists() and not ConversationItem.objects.exists()
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL keeps long texts apart, and plans by its counts")
+def test_texts_are_not_read_to_count_their_bytes(people: People) -> None:
+    with CaptureQueriesContext(connection) as asked:
+        used_bytes(people.owner.pk)
+    with connection.cursor() as cursor:
+        plans = ""
+        for query in asked:
+            plans += str(cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}").fetchall())
+    for table in (BatchLine, ConversationItem, StoredResponse, ClientSecret):
+        name = next(index.name for index in table._meta.indexes if index.fields[-1] == "size")
+        assert re.search(rf"INDEX {name} \(\w+=\? AND size>\?\)", plans)
 
 
 def test_who_has_no_room_left_stores_nothing(people: People, settings: Any) -> None:
