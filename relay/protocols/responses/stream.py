@@ -322,6 +322,7 @@ class ResponsesStream(EventCodec):
             return b""
         if empty and self._items:
             response["output"] = distinct_raw(self._items[index] for index in sorted(self._items))
+        error = response.get("error")
         failed = clean_member(response, self.told)
         if self._repair or self.always or (empty and self._items):
             response = self.complete_object(response)
@@ -329,7 +330,7 @@ class ResponsesStream(EventCodec):
                 response["previous_response_id"] = None
             number = int_of(read_whole_object(data) or {}, "sequence_number") if not self._repair else self._number
             self._terminal = typed_event(kind, encode({"type": kind, "sequence_number": number, "response": response}))
-        elif failed:
+        elif response.get("error") != error:
             self._terminal = typed_event(kind, encode({**(read_whole_object(data) or {}), "response": response}))
         else:
             self._terminal = typed_event(kind, event_with_ids(data, ids))
