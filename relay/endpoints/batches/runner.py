@@ -205,7 +205,8 @@ async def _run_on(run: Runtime, state: RunningBatch, running: Collection[Running
         return
     if state.status == Batch.Status.IN_PROGRESS and not parsed.errors:
         await _answer_all(run, state, parsed)
-    if run.stopping or state.lost or (state.makes_room and not state.lines.answered):
+    ends = bool(state.lines.answered or state.must_end or state.no_room or parsed.errors)
+    if run.stopping or state.lost or not ends:  # lines that have not been made are no failures
         await _put_back(state, 0.0, BatchWait.TURN if state.makes_room else "")
         return
     outcome = Batch.Status.FAILED if parsed.errors and not state.must_end else state.outcome

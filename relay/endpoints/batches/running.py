@@ -103,8 +103,13 @@ class RunningBatch:
         self.end()
 
     def seen(self, status: str | None) -> None:
-        """This is its status in the database; None: another worker has it."""
-        self.lost, self.status = status is None, status or self.status
+        """This was its status in the database a moment ago; None: another worker has it.
+
+        Only clients change it beside this worker, by cancelling: what was read before the batch began is no news.
+        """
+        self.lost = status is None
+        if status == Batch.Status.CANCELLING or status in Batch.ENDED:
+            self.status = str(status)
         if self.lost or self.must_end:
             self.end()
 

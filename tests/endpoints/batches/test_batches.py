@@ -345,7 +345,9 @@ def test_batches_that_wait_for_room_keep_nobody_waiting(sdk: OpenAI, live: Porta
     rows.update(lease_until=None)
     done = [wait_for(sdk, batch.id) for batch in waiting]
     assert {batch.status for batch in done} == {"completed"}
-    assert all(len(results(sdk, batch.output_file_id)) == 1 for batch in done)
+    assert [len(results(sdk, batch.output_file_id)) for batch in done] == [1] * 6, [
+        results(sdk, batch.error_file_id) for batch in done
+    ]
 
 
 def test_a_batch_that_was_put_back_is_cancelled_at_once(live: Portal) -> None:

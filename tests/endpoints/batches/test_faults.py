@@ -14,6 +14,7 @@ from openai import OpenAI
 from portal.lib import clock
 from relay.endpoints.batches import runner
 from relay.endpoints.batches.faults import AWAY_SECONDS, MAX_FAULTS, MAX_FAULTS_ENDING, BatchFaults, entry_of
+from relay.endpoints.batches.lines import LineQueue
 from relay.endpoints.batches.running import RunningBatch
 from relay.endpoints.batches.slots import BatchSlots
 from relay.errors import InvalidRequest, RelayUnavailable
@@ -114,6 +115,18 @@ def test_whatever_fails_a_batch_ends(
     end = played.called[-1]
     assert end == ("give_up" if "finish" in failing else "finish")
     assert outcome in played.arguments[end]
+
+
+def test_lines_that_have_not_been_made_do_not_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answer_all(run: Any, state: RunningBatch, parsed: BatchInput) -> None:
+        state.lines = LineQueue(parsed.lines, 0.0)  # whatever the reason: none of them has been taken
+
+    played, now = Played(monkeypatch, {}), clock.now()
+    monkeypatch.setattr(runner, "_answer_all", answer_all)
+    batch = Batch(pk=1, user_id=1, status="in_progress", created_at=now, expires_at=now + timedelta(hours=1))
+    state = RunningBatch(batch, "owner", BatchSlots(1))
+    asyncio.run(runner._run_batch(SimpleNamespace(stopping=False), state, [state]))  # type: ignore[arg-type]
+    assert played.called[-1] == "put_back" and "finish" not in played.called
 
 
 def test_a_database_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -432,6 +432,17 @@ async def test_counts_begin_with_what_was_shown_and_wait_for_what_is_stored(monk
     assert standing is not None and (standing.succeeded, standing.failed) == (41, 0)
 
 
+async def test_only_a_cancellation_is_news_about_a_running_batch() -> None:
+    """What is read of it may be older than its beginning."""
+    state = _running()
+    state.seen("validating")
+    assert state.active and not state.ends
+    state.seen("cancelling")
+    assert state.must_end and state.ends and state.outcome == "cancelled"
+    state.seen(None)
+    assert state.lost and not state.active
+
+
 async def test_a_batch_that_gets_no_slot_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     state, now = _running(), time.monotonic()
     monkeypatch.setattr("relay.endpoints.batches.running.time.monotonic", lambda: now)

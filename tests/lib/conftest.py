@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+import pytest
+
+from portal.lib.redaction import redact
+from portal.lib.redaction.sent import Sent
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests send keys from this process that may be like those in a test."""
+    monkeypatch.setattr(redact, "sent", Sent())
