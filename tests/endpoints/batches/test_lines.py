@@ -436,11 +436,11 @@ async def test_only_a_cancellation_is_news_about_a_running_batch() -> None:
     """What is read of it may be older than its beginning."""
     state = _running()
     state.seen("validating")
-    assert state.active and not state.ends
+    assert (state.active, state.ends) == (True, False)
     state.seen("cancelling")
-    assert state.must_end and state.ends and state.outcome == "cancelled"
+    assert (state.must_end, state.ends, state.outcome) == (True, True, "cancelled")
     state.seen(None)
-    assert state.lost and not state.active
+    assert (state.lost, state.active) == (True, False)
 
 
 async def test_a_batch_that_gets_no_slot_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
