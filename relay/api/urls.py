@@ -12,8 +12,8 @@ from ninja import NinjaAPI
 from relay.api.errors import error_response
 from relay.api.openai import batches, chat, files, models, passthrough, realtime, responses, usage
 from relay.api.reference.document import router_of
+from relay.api.reference.json_schema import Schema
 from relay.api.reference.openapi import build_document
-from relay.api.reference.schemas import Schema
 from relay.api.request import exchange_of
 from relay.errors import InternalError, RelayError
 

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from ninja import NinjaAPI
 
-from relay.api.reference.schemas import SHAPES, Schema, Shape
+from relay.api.reference.json_schema import Schema
+from relay.api.reference.schemas import SHAPES, Shape
 
 _TAGS: Final = {
     "models": "Models",
