@@ -204,6 +204,10 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
                 return
             self.relaying.cancel()
             await asyncio.wait([self.relaying], timeout=_END_SECONDS)
+            if not self.relaying.done():  # it ends its exchange, which is watched until then
+                self.relaying.cancel()
+                self.run.watchdog.keep(self.relaying)
+                return
         self._end()
 
     def _end(self) -> None:

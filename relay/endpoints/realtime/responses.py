@@ -241,7 +241,12 @@ class RealtimeResponses:
             raise
 
     def close(self, reason: str, error: RelayError | None = None) -> None:
-        """The connection has ended. What runs is estimated by what arrived; money that was not used is given back."""
+        """The connection has ended. What runs is estimated by what arrived; money that was not used is given back.
+
+        Only the first call counts.
+        """
+        if self.over:
+            return
         self.over = True
         for response in self._running.values():
             response.exchange.ended_by = self._exchange.ended_by

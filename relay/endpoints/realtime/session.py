@@ -141,6 +141,16 @@ class RealtimeSession:
         if self.run.stopping:
             self._drain()
         exchange.total_at = time.monotonic() + self.attempt.channel.timeouts.total
+        try:
+            return await self._until_end()
+        finally:
+            exchange.streaming = False
+            self.responses.close(CLIENT_GONE)  # if it was cancelled anywhere above: nothing stays held
+            await hang_up(self.socket)
+
+    async def _until_end(self) -> tuple[int, str]:
+        """As `relay_to_client`, but for the upstream's connection."""
+        exchange = self.exchange
         error: RelayError | None = None
         code, reason = 1000, ""
         try:
@@ -154,14 +164,10 @@ class RealtimeSession:
         except asyncio.CancelledError as cancelled:
             why = exchange.explain(cancelled)
             if not isinstance(why, Ended):
-                self.responses.close(CLIENT_GONE)
                 raise
             error = self._refusal or session_error(why.reason)
         finally:
             self.run.at_stop.discard(self._drain)
-            if error is None:
-                exchange.streaming = False
-                await hang_up(self.socket)
         if error is not None:
             code, reason = await self._end_with(error)
             if self._closed_with is not None:
@@ -198,13 +204,9 @@ class RealtimeSession:
             pass  # what is left is estimated
         except asyncio.CancelledError as cancelled:
             if not exchange.gone_at and not isinstance(exchange.explain(cancelled), Ended):
-                self.responses.close(CLIENT_GONE)
                 raise
             if exchange.task is not None and exchange.interrupted is not None:
                 exchange.task.uncancel()
-        finally:
-            exchange.streaming = False
-            await hang_up(self.socket)
         return close_frame(error)
 
     async def _relay(self) -> tuple[int, str]:

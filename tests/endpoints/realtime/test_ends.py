@@ -14,6 +14,7 @@ from django.db import connection, transaction
 from websockets.asyncio.client import connect
 
 from relay.billing.ledger.sql import LedgerSql
+from relay.models import Model
 from tests.support.money import settled
 from tests.support.peers.realtime import CREATED, Call, RealtimeUpstream, closed, event_of, secrets
 from tests.support.peers.spoken import Realtime
@@ -81,6 +82,57 @@ def test_nothing_is_kept_of_what_was_to_be_held_for_a_response(live: Portal, ser
                 return await closed(socket)
 
     assert asyncio.run(run())[0] == 1011
+    assert settled(user).used == 10 * 32_000 + 5 * 64_000
+    upstream.stop()
+
+
+def test_nothing_stays_held_when_the_client_leaves_while_the_upstream_is_being_closed(
+    live: Portal, server: Server
+) -> None:
+    """The portal ends the session, since its model is closed, and the upstream does not answer the close frame."""
+    upstream = RealtimeUpstream()
+
+    async def script(call: Call) -> None:
+        await call.send(CREATED)
+        await call.say("session.updated", session=(await call.until("session.update"))["session"])
+        await call.until("response.create")
+        await call.say("response.created", response={"id": "r", "status": "in_progress"})
+        await call.until("input_audio_buffer.clear")
+        call.socket.transport.pause_reading()
+        await call.say("response.done", response={"id": "r", "status": "completed", "usage": USAGE})
+        await call.socket.wait_closed()
+
+    name = live.name("spoken")
+    upstream.scripts[name] = script
+    channel = live.channel(upstream.base_url)
+    model = live.model(None, channels=[channel], upstream_name=name, price={"input": 32, "output": 64})
+    user = live.user(balance=10**12)
+    token = live.token(user)
+    heard = live.model(None, channels=[channel], price={"input": 1, "output": 1})
+    session = {"type": "realtime", "audio": {"input": {"transcription": {"model": heard}, "turn_detection": None}}}
+    server.catch_up()
+    address = f"ws://127.0.0.1:{server.port}/v1/realtime?model={model}"
+
+    def close_model() -> None:
+        row = Model.objects.get(name=model)
+        row.enabled = False
+        row.save()
+        server.catch_up()
+
+    async def run() -> None:
+        async with connect(address, additional_headers=secrets(token)) as socket:
+            await event_of(socket, "session.created")
+            await socket.send(json.dumps({"type": "session.update", "session": session}))
+            await event_of(socket, "session.updated")
+            await socket.send(json.dumps({"type": "input_audio_buffer.append", "audio": "A" * 64_000}))
+            await socket.send('{"type":"response.create"}')
+            await event_of(socket, "response.created")
+            await asyncio.to_thread(close_model)
+            await socket.send('{"type":"input_audio_buffer.clear"}')
+            assert (await event_of(socket, "error"))["error"]["code"] == "model_not_allowed"
+            socket.transport.abort()
+
+    asyncio.run(run())
     assert settled(user).used == 10 * 32_000 + 5 * 64_000
     upstream.stop()
 
