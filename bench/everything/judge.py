@@ -17,6 +17,7 @@ from bench.everything.upstreams.counting import Attempt
 _BATCH_HALF: Final = 2  # BATCH_SHARE, as a divisor
 _UNPAID_KINDS: Final = {"files", "batch"}
 _SLACK_SHARE, _SLACK_TOKENS = 0.3, 30  # by which an unfinished answer may be estimated otherwise than it was counted
+_BROKEN: Final = 3.0  # seconds after a kill in which clients notice it
 _COLUMNS: Final = (
     "request_id", "client_request_id", "model", "endpoint", "status", "end_reason", "error_code", "usage_source",
     "cost", "shortfall", "billing", "attempts", "user_id", "extract(epoch from started_at)::float8", "latency_ms",
@@ -107,6 +108,11 @@ class Judge:
     def killed(self, began: float, ended: float) -> bool:
         return any(event.what == "kill" and event.touches(began, ended, 0.5, 1.0) for event in self.events)
 
+    def broke(self, seen: Seen) -> bool:
+        """Whether the client's connection broke when a worker was killed."""
+        broken = seen.how in {"broken", "failed", "left"}
+        return broken and any(e.what == "kill" and -1.0 <= seen.ended - e.at <= _BROKEN for e in self.events)
+
     def judge(self) -> Money:
         for seen in self.seen:
             if seen.kind == "batchline":
@@ -195,7 +201,7 @@ class Judge:
         """An upstream made an answer that nobody paid for: right where its worker was killed."""
         last = whole[-1]
         ended = last.at + last.seconds
-        if self.killed(last.at, ended + (20 if self._away(last) else 1)):
+        if self.killed(last.at, ended + (20 if self._away(last) else 1)) or self.broke(seen):
             self.money.unbilled["its worker was killed"] += 1
             self.money.unbilled_counted += cost_of(last)
             return

@@ -86,7 +86,7 @@ COST = 4 * 1250 + 5 * 2500 + 7 * 10_000
 
 def settled(user: Any) -> LedgerAccount:
     """The wallet once nothing of it is reserved any more."""
-    until(lambda: not wallet(user).reserved)
+    assert until(lambda: not wallet(user).reserved), f"{wallet(user).reserved} is still reserved"
     return wallet(user)
 
 
