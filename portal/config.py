@@ -215,6 +215,13 @@ class Config(BaseSettings):
             "10.0.0.5:8080. What channels may use does not count for them."
         ),
     )
+    upstream_objects: Literal["refuse", "allow"] = Field(
+        "refuse",
+        description=(
+            "Whether requests may name objects of the accounts at upstreams, such as vector stores: every user may "
+            "then read what is in them."
+        ),
+    )
     upstream_ca_file: values.Certificates = Field(
         "", description="PEM file with extra certificate authorities for upstreams."
     )

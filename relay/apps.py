@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
 
@@ -14,7 +15,9 @@ class RelayConfig(AppConfig):
         from accounts.sign_in import outbound
         from relay import roles, signals
         from relay.models import AllowedUpstream
+        from relay.protocols.naming.references import allow_objects
 
         signals.connect_signals()
         roles.connect(self)
         outbound.allowances = AllowedUpstream.allowances
+        allow_objects(settings.CONFIG.upstream_objects == "allow")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from tests.support.peers.calling import Calls, listen
 from tests.support.peers.realtime import CREATED, RealtimeUpstream, secrets, wait_until_closed
 from tests.support.peers.realtime import Call as Connection
 from tests.support.portal import Portal
-from tests.support.server import Server
+from tests.support.server import Server, serving
 from tests.support.upstream import Call, hello
 
 pytestmark = pytest.mark.shared
@@ -70,6 +71,17 @@ def test_refused_by_every_endpoint(live: Portal, server: Server, path: str, body
         error = answer.json()["error"]
         assert error["code"] == "invalid_value" and error["param"].startswith(param), error
     assert live.upstream.count(model) == 0
+
+
+def test_a_portal_whose_users_may_know_its_accounts_sends_them_on(live: Portal, tmp_path: Path) -> None:
+    model, token = live.model(worked, text_api="responses"), live.token()
+    tools = [STORE, {"type": "code_interpreter", "container": CONTAINER}]
+    items = [{"type": "item_reference", "id": MESSAGE}, {"role": "user", "content": "why?"}]
+    with serving(tmp_path / "log", env={"AIRELAYS_UPSTREAM_OBJECTS": "allow"}) as open_portal:
+        answer = open_portal.post(token, {"model": model, "tools": tools, "input": items}, path="/v1/responses")
+    assert answer.status_code == 200, answer.text
+    sent = live.upstream.last(model).json
+    assert (sent["tools"], sent["input"]) == (tools, items)
 
 
 def test_a_line_of_a_batch_is_refused_alone(sdk: OpenAI, live: Portal, server: Server) -> None:

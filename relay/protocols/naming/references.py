@@ -1,8 +1,9 @@
 """Objects of an account at an upstream that a request names by their ids, such as vector stores. Pure.
 
 Every user of the portal shares the account, so that its upstream would let each of them read the objects of all the
-others, and of the operator. Source: OpenAI's API reference and its SDK 3.54, November 2026. Ids of files are looked at
-in `relay.endpoints.files`, where the user's own files are put in.
+others, and of the operator. So they are refused, unless the portal's setting allows them. Source: OpenAI's API
+reference and its SDK 3.54, November 2026. Ids of files are looked at in `relay.endpoints.files`, where the user's own
+files are put in.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ _MARKS: Final = (
     b'"vector_store_id', b'"skill_id"', b'"tunnel_id"', b'"comparison_response_id"', b'"container', b'"prompt"',
     b'"voice"', b'"cached_content"',
 )  # fmt: skip
+_setting = {"allowed": False}
 WRITTEN: Final = frozenset(("output_text", "refusal", "reasoning_text", "summary_text"))  # what a model wrote
 # Members whose objects are the client's own, whatever names they have.
 OWN: Final = frozenset(
@@ -75,15 +77,20 @@ OWN: Final = frozenset(
 )  # fmt: skip
 
 
+def allow_objects(allowed: bool) -> None:
+    """Set, for this process, whether requests may name the objects of an account: then none is found here."""
+    _setting["allowed"] = allowed
+
+
 def may_name_objects(text: bytes) -> bool:
-    """Whether JSON without escaped letters may name an object."""
-    return any(mark in text for mark in _MARKS)
+    """Whether JSON without escaped letters may name an object that is to be refused."""
+    return any(mark in text for mark in _MARKS) and not _setting["allowed"]
 
 
 def references_in(value: object, where: str = "") -> list[Reference]:
     """The objects that a decoded body, event or session names. `where`: its own field; empty: it is the whole."""
     found: list[Reference] = []
-    left: list[tuple[object, str]] = [(value, where)]
+    left: list[tuple[object, str]] = [(value, where)] if not _setting["allowed"] else []
     while left:
         one, place = left.pop()
         if isinstance(one, list):
@@ -116,7 +123,7 @@ def _named(holder: Json, name: str, member: object, path: str, called: bool) -> 
 def items_named(items: Sequence[Json], where: str) -> list[Reference]:
     """The stored items and images that input items name in place of themselves. `where`: the field with the items."""
     found: list[Reference] = []
-    for index, item in enumerate(items):
+    for index, item in enumerate(items if not _setting["allowed"] else ()):
         kind, path = text_of(item, "type"), f"{where}[{index}].id"
         if kind == "item_reference":
             found.append(Reference(text_of(item, "id"), path, "an item", "Send the item itself.", True))

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from relay.protocols.fields import BadRequest, read_document, read_object
-from relay.protocols.naming.references import Reference, may_name_objects, references_in
+from relay.protocols.naming.references import (
+    Reference,
+    allow_objects,
+    items_named,
+    may_name_objects,
+    references_in,
+)
 
 SEARCH = {"type": "file_search", "vector_store_ids": ["vs_1"]}
 NAMED: dict[str, tuple[dict[str, Any], str]] = {
@@ -151,3 +157,16 @@ def test_containers_may_be_the_users_own_and_others_never() -> None:
     assert [(one.id, one.param) for one in named] == [("cntr_1", "tools[0].container")]
     with pytest.raises(BadRequest):
         read_document(json.dumps({"model": "m", "tools": [*tools, SEARCH]}).encode(), "", named)
+
+
+def test_none_is_found_where_they_are_allowed() -> None:
+    named: list[Reference] = []
+    allow_objects(True)
+    try:
+        for body, _ in NAMED.values():
+            assert where(body) == []
+            assert read_document(json.dumps({"model": "m", **body}).encode(), "", named).body
+        assert items_named([{"type": "item_reference", "id": "msg_1"}], "input") == []
+    finally:
+        allow_objects(False)
+    assert not named and references_in(NAMED["template"][0])
