@@ -17,6 +17,7 @@ from relay.gateway.background import BackgroundRequest
 from relay.gateway.exchange.interrupts import Interrupt
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.single_flight import SingleFlight
 from relay.models import Batch
 from relay.models.batch import BatchWait
 from relay.storage import batch_claims, batches
@@ -69,6 +70,7 @@ class RunningBatch:
         self._shown_at = 0.0
         self._caller: Caller | None = None
         self._caller_at = 0.0
+        self._reading: SingleFlight[Caller | None] = SingleFlight()
 
     @property
     def expired(self) -> bool:
@@ -145,9 +147,13 @@ class RunningBatch:
 
     async def caller(self) -> Caller | None:
         """The caller that it is charged to; None when the token is gone. It may be active no longer."""
+        if self._caller is None or time.monotonic() - self._caller_at > _CALLER_SECONDS:
+            return await self._reading.read("", self._read_caller)
+        return self._caller
+
+    async def _read_caller(self) -> Caller | None:
         now = time.monotonic()
-        if self._caller is None or now - self._caller_at > _CALLER_SECONDS:
-            self._caller, self._caller_at = await _caller(self.batch), now
+        self._caller, self._caller_at = await _caller(self.batch), now
         return self._caller
 
     def _waiting(self, now: float) -> tuple[BatchWait | str, float | None, float | None]:

@@ -27,6 +27,7 @@ from relay.errors import InvalidRequest, RelayUnavailable, set_remedies
 from relay.gateway.snapshot import load
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.channels import ChannelViews
+from relay.gateway.snapshot.single_flight import SingleFlight
 from relay.gateway.snapshot.snapshot import Snapshot
 
 P = ParamSpec("P")
@@ -49,7 +50,7 @@ class SnapshotCache:
         self._callers: OrderedDict[str, Caller] = OrderedDict()
         self._unknown: OrderedDict[str, None] = OrderedDict()  # digests of invalid tokens; they must evict no valid one
         self._epoch = 0  # grows with every drop, so that a read that began before it is not cached
-        self._loading: dict[str, asyncio.Future[Caller | None]] = {}
+        self._loading: SingleFlight[Caller | None] = SingleFlight()
         self._threads = ThreadPoolExecutor(2, "airelays-load")
         self._file_threads = ThreadPoolExecutor(4, "airelays-files")
         self._file_work: set[FileWork] = set()
@@ -94,11 +95,7 @@ class SnapshotCache:
                 return self._callers[digest]
             if digest in self._unknown:
                 return None
-        running = self._loading.get(digest)
-        if running is None:
-            running = self._loading[digest] = asyncio.ensure_future(self.in_thread(self._read_caller, digest))
-            running.add_done_callback(lambda _: self._loading.pop(digest, None))
-        return await asyncio.shield(running)
+        return await self._loading.read(digest, partial(self.in_thread, self._read_caller, digest))
 
     def _read_caller(self, digest: str) -> Caller | None:
         epoch = self._epoch
