@@ -321,6 +321,8 @@ def explain(seen: Seen, attempts: Sequence[Attempt], events: Sequence[Event]) ->
         return "its worker was killed"
     if (seen.how == "failed" or seen.kind == "speech") and "postgresql" in touching:
         return "postgresql restarted"  # what is sent as sound can only be cut
+    if seen.kind == "files" and seen.code == "not_found" and "kill" in touching and seen.message[:9] == "deleting:":
+        return "its worker was killed after it had deleted"  # and aiohttp sent the request again
     if faults and seen.status != 500:
         return "upstream: " + ", ".join(sorted(faults))
     if seen.kind == "realtime" and "kill" in touching:

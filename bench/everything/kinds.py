@@ -178,22 +178,25 @@ async def _files(clients: Clients, kind: str) -> None:
     form = aiohttp.FormData()
     form.add_field("purpose", "user_data")
     form.add_field("file", content, filename=f"{seen.tag}.bin", content_type="application/octet-stream")
+    step = "storing"
     try:
         async with asyncio.timeout(HANG_SECONDS):
             async with clients.http.post(url, headers=headers, data=form) as answer:
                 seen.status, seen.request_id = answer.status, answer.headers.get("x-request-id", "")
                 stored = await answer.read()
             if seen.status == 200:
-                name = json.loads(stored)["id"]
+                step, name = "reading", json.loads(stored)["id"]
                 async with clients.http.get(f"{url}/{name}/content", headers=headers) as answer:
                     seen.status, stored = answer.status, await answer.read()
             if seen.status == 200:
                 if stored != content:
                     seen.how, seen.message = "wrong", f"{len(stored)} of {len(content)} bytes, or other ones"
+                step = "deleting"
                 async with clients.http.delete(f"{url}/{name}", headers=headers) as answer:
                     seen.status, stored = answer.status, await answer.read()
             if seen.status != 200:
                 seen.how, (seen.code, seen.message) = "status", error_of(stored)
+                seen.message = f"{step}: {seen.message}"
     except TimeoutError:
         seen.how = "hung"
     except (aiohttp.ClientError, ConnectionError) as error:
