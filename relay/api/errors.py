@@ -7,7 +7,7 @@ from typing import Final
 
 from django.http import HttpResponse
 
-from relay.errors import MethodNotAllowed, NotFound, NotImplementedHere, RelayError
+from relay.errors import OPENAI_ERRORS, ErrorShape, MethodNotAllowed, NotFound, NotImplementedHere, RelayError
 
 # First path segments after /v1 that OpenAI or Anthropic serve and this portal does not: the client's error says so,
 # instead of suggesting a typo.
@@ -30,9 +30,13 @@ _HINTS: Final = (
 )
 
 
-def error_response(error: RelayError) -> HttpResponse:
+def error_response(error: RelayError, shape: ErrorShape = OPENAI_ERRORS, request_id: str = "") -> HttpResponse:
+    """The response to a client whose API writes errors in a shape."""
     return HttpResponse(
-        error.body(), status=error.http_status, content_type="application/json", headers=dict(error.headers())
+        shape.body(error, request_id),
+        status=error.http_status,
+        content_type="application/json",
+        headers=dict(error.headers()),
     )
 
 

@@ -31,8 +31,9 @@ class RelayAPI(NinjaAPI):
 def on_relay_error(request: HttpRequest, error: RelayError | type[RelayError]) -> HttpResponse:
     """Answer with an error, and keep it for the record of refused requests."""
     found = error if isinstance(error, RelayError) else InternalError()
-    exchange_of(request).refusal = found
-    return error_response(found)
+    exchange = exchange_of(request)
+    exchange.refusal = found
+    return error_response(found, exchange.error_shape, exchange.request_id)
 
 
 api = RelayAPI(title="AIRelays Portal", docs_url=None, openapi_url=None, urls_namespace="relay")

@@ -12,7 +12,7 @@ from portal.lib import net
 from portal.lib.ids import time_ordered_hex
 from relay.billing.ledger.rows import RowWrite
 from relay.billing.prices import ONE
-from relay.errors import RelayError, RelayUnavailable, RequestTooLarge
+from relay.errors import OPENAI_ERRORS, ErrorShape, RelayError, RelayUnavailable, RequestTooLarge
 from relay.gateway.exchange.interrupts import Ended, Interrupt
 from relay.gateway.limits.memory import HeldBytes
 from relay.gateway.snapshot.callers import Caller
@@ -46,6 +46,7 @@ class Exchange:
         "early_start",
         "ended_by",
         "error_event",
+        "error_shape",
         "farewell",
         "gone_at",
         "headers",
@@ -93,6 +94,7 @@ class Exchange:
         self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
         self.client_id = self.headers.get(b"x-client-request-id", b"")[:64].decode("ascii", "replace")
         self.ip = ip
+        self.error_shape: ErrorShape = OPENAI_ERRORS  # of the API that the client speaks
         self.model_in_path = ""  # that the path names, as Azure's paths do; empty: the body names it
         self.model_asked = ""  # as the client wrote it, once it has been read
         self.caller: Caller | None = None

@@ -1,0 +1,29 @@
+"""In whose shape the errors of a request are written: that of the API to which its path, or a header, belongs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from relay.errors import OPENAI_ERRORS, ErrorShape, RelayError
+from relay.protocols.anthropic_messages.errors import error_body
+
+_MESSAGES: Final = "/v1/messages"
+
+
+def _anthropic(error: RelayError, request_id: str) -> bytes:
+    return error.verbatim or error_body(error.http_status, error.told, error.public_code, request_id)
+
+
+ANTHROPIC_ERRORS: Final = ErrorShape("messages", _anthropic, b"request-id")
+
+
+def shape_of(path: str, headers: Mapping[bytes, bytes]) -> ErrorShape:
+    """The shape of the errors of a request, those of its token and of unknown paths included.
+
+    `path`: in its canonical form. Anthropic's clients name their version with every request, so that what they ask at
+    paths that both APIs have is known, too.
+    """
+    if path == _MESSAGES or path.startswith(f"{_MESSAGES}/") or b"anthropic-version" in headers:
+        return ANTHROPIC_ERRORS
+    return OPENAI_ERRORS
