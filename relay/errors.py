@@ -274,6 +274,8 @@ class ErrorShape:
 
     api: str  # the first word of its name among `relay.providers.apis.PATHS`; empty: errors of upstreams are rewritten
     body: Callable[[RelayError, str], bytes]  # of an error, and the id of its request
+    # Whether the body of an upstream's response is an error of this API.
+    is_own: Callable[[bytes], bool] = lambda _body: False
     id_header: bytes = b""  # in which its clients look for the id of a request, beside x-request-id; empty: there alone
 
 

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from typing import Final
 
 from relay.errors import OPENAI_ERRORS, ErrorShape, RelayError
-from relay.protocols.anthropic_messages.errors import error_body
+from relay.protocols.anthropic_messages.errors import error_body, is_error_body
 
 _MESSAGES: Final = "/v1/messages"
 
 
 def _anthropic(error: RelayError, request_id: str) -> bytes:
-    return error.verbatim or error_body(error.http_status, error.told, error.public_code, request_id)
+    return error.verbatim or error_body(error.http_status, error.told, error.public_code, error.param, request_id)
 
 
-ANTHROPIC_ERRORS: Final = ErrorShape("messages", _anthropic, b"request-id")
+ANTHROPIC_ERRORS: Final = ErrorShape("messages", _anthropic, is_error_body, b"request-id")
 
 
 def shape_of(path: str, headers: Mapping[bytes, bytes]) -> ErrorShape:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from portal.lib.redaction.redact import clean_upstream_message, redact
+from portal.lib.redaction.verbatim import kept_words
 
 
 @pytest.mark.parametrize(
@@ -81,3 +82,21 @@ def test_names_that_begin_as_keys_do_are_none(name: str) -> None:
 )
 def test_keys_without_digits_are_redacted(secret: str) -> None:
     assert secret not in redact(f"The key {secret} is wrong.")
+
+
+def test_an_error_that_is_passed_on_keeps_its_words_but_for_secrets() -> None:
+    text = (
+        '{"type":"error","error":{"type":"x","message":"prompt is too long: 210000 tokens > 200000 maximum. '
+        'See https://docs.claude.com/en/api/errors#long."}}'
+    )
+    assert kept_words(text.encode(), ("sk-own", "up.example"), False) == text.encode()
+    dirty = (
+        '{"error":{"message":"http://10.1.2.3:8000/internal and http://backend:80/x of up.example failed with '
+        'sk-own-key-0123456789 for org-AbCdEf123456 at 192.168.7.9"}}'
+    )
+    told = kept_words(dirty.encode(), ("sk-own-key-0123456789", "up.example"), False).decode()
+    for secret in ("10.1.2.3", "backend", "up.example", "sk-own", "org-Ab", "192.168"):
+        assert secret not in told
+    account = b'{"error":{"message":"limit of 0f2a4c1e-1111-4222-8333-0123456789ab"}}'
+    assert kept_words(account, (), False) == account and b"0f2a4c1e" not in kept_words(account, (), True)
+    assert kept_words(b"<html>", (), False) == kept_words(b"\xff{", (), False) == b""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from portal.lib.json import Json, encode
+from portal.lib.json import Json, decode_object, encode, object_of, text_of
 from relay.protocols.events import typed_event
 
 _TYPES: Final[Mapping[int, str]] = {
@@ -38,33 +38,39 @@ TYPES: Final = frozenset((*_TYPES.values(), "invalid_request_error", "api_error"
 
 
 def error_type(status: int, code: str | None, kind: str = "") -> str:
-    """Anthropic's type for an error of a status and a code. `kind`: of the error itself, kept where it is one of them.
+    """Anthropic's type for an error of a status and a code. `kind`: of the error itself, kept if it is one of them.
 
     `status`: 0 where there is none.
     """
-    if kind in TYPES:
-        return kind
     if code in _CODES:
         return _CODES[code or ""]
+    if kind in TYPES:
+        return kind
     if status in _TYPES:
         return _TYPES[status]
     return "invalid_request_error" if 400 <= status < 500 else "api_error"
 
 
-def error_object(kind: str, message: str, code: str | None, request_id: str = "") -> Json:
-    """`code`: the portal's, which stands where Anthropic's own codes do."""
+def is_error_body(body: bytes) -> bool:
+    """Whether a body is an error of this API."""
+    found = decode_object(body) or {}
+    return found.get("type") == "error" and bool(text_of(object_of(found, "error"), "message"))
+
+
+def error_object(kind: str, message: str, code: str | None, param: str | None, request_id: str = "") -> Json:
+    """`code`: the portal's, which stands where Anthropic's own codes do; `param`: the field at fault, beside it."""
     error: Json = {"type": kind, "message": message}
     if code:
-        error["details"] = {"error_code": code}
+        error["details"] = {"error_code": code, **({"param": param} if param else {})}
     found: Json = {"type": "error", "error": error}
     if request_id:
         found["request_id"] = request_id
     return found
 
 
-def error_body(status: int, message: str, code: str | None, request_id: str) -> bytes:
+def error_body(status: int, message: str, code: str | None, param: str | None, request_id: str) -> bytes:
     """The body of a response with an error."""
-    return encode(error_object(error_type(status, code), message, code, request_id))
+    return encode(error_object(error_type(status, code), message, code, param, request_id))
 
 
 def error_event(body: bytes) -> bytes:
@@ -75,4 +81,4 @@ def error_event(body: bytes) -> bytes:
 def stream_failure(message: str, kind: str, code: str | None) -> bytes:
     """The event that ends a stream which cannot continue. `kind`: the type of the error, in whosever words."""
     found = error_type(400 if kind == "invalid_request_error" else 0, code, kind)
-    return error_event(encode(error_object(found, message, code)))
+    return error_event(encode(error_object(found, message, code, None)))
