@@ -18,6 +18,8 @@ from relay.protocols.usage import NO_USAGE, Usage
 _DATA_URL: Final = re.compile(
     rb'("(?:url|image_url|video_url|file_url|file_data|data|audio_url)"\s*:\s*)"data:(\w*)/?([^;,"]*)[^"]*"'
 )
+# A file within a request of Anthropic's API: Base64 without a head. That of a PDF begins with these letters.
+_SOURCE_DATA: Final = re.compile(rb'("data"\s*:\s*)"(JVBERi)?[\w+/=-]{256,}"')
 _IMAGE_MEMBERS: Final = (b'"url"', b'"image_url"')
 _AUDIO_DATA: Final = re.compile(rb'("data"\s*:\s*)"[\w+/=-]{256,}"')  # of `input_audio`
 _PER_MESSAGE: Final = 4  # role and separators, as OpenAI's counting guide has it
@@ -119,6 +121,17 @@ def _without_files(text: bytes, images: int) -> tuple[bytes, PromptSize]:
             return match[1] + b'""'
 
         text = _AUDIO_DATA.sub(count_audio, text)
+    if b'"base64"' in text:
+
+        def count_source(match: re.Match[bytes]) -> bytes:
+            nonlocal inline, tokens, most
+            kind, subtype = ("application", "pdf") if match[2] is not None else ("image", "")
+            found = file_size((match.end() - match.start()) * 3 // 4, kind, subtype)
+            inline += kind == "image"
+            tokens, most = tokens + found.tokens, most + found.most
+            return match[1] + b'""'
+
+        text = _SOURCE_DATA.sub(count_source, text)
     others = max(0, images - inline)  # an image that is not in the request, or not as an image
     return text, PromptSize(tokens + others * _PER_FILE, most + others * _PER_FILE * _MOST_PER_IMAGE)
 

@@ -22,6 +22,7 @@ class Dialect:
     ask_usage: bool = True  # it reports the usage of a stream on request
     sends_done: bool = True  # its streams end with a marker; otherwise with every choice's finish_reason
     late_system: bool = False  # it accepts system messages behind others; templates of open models refuse them
+    longest: int = 0  # tokens of the longest answer of the model, for APIs that demand a limit; 0: it is not known
     vendor: str = ""  # which gets back what it wants to have back with the conversation
 
 
@@ -90,9 +91,7 @@ class Upstream(Protocol):
     def request(self, hub: Json, dialect: Dialect) -> ConvertedRequest:
         """A hub request in this API. Raises BadRequest for what the API cannot express and the answer depends on."""
 
-    def limit(self, body: Json, tokens: int, dialect: Dialect) -> None:
-        """Limit the answer to this number of tokens."""
-
+    def limit(self, body: Json, tokens: int, dialect: Dialect) -> None: ...  # limits the answer to so many tokens
     def encode(self, body: Json, stream: bool, dialect: Dialect) -> bytes: ...
     def completion(self, body: bytes, dialect: Dialect) -> Completion | None:
         """Parse a complete answer; None when the body is not one of this API."""

@@ -14,7 +14,7 @@ import msgspec
 from portal.lib.json import Json, decode_object, encode
 
 # Members with text that the model wrote: also arguments and input of tools, reasoning, and what an audio answer says.
-_PLAIN: Final = rb"content|text|refusal|arguments|input|transcript"
+_PLAIN: Final = rb"content|text|refusal|arguments|input|transcript|partial_json"
 _REASONING: Final = (b"reasoning_content", b"reasoning", b"thinking")
 
 
@@ -24,7 +24,9 @@ def _members(names: bytes) -> re.Pattern[bytes]:
 
 
 # The same as all of these names, with their common beginnings written once: a quarter faster.
-_TEXT: Final = _members(rb"content|re(?:asoning(?:_content)?|fusal)|t(?:ext|hinking|ranscript)|arguments|input")
+_TEXT: Final = _members(
+    rb"content|re(?:asoning(?:_content)?|fusal)|t(?:ext|hinking|ranscript)|arguments|input|partial_json"
+)
 _TEXT_ALONE: Final = _members(_PLAIN)
 _TEXT_BUT_PARTS: Final = _members(_PLAIN.replace(b"|text", b""))
 _DETAILS: Final = _members(b"text|summary")  # of the parts of reasoning_details
@@ -41,6 +43,7 @@ _OPAQUE_MARKS: Final = (
     b'"audio"',
     b"encrypted",
     b"redacted",
+    b"server_tool",
     b"b64",
     b"_call",
     b"search",
@@ -49,7 +52,7 @@ _OPAQUE_MARKS: Final = (
 )
 _OPAQUE: Final = re.compile(
     rb'"(?:images|videos)"\s*:\s*\[\s*[{"]|"(?:image_url|video_url|b64_json|partial_image_b64)"\s*:\s*[{"]'
-    rb'|"type"\s*:\s*"(?:reasoning\.encrypted|redacted_thinking|url_citation'
+    rb'|"type"\s*:\s*"(?:reasoning\.encrypted|redacted_thinking|server_tool_use|url_citation'
     rb'|(?!function_|tool_|custom_tool_)[a-z_]+_call)"'
     rb'|"audio"\s*:\s*\{|"encrypted_content"\s*:\s*"[^"]|"(?:citations|search_results|web_search)"\s*:\s*\[\s*[{"]'
     rb'|"executed_tools"\s*:\s*\[\s*\{'
@@ -83,6 +86,7 @@ _NOT_SAID: Final = frozenset(
         "name",
         "namespace",
         "approval_request_id",
+        "signature",
     )
 )
 
@@ -112,9 +116,11 @@ def _told_apart(answer: bytes) -> float:
 
 class _Answer(msgspec.Struct):
     output: list[msgspec.Raw] | None = None
+    content: msgspec.Raw = msgspec.Raw()  # the blocks of a message of Anthropic's
 
 
 _answer: Final = msgspec.json.Decoder(_Answer)
+_blocks: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def answer_units(answer: bytes) -> float:
@@ -130,11 +136,14 @@ def is_opaque_answer(answer: bytes) -> bool:
 
 
 def _items(answer: bytes) -> list[bytes] | None:
-    """The items of a response; None where an answer has none that can be read."""
-    if b'"output"' not in answer:
+    """The items of a response, or the blocks of a message with calls; None where an answer has none to read."""
+    if b'"output"' not in answer and b'"tool_use"' not in answer:
         return None
     try:
-        found = _answer.decode(answer).output
+        whole = _answer.decode(answer)
+        found = whole.output
+        if found is None and bytes(whole.content).startswith(b"["):
+            found = _blocks.decode(whole.content)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     return None if found is None else list(map(bytes, found))

@@ -20,6 +20,7 @@ class ChatEncoder:
     include_usage: bool  # whether the stream ends with a usage chunk
     legacy: bool  # tool calls are written as the deprecated `function_call`
     fallback_id: str  # of the completion, when the upstream sends none
+    created: int = 0  # seconds since 1970, when the upstream sends none
     units: float = 0.0  # estimated tokens of the text written so far
     ending: bytes = DONE
     final: Json | None = None  # always None: chat completions are not stored
@@ -38,6 +39,7 @@ class ChatEncoder:
                 **{name: chunk[name] for name in _HEAD if name in chunk},
             }
             self._head["id"] = self._head["id"] or self.fallback_id
+            self._head["created"] = self._head["created"] or self.created
         usage = chunk.get("usage")
         choices = objects_of(chunk, "choices")
         if isinstance(usage, dict) and not choices:

@@ -20,7 +20,12 @@ from relay.protocols.chat_completions.dialects import (
     reasoning_of,
     returned_messages,
 )
-from relay.protocols.chat_completions.hub import THINKING, thinking_entry, without_extensions
+from relay.protocols.chat_completions.hub import (
+    THINKING,
+    reported_extensions,
+    thinking_entry,
+    without_extensions,
+)
 from relay.protocols.chat_completions.transcript import strict_messages
 from relay.protocols.chat_completions.upstream_stream import ChatDecoder
 from relay.protocols.contract import Completion, ConvertedRequest, Dialect
@@ -42,7 +47,7 @@ class ChatUpstream:
         body = without_extensions({**hub, "messages": messages})
         if dialect.output_field != _LIMIT and _LIMIT in body:
             body[dialect.output_field] = body.pop(_LIMIT)
-        return ConvertedRequest(body, dropped)
+        return ConvertedRequest(body, [*reported_extensions(hub), *dropped])
 
     def limit(self, body: Json, tokens: int, dialect: Dialect) -> None:
         body[dialect.output_field] = lower_limit(body.get(dialect.output_field), tokens)

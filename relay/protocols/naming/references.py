@@ -89,7 +89,7 @@ def references_in(value: object, where: str = "") -> list[Reference]:
         if isinstance(one, list):
             left += [(entry, f"{place}[{at}]") for at, entry in enumerate(one) if isinstance(entry, (dict, list))]
         elif isinstance(one, dict) and (kind := text_of(one, "type")) not in WRITTEN:
-            called = kind.endswith("_call")  # a model made it: only where it ran can be named again
+            called = kind.endswith(("_call", "_use"))  # a model made it: only where it ran can be named again
             for name, member in one.items():
                 path = f"{place}.{name}" if place else name
                 found += _named(one, name, member, path, called)
