@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -24,6 +24,8 @@ from relay.channels.base_urls import other_base_urls
 from relay.channels.connection import client_of, waiting_for_upstream, why_unreachable
 from relay.models import AllowedUpstream, ApiKey, Channel, FailureRule
 from relay.models.channel import KeyGivenElsewhere
+from relay.protocols.anthropic_messages.answer import parse_messages_answer
+from relay.protocols.anthropic_messages.stream import MessagesStream
 from relay.protocols.chat_completions.answer import ChatAnswer, parse_chat_answer
 from relay.protocols.chat_completions.client_stream import ChatEncoder
 from relay.protocols.chat_completions.stream import ChatStream
@@ -40,6 +42,7 @@ from relay.providers.vendors import VENDORS
 from relay.transport.body import USER_AGENT
 
 _MAX_BYTES: Final = 8 << 20  # of an answer
+_MESSAGE_TOKENS: Final = 64  # of a test's answer, where the API demands a limit
 # What a failed test means for the person who runs it, by class of failure.
 _EXPLANATIONS: Final = {
     FailureClass.CLIENT: gettext_noop("The upstream refused the test request"),
@@ -184,7 +187,7 @@ def _list(channel: Channel, headers: dict[str, str], allowed: Sequence[Allowance
 def _headers(channel: Channel, key: ApiKey | None) -> dict[str, str]:
     """Return the headers of a request with a key. Raises portal.lib.crypto.Undecryptable."""
     auth = channel.vendor.credentials.headers(key.secret_for(channel)) if key else {}
-    return {"user-agent": USER_AGENT, "accept-encoding": "identity", **auth}
+    return {"user-agent": USER_AGENT, "accept-encoding": "identity", **channel.vendor.headers, **auth}
 
 
 def why_unusable(error: Undecryptable) -> str:
@@ -205,8 +208,11 @@ async def _probe(
     rules: Sequence[Rule],
     streamed: bool,
 ) -> ProbeResult:
-    api = "chat.completions" if "chat.completions" in channel.vendor.served(channel.text_api) else "responses"
+    served = channel.vendor.served(channel.text_api)
+    api = next((api for api in ("chat.completions", "responses", "messages") if api in served), "responses")
     body: dict[str, object] = {"model": model, "messages": [{"role": "user", "content": "Reply with the word OK."}]}
+    if api == "messages":
+        body["max_tokens"] = _MESSAGE_TOKENS
     if api == "responses":
         body = {
             "model": model,
@@ -218,7 +224,7 @@ async def _probe(
         body["stream"] = True
     began = time.monotonic()
     first: int | None = None
-    scanner: Codec = ChatStream()
+    scanner: Codec = MessagesStream() if api == "messages" else ChatStream()
     if api == "responses":
         scanner = Conversion(
             decoder=ResponsesDecoder(), encoder=ChatEncoder(include_usage=False, legacy=False, fallback_id="")
@@ -255,7 +261,7 @@ async def _probe(
             "",
             first,
         )
-    answer = (parse_chat_answer(content) if api == "chat.completions" else _as_chat(content)) if good else None
+    answer = _READERS[api](content) if good else None
     if answer is None or answer.error is not None:
         failed = content if answer is None else answer.error or content
         if good and scanner.error is not None:
@@ -290,6 +296,19 @@ def _as_chat(content: bytes) -> ChatAnswer | None:
     if found is None:
         return None
     return ChatAnswer(found.usage, content if found.is_error or found.failed else None, text_of(whole, "model"))
+
+
+def _message_as_chat(content: bytes) -> ChatAnswer | None:
+    """Convert what a test needs of an answer of /v1/messages. None when it is no such answer."""
+    found, whole = parse_messages_answer(content), decode_object(content) or {}
+    return ChatAnswer(found.usage, found.error, text_of(whole, "model")) if found is not None else None
+
+
+_READERS: Final[Mapping[str, Callable[[bytes], ChatAnswer | None]]] = {
+    "chat.completions": parse_chat_answer,
+    "responses": _as_chat,
+    "messages": _message_as_chat,
+}
 
 
 def _since(began: float) -> int:

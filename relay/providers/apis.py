@@ -9,6 +9,8 @@ from typing import Final
 PATHS: Final[Mapping[str, str]] = {
     "chat.completions": "/chat/completions",
     "completions": "/completions",
+    "messages": "/messages",
+    "messages.count_tokens": "/messages/count_tokens",
     "responses": "/responses",
     "responses.compact": "/responses/compact",
     "responses.input_tokens": "/responses/input_tokens",
@@ -29,7 +31,9 @@ FAMILIES: Final = tuple(dict.fromkeys(api.partition(".")[0] for api in PATHS))
 
 CHAT: Final = frozenset(("chat.completions",))
 RESPONSES: Final = frozenset(("responses", "responses.compact", "responses.input_tokens"))
+MESSAGES: Final = frozenset(("messages", "messages.count_tokens"))  # Anthropic's
 AUDIO: Final = frozenset(("audio.speech", "audio.transcriptions", "audio.translations"))
 EVERYTHING: Final = frozenset(PATHS)
+OPENAI: Final = EVERYTHING - MESSAGES
 # What a server that is compatible with OpenAI may have; which of it, its 404 says.
-OPENAI_COMPATIBLE: Final = EVERYTHING - RESPONSES
+OPENAI_COMPATIBLE: Final = OPENAI - RESPONSES

@@ -131,7 +131,7 @@ def completion(content: str = "Hello there.", **more: Any) -> dict[str, Any]:
 
 async def hello(call: Call) -> None:
     """What an upstream does on a good day."""
-    if call.path.endswith("/models"):
+    if call.path.partition("?")[0].endswith("/models"):
         await call.reply(
             200, {"object": "list", "data": [{"id": name, "object": "model"} for name in ("mock-large", "mock-small")]}
         )

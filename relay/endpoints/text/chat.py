@@ -127,7 +127,10 @@ class ChatTextRequest:
     def client(self) -> ChatClient:
         if self._client is None:
             self._client = ChatClient(
-                decode_object(self.parsed.body) or {}, self.parsed.include_usage, f"chatcmpl-{time_ordered_hex()}"
+                decode_object(self.parsed.body) or {},
+                self.parsed.include_usage,
+                f"chatcmpl-{time_ordered_hex()}",
+                self.created,
             )
         return self._client
 

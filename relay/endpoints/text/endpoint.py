@@ -7,6 +7,7 @@ answer are converted through the hub (`relay.protocols.contract`).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
@@ -23,6 +24,7 @@ from relay.gateway.snapshot.views import ChannelView
 from relay.gateway.stream import stream_answer
 from relay.gateway.upstream import UpstreamAnswer
 from relay.protocols import contract
+from relay.protocols.anthropic_messages.upstream import MessagesUpstream
 from relay.protocols.chat_completions.upstream import ChatUpstream
 from relay.protocols.codec import BrokenOff, Codec, Conversion
 from relay.protocols.contract import Dialect
@@ -36,7 +38,7 @@ from relay.providers.failures import FailureClass
 
 T = TypeVar("T")
 # The APIs to convert to when a channel does not speak the client's: the first that it serves is used.
-UPSTREAMS: Final[tuple[contract.Upstream, ...]] = (ChatUpstream(), ResponsesUpstream())
+UPSTREAMS: Final[tuple[contract.Upstream, ...]] = (ChatUpstream(), ResponsesUpstream(), MessagesUpstream())
 
 
 class OpenedAnswer(Protocol):
@@ -189,17 +191,20 @@ def _upstream_of(run: Runtime, channel: ChannelView) -> contract.Upstream | None
 
 
 async def _open_converted(request: TextRequest, attempt: Attempt) -> _Converted:
-    channel, record = attempt.channel, attempt.record
-    protocol, dialect = _upstream_of(attempt.run, channel), dialect_of(channel)
+    channel, record, name = attempt.channel, attempt.record, attempt.candidate.route.upstream_name
+    protocol = _upstream_of(attempt.run, channel)
     assert protocol is not None  # noqa: S101  # `check_text_channel` has found one
+    dialect = replace(dialect_of(channel), longest=record.charge.model.max_output_tokens or 0)
     try:
         hub = request.client.hub_request()
-        form = protocol.request(hub.body, dialect)
+        form = protocol.request({**hub.body, "model": name}, dialect)
     except BadRequest as bad:  # in earlier turns, which had not been read when the channels were checked
         raise Failure(FailureClass.CLIENT, invalid(bad), detail=bad.message) from None
-    body: Json = {**form.body, "model": attempt.candidate.route.upstream_name}
+    body: Json = {**form.body, "model": name}
     if record.charge.clamp is not None:
         protocol.limit(body, record.charge.clamp, dialect)
+    elif 0 < dialect.longest < (request.output_limit or 0):  # its own API would refuse more
+        protocol.limit(body, dialect.longest, dialect)
     record.dropped = [
         *request.left_out,
         *hub.dropped,

@@ -22,3 +22,4 @@ class StaticKey:
 
 BEARER: Final = StaticKey("authorization", "Bearer ")  # RFC 6750, section 2.1
 API_KEY: Final = StaticKey("api-key")
+X_API_KEY: Final = StaticKey("x-api-key")
