@@ -46,10 +46,12 @@ _EARLY: Final = EventStream(_nothing)  # the head of a stream whose answer has n
 _JSON: Final = (b"content-type", b"application/json")
 _CORS_REQUEST_HEADERS: Final = b", ".join((
     b"authorization", b"content-type", b"x-api-key", b"api-key", b"x-client-request-id", b"x-stainless-*",
-    b"openai-organization", b"openai-project", b"openai-beta",
+    b"openai-organization", b"openai-project", b"openai-beta", b"anthropic-version", b"anthropic-beta",
+    b"anthropic-dangerous-direct-browser-access",
 ))  # fmt: skip
 _CORS_EXPOSED_HEADERS: Final = b", ".join((
-    b"x-request-id", b"location", b"retry-after", b"retry-after-ms", b"x-should-retry", b"openai-processing-ms",
+    b"x-request-id", b"request-id", b"location", b"retry-after", b"retry-after-ms", b"x-should-retry",
+    b"openai-processing-ms",
     b"x-relay-cost-usd",
     b"x-ratelimit-limit-requests", b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests",
     b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens",

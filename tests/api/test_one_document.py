@@ -26,6 +26,8 @@ JSON_BODIES = {
     "vary_image": "",
     "create_speech": "",
     "create_rerank": "",
+    "create_message": "",
+    "count_message_tokens": "",
     "create_response": "",
     "compact_response": "",
     "count_input_tokens": "",

@@ -18,6 +18,7 @@ _TAGS: Final = {
     "chat": "Text",
     "completions": "Text",
     "responses": "Text",
+    "messages": "Text",
     "conversations": "Conversations",
     "embeddings": "Embeddings, moderation, rerank",
     "moderations": "Embeddings, moderation, rerank",
@@ -62,6 +63,28 @@ _ERROR: Final[Schema] = {
                 "code": {"type": ["string", "null"]},
             },
         }
+    },
+}
+# Of Anthropic's API, by the beginning of the paths.
+_MESSAGES: Final = "/v1/messages"
+_MESSAGES_ERROR: Final[Schema] = {
+    "type": "object",
+    "required": ["type", "error"],
+    "properties": {
+        "type": {"type": "string", "enum": ["error"]},
+        "error": {
+            "type": "object",
+            "required": ["type", "message"],
+            "properties": {
+                "type": {"type": "string"},
+                "message": {"type": "string"},
+                "details": {
+                    "type": "object",
+                    "properties": {"error_code": {"type": "string"}, "param": {"type": "string"}},
+                },
+            },
+        },
+        "request_id": {"type": "string"},
     },
 }
 
@@ -113,7 +136,7 @@ def build_document(api: NinjaAPI, version: str) -> Schema:
         "paths": paths,
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-            "schemas": {"Error": _ERROR},
+            "schemas": {"Error": _ERROR, "MessagesError": _MESSAGES_ERROR},
         },
     }
 
@@ -146,7 +169,8 @@ def _describe(operation: Operation, shape: Shape) -> Schema:
     errors = {**_ERRORS, **(_UPSTREAM_ERRORS if shape.upstream else {})}
     if operation.name == "create_response":
         errors["422"] = _UPSTREAM_ERRORS["422"]
-    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    name = "MessagesError" if operation.path.startswith(_MESSAGES) else "Error"
+    error = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
     found["responses"] = {
         shape.status: {"description": "It worked.", "content": content},
         **{status: {"description": about, "content": error} for status, about in sorted(errors.items())},

@@ -126,6 +126,23 @@ RESPONSE: Final = obj(
     tools=nullable(array(ANY)),
     metadata=METADATA,
 )
+MESSAGE: Final = obj(
+    "model messages max_tokens",
+    model=MODEL,
+    messages=array(
+        obj(
+            "role content",
+            role=string(enum=["user", "assistant", "system"]),
+            content=any_of(string(), array(ANY)),
+        ),
+        minItems=1,
+    ),
+    max_tokens=integer(minimum=0),
+    system=any_of(string(), array(ANY)),
+    stream=nullable(boolean("Answer as server-sent events.")),
+    tools=nullable(array(ANY)),
+    thinking=nullable(ANY),
+)
 UPLOAD: Final = obj(
     "filename purpose bytes mime_type",
     filename=string(minLength=1),
@@ -283,6 +300,27 @@ SHAPES: Final[dict[str, Shape]] = {
             "results", results=array(obj("index relevance_score", index=integer(), relevance_score={"type": "number"}))
         ),
         RERANK,
+        upstream=True,
+    ),
+    "create_message": Shape(
+        obj(
+            "id type role model content usage",
+            id=string(),
+            type=string(enum=["message"]),
+            role=string(enum=["assistant"]),
+            model=string(),
+            content=array(ANY),
+            stop_reason=nullable(string()),
+            stop_sequence=nullable(string()),
+            usage=ANY,
+        ),
+        MESSAGE,
+        streams=True,
+        upstream=True,
+    ),
+    "count_message_tokens": Shape(
+        obj("input_tokens", input_tokens=COUNT),
+        {**MESSAGE, "required": ["model", "messages"]},
         upstream=True,
     ),
     "create_response": Shape(RESPONSE_OBJECT, RESPONSE, streams=True, upstream=True),

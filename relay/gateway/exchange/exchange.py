@@ -70,6 +70,7 @@ class Exchange:
         "reply_headers",
         "request_id",
         "rows_for",
+        "sign_of_life",
         "started",
         "streaming",
         "task",
@@ -134,6 +135,7 @@ class Exchange:
         self.early_start: asyncio.Future[None] | None = None  # its sending, once that has begun
         self.error_event: Callable[[bytes], bytes] = _no_event  # the event in place of an error's body after that
         self.quiet_since = 0.0  # when the client got its last piece, 0 while no comment may be sent
+        self.sign_of_life = KEEP_ALIVE  # what a stream is sent while it waits
         self.reply_headers: list[tuple[bytes, bytes]] = []  # that the gateway adds to the answer
         self.upstream_seconds = 0.0  # spent waiting for upstreams
         self.tokens_used: int | None = None  # what the limits count, None while it is not known
@@ -297,7 +299,7 @@ class Exchange:
 
     async def keep_alive(self) -> None:
         if not self.left:
-            await self._send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
+            await self._send({"type": "http.response.body", "body": self.sign_of_life, "more_body": True})
 
     # -- records and prices ------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import Any
 from relay.protocols.usage import Usage
 from relay.storage.batch_input import ENDPOINTS
 from tests.endpoints.text.responses_upstream import response
+from tests.support.peers.messages import events, message
 from tests.support.upstream import Call, chunk, completion, sound
 
 # A price for every class, no two alike.
@@ -64,6 +65,7 @@ OF_TRANSCRIPTS = {
 }
 USED = Usage(100, cached_input=10, output=50, reasoning=8, audio_input=20, audio_output=4, image_input=5)
 USED_OF_RESPONSES = Usage(100, cached_input=10, output=50, reasoning=8)
+USED_OF_MESSAGES = Usage(100, cached_input=10, cache_write=30, output=50, reasoning=8)
 USED_OF_IMAGES = Usage(10, image_input=6, output=100, images=1)
 USED_OF_TRANSCRIPTS = Usage(20, audio_input=20, output=5, milliseconds=2000)
 
@@ -202,7 +204,84 @@ def _completed(event: dict[str, Any]) -> dict[str, Any]:
     return {"type": f"{kind}.completed", "b64_json": "AAAA" * 20, "usage": OF_IMAGES}
 
 
+_OF_MESSAGES = {
+    "input_tokens": 60,
+    "cache_read_input_tokens": 10,
+    "cache_creation_input_tokens": 30,
+    "output_tokens": 50,
+    "output_tokens_details": {"thinking_tokens": 8},
+}
+_MESSAGE = message({"type": "text", "text": _SAID}, usage=_OF_MESSAGES)
+_ANTHROPIC = {"provider": "anthropic"}
+
 ROWS = (
+    Row(
+        "messages",
+        "messages",
+        _ASK,
+        USED_OF_MESSAGES,
+        _MESSAGE,
+        limit="max_tokens",
+        channel=_ANTHROPIC,
+    ),
+    Row(
+        "messages, streamed",
+        "messages",
+        {**_ASK, "stream": True},
+        USED_OF_MESSAGES,
+        events=events(_MESSAGE),
+        limit="max_tokens",
+        channel=_ANTHROPIC,
+        endless={"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "word " * 40}},
+    ),
+    Row(
+        "messages over chat",
+        "messages",
+        _ASK,
+        USED,
+        completion(_SAID, usage=REPORT),
+        limit="max_completion_tokens",
+        asked="chat/completions",
+    ),
+    Row(
+        "messages over chat, streamed",
+        "messages",
+        {**_ASK, "stream": True},
+        USED,
+        events=_CHUNKS,
+        limit="max_completion_tokens",
+        endless=_ENDLESS,
+        asked="chat/completions",
+    ),
+    Row(
+        "chat over messages",
+        "chat/completions",
+        _ASK,
+        USED_OF_MESSAGES,
+        _MESSAGE,
+        limit="max_tokens",
+        channel=_ANTHROPIC,
+        asked="messages",
+    ),
+    Row(
+        "chat over messages, streamed",
+        "chat/completions",
+        {**_ASK, "stream": True},
+        USED_OF_MESSAGES,
+        events=events(_MESSAGE),
+        limit="max_tokens",
+        channel=_ANTHROPIC,
+        endless={"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "word " * 40}},
+        asked="messages",
+    ),
+    Row(
+        "count of a message's tokens",
+        "messages/count_tokens",
+        {"messages": _ASK["messages"]},
+        Usage(),
+        {"input_tokens": 51},
+        channel=_ANTHROPIC,
+    ),
     Row("chat", "chat/completions", _ASK, USED, completion(_SAID, usage=REPORT), limit="max_tokens"),
     Row(
         "chat, streamed",
