@@ -6,6 +6,7 @@ both sides speak the same API, bytes pass through: see `request`, `answer` and `
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -32,6 +33,7 @@ class ConvertedRequest:
 
     body: Json
     dropped: list[str] = field(default_factory=list)  # parameters that are not sent, as reported to the client
+    names: Mapping[str, str] = field(default_factory=dict)  # the client's of tools, by those that the upstream is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,7 @@ class Client(Protocol):
     def hub_request(self) -> ConvertedRequest:
         """The request in the hub form. Raises BadRequest for what no other API can express."""
 
-    def answer(self, completion: Json) -> Json:
-        """A hub completion in the client's API."""
-
+    def answer(self, completion: Json) -> Json: ...  # a hub completion in the client's API
     def encoder(self) -> Encoder: ...
 
 
@@ -88,6 +88,7 @@ class Upstream(Protocol):
     api: str  # its name among `relay.providers.apis.PATHS`
     answer_name: str  # what it calls a complete answer, for error messages
 
+    def address(self, stream: bool) -> tuple[str, str]: ...  # the name in PATHS of what is asked, and its query
     def request(self, hub: Json, dialect: Dialect) -> ConvertedRequest:
         """A hub request in this API. Raises BadRequest for what the API cannot express and the answer depends on."""
 

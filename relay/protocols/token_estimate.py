@@ -5,6 +5,7 @@ One expression finds all texts in one pass; the rare cases in which that would c
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from typing import Final
@@ -32,6 +33,8 @@ _TEXT_BUT_PARTS: Final = _members(_PLAIN.replace(b"|text", b""))
 _DETAILS: Final = _members(b"text|summary")  # of the parts of reasoning_details
 _BY_NAME: Final = tuple(map(_members, _REASONING))
 _AUDIO: Final = _members(b"data")
+_GEMINI_CALL: Final = re.compile(rb'"functionCall"\s*:\s*(?=\{)')
+_raw: Final = json.JSONDecoder(strict=False)
 _STRING: Final = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.S)
 _NOT_ASCII: Final = bytes(range(128, 256))
 
@@ -49,13 +52,14 @@ _OPAQUE_MARKS: Final = (
     b"search",
     b"cita",
     b"executed",
+    b'"inline',
 )
 _OPAQUE: Final = re.compile(
     rb'"(?:images|videos)"\s*:\s*\[\s*[{"]|"(?:image_url|video_url|b64_json|partial_image_b64)"\s*:\s*[{"]'
     rb'|"type"\s*:\s*"(?:reasoning\.encrypted|redacted_thinking|server_tool_use|url_citation'
     rb'|(?!function_|tool_|custom_tool_)[a-z_]+_call)"'
     rb'|"audio"\s*:\s*\{|"encrypted_content"\s*:\s*"[^"]|"(?:citations|search_results|web_search)"\s*:\s*\[\s*[{"]'
-    rb'|"executed_tools"\s*:\s*\[\s*\{'
+    rb'|"executed_tools"\s*:\s*\[\s*\{|"inlineData"\s*:\s*\{'
 )
 # Items of responses whose texts all have the names above. Of others, whatever a model says is counted.
 _TEXT_ITEMS: Final = frozenset(("message", "reasoning", "function_call", "custom_tool_call"))
@@ -98,11 +102,31 @@ _SAMPLES_RATE: Final = 48_000
 
 def text_units(answer: bytes) -> float:
     """The estimated tokens of the text members of chunks or answers; an unfinished text counts as far as it goes."""
+    if b'"functionCall"' in answer:
+        return _with_objects(answer)
     if b'"reasoning' in answer and (
         b'"reasoning_details"' in answer or (b'"reasoning"' in answer and b'"reasoning_content"' in answer)
     ):
         return _told_apart(answer)
     return sum(map(token_units, _TEXT.findall(answer)))
+
+
+def _with_objects(answer: bytes) -> float:
+    """The same where the arguments of calls are objects (Gemini)."""
+    units, position, rest = 0.0, 0, []
+    for match in _GEMINI_CALL.finditer(answer):
+        if match.start() < position:
+            continue
+        text = answer[match.end() :].decode("latin-1")
+        try:
+            found, end = _raw.raw_decode(text)
+        except (ValueError, RecursionError):
+            continue
+        rest.append(answer[position : match.start()])
+        position = match.end() + end
+        arguments = found.get("args") if isinstance(found, dict) else None
+        units += token_units(text[:end].encode("latin-1")) if arguments else 0.0
+    return units + sum(map(token_units, _TEXT.findall(b" ".join((*rest, answer[position:])))))
 
 
 def _told_apart(answer: bytes) -> float:

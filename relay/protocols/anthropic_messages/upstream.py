@@ -52,6 +52,9 @@ class MessagesUpstream:
     api = "messages"
     answer_name = "a message"
 
+    def address(self, stream: bool) -> tuple[str, str]:
+        return self.api, ""
+
     def request(self, hub: Json, dialect: Dialect) -> ConvertedRequest:
         for name, harmless in _NEEDED.items():
             if hub.get(name) is not None and hub[name] not in harmless:

@@ -41,6 +41,9 @@ class ChatUpstream:
     api = "chat.completions"
     answer_name = "a chat completion"
 
+    def address(self, stream: bool) -> tuple[str, str]:
+        return self.api, ""
+
     def request(self, hub: Json, dialect: Dialect) -> ConvertedRequest:
         messages = returned_messages(objects_of(hub, "messages"), THINKING, dialect.vendor)
         messages, dropped = strict_messages(messages, dialect.late_system)

@@ -42,7 +42,8 @@ _MEMBERS: Final = {
         (("skill_id",), "a skill", "Send the skill itself, as one of the type “inline”."),
         (("tunnel_id",), "a tunnel to an MCP server", "Name an address that can be reached, in “server_url”."),
         (("comparison_response_id",), "a response", "Leave it out."),
-        (("cached_content",), "a cached content", "Send the text itself."),  # Gemini's, by OpenAI's API
+        (("cached_content", "cachedContent"), "a cached content", "Send the text itself."),  # Gemini's
+        (("file_search_store_names", "fileSearchStoreNames"), "a store of files", "Put the texts into the request."),
     )
     for name in names
 }
@@ -63,7 +64,7 @@ _IMAGE: Final = "image_generation_call"
 # Texts that are searched for before a body is walked through.
 _MARKS: Final = (
     b'"vector_store_id', b'"skill_id"', b'"tunnel_id"', b'"comparison_response_id"', b'"container', b'"prompt"',
-    b'"voice"', b'"cached_content"',
+    b'"voice"', b'"cached_content"', b'"cachedContent"', b'"file_search_store', b'"fileSearchStore',
 )  # fmt: skip
 WRITTEN: Final = frozenset(("output_text", "refusal", "reasoning_text", "summary_text"))  # what a model wrote
 # Members whose objects are the client's own, whatever names they have.

@@ -88,6 +88,9 @@ class ResponsesUpstream:
     api = "responses"
     answer_name = "a response"
 
+    def address(self, stream: bool) -> tuple[str, str]:
+        return self.api, ""
+
     def request(self, hub: Json, dialect: Dialect) -> ConvertedRequest:
         return ConvertedRequest(*responses_request(hub, dialect.least_output))
 
