@@ -30,7 +30,7 @@ from relay.gateway.routing.health import Requester
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
-from relay.gateway.upstream import GARBAGE, UpstreamAnswer, connection_failure, keep_words
+from relay.gateway.upstream import GARBAGE, UpstreamAnswer, connection_failure, keep_words, with_model
 from relay.protocols.usage import Delivered, Usage
 from relay.providers.classify import Failure, blame_request, classify, stream_error
 from relay.providers.failures import FailureClass
@@ -194,7 +194,7 @@ class Attempt:
         if content_type:
             sent = {**sent, "content-type": content_type}
         resend = channel.retry_unanswered != "never"
-        url = channel.urls[api]
+        url = with_model(channel.urls[api], self.candidate.route.upstream_name)
         request = post(
             url.copy_with(query=query.encode()) if query else url, sent, body, channel.timeouts.connect, resend
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import Final, Protocol
+from urllib.parse import quote
 
 import httpx
 
@@ -24,6 +25,17 @@ GARBAGE: Final = "The upstream's answer made no sense. Try again; if it keeps ha
 
 
 _UNREACHABLE: Final = "The upstream could not be reached. Try again; if it keeps failing, try another model."
+_MODEL: Final = b"%7Bmodel%7D"  # in the path of an API whose addresses name the model
+
+
+def with_model(url: httpx.URL, model: str) -> httpx.URL:
+    """The address of an API with the upstream's name of a model in it, where it has a place for one."""
+    path = url.raw_path
+    if _MODEL not in path:
+        return url
+    return url.copy_with(raw_path=path.replace(_MODEL, quote(model.removeprefix("models/"), safe="").encode(), 1))
+
+
 # Failures that are told in the upstream's own words where the client speaks its API.
 _TOLD_AS_IT_IS: Final = frozenset((
     FailureClass.CLIENT, FailureClass.CONTENT, FailureClass.TOO_LARGE, FailureClass.RATE, FailureClass.OVERLOAD,

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-# By the name under which records have an API, its path below the base URL.
+# By the name under which records have an API, its path below the base URL. `{model}`: the upstream's name of the model.
 PATHS: Final[Mapping[str, str]] = {
     "chat.completions": "/chat/completions",
     "completions": "/completions",
     "messages": "/messages",
     "messages.count_tokens": "/messages/count_tokens",
+    "generate_content": "/models/{model}:generateContent",
+    "generate_content.stream": "/models/{model}:streamGenerateContent",
+    "generate_content.count_tokens": "/models/{model}:countTokens",
     "responses": "/responses",
     "responses.compact": "/responses/compact",
     "responses.input_tokens": "/responses/input_tokens",
@@ -32,8 +35,9 @@ FAMILIES: Final = tuple(dict.fromkeys(api.partition(".")[0] for api in PATHS))
 CHAT: Final = frozenset(("chat.completions",))
 RESPONSES: Final = frozenset(("responses", "responses.compact", "responses.input_tokens"))
 MESSAGES: Final = frozenset(("messages", "messages.count_tokens"))  # Anthropic's
+GEMINI: Final = frozenset(("generate_content", "generate_content.stream", "generate_content.count_tokens"))
 AUDIO: Final = frozenset(("audio.speech", "audio.transcriptions", "audio.translations"))
 EVERYTHING: Final = frozenset(PATHS)
-OPENAI: Final = EVERYTHING - MESSAGES
+OPENAI: Final = EVERYTHING - MESSAGES - GEMINI
 # What a server that is compatible with OpenAI may have; which of it, its 404 says.
 OPENAI_COMPATIBLE: Final = OPENAI - RESPONSES
