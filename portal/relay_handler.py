@@ -23,10 +23,10 @@ from django.urls import Resolver404, ResolverMatch, get_resolver
 from portal import limits
 from portal.lib.net import client_ip
 from relay.api.encoding import decoded_body
-from relay.api.error_shapes import shape_of
+from relay.api.error_shapes import GEMINI_ERRORS, shape_of
 from relay.api.errors import error_response, unknown_route, wrong_method
-from relay.api.paths import deployment_of, relay_path
-from relay.api.request import RelayRequest
+from relay.api.paths import deployment_of, is_gemini, relay_path
+from relay.api.request import RelayRequest, with_key_of_query
 from relay.api.respond import base_url_object, json_response
 from relay.errors import InternalError, RelayError
 from relay.gateway.access.authentication import name_caller
@@ -79,8 +79,13 @@ class RelayHandler(ASGIHandler):
         if self._trusted:
             forwarded = b",".join(value for name, value in headers if name == b"x-forwarded-for")
             ip = client_ip(peer, forwarded.decode("latin-1"), self._trusted)
+        gemini = is_gemini(scope["path"])
+        if gemini and b"key=" in scope["query_string"]:
+            headers = scope["headers"] = with_key_of_query(scope)
         exchange = Exchange(scope, receive, send, ip)
-        exchange.error_shape = shape_of(relay_path(scope["path"]) or scope["path"], exchange.headers)
+        exchange.error_shape = (
+            GEMINI_ERRORS if gemini else shape_of(relay_path(scope["path"]) or scope["path"], exchange.headers)
+        )
         if b"content-encoding" in exchange.headers:
             codings = b",".join(value for name, value in headers if name == b"content-encoding")
             exchange.read_through(lambda receive: decoded_body(receive, codings))

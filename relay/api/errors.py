@@ -21,6 +21,7 @@ KNOWN_ELSEWHERE = frozenset(
 _TASKS: Final = {"mj": "Midjourney", "suno": "Suno", "luma": "Luma", "kling": "Kling"}
 _API: Final = "Set your client's base URL to this portal's address followed by /v1."
 _BY_TELEPHONE: Final = re.compile(r"/v1/realtime/calls/[^/]+/(?:accept|reject|refer)")
+_GEMINI_ACTION: Final = re.compile(r"(?<=:)[a-z]+[A-Z][A-Za-z]*$")  # such as embedContent
 _HINTS: Final = (
     ("/api/v1", _API),
     ("/api", f"This is no Ollama server; choose “OpenAI compatible” in your client. {_API}"),
@@ -68,4 +69,11 @@ def unknown_route(method: str, path: str) -> RelayError:
 
 
 def wrong_method(method: str, path: str, allow: str) -> RelayError:
+    """The error for a path that has other methods. What Gemini's API can do with a model is a part of the path."""
+    action = _GEMINI_ACTION.search(path) if method == "POST" else None
+    if action is not None:
+        return NotImplementedHere(
+            f"This portal does not serve {action[0][:40]} of Gemini's API. Use generateContent, "
+            "streamGenerateContent or countTokens, or another API."
+        )
     return MethodNotAllowed(f"{path} does not accept {method}. Use {allow}.", allow)

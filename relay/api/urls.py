@@ -11,6 +11,7 @@ from ninja import NinjaAPI
 
 from relay.api.anthropic import messages
 from relay.api.errors import error_response
+from relay.api.gemini import generate_content
 from relay.api.openai import batches, chat, files, models, passthrough, realtime, responses, usage
 from relay.api.reference.document import router_of
 from relay.api.reference.json_schema import Schema
@@ -39,6 +40,7 @@ def on_relay_error(request: HttpRequest, error: RelayError | type[RelayError]) -
 
 api = RelayAPI(title="AIRelays Portal", docs_url=None, openapi_url=None, urls_namespace="relay")
 api.add_exception_handler(RelayError, on_relay_error)
+api.add_router("", generate_content.router)  # before that of models, whose names may have colons
 api.add_router("", models.router)
 api.add_router("", chat.router)
 api.add_router("", passthrough.router)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -134,6 +134,24 @@ def _without_files(text: bytes, images: int) -> tuple[bytes, PromptSize]:
         text = _SOURCE_DATA.sub(count_source, text)
     others = max(0, images - inline)  # an image that is not in the request, or not as an image
     return text, PromptSize(tokens + others * _PER_FILE, most + others * _PER_FILE * _MOST_PER_IMAGE)
+
+
+def estimate_contents(text: bytes, files: Iterable[tuple[int, str]]) -> PromptSize:
+    """Estimate the tokens of a prompt whose files, each with its size in bytes and its type, are not in its text."""
+    found = PromptSize(math.ceil(token_units(text) * 0.9) + _PER_MESSAGE, len(text) + _PER_MESSAGE)
+    for size, content_type in files:
+        found = found.plus(*estimate_file(size, content_type))
+    return found
+
+
+def estimate_kinds(files: Iterable[tuple[int, str]]) -> Usage:
+    """Estimate the tokens of the sound and the pictures among files, as parts of those of the prompt."""
+    audio = images = 0
+    for size, content_type in files:
+        tokens = estimate_file(size, content_type).tokens
+        audio += tokens if content_type.startswith("audio/") else 0
+        images += tokens if content_type.startswith("image/") else 0
+    return Usage(audio_input=audio, image_input=images)
 
 
 def file_size(size: int, kind: str, subtype: str = "") -> PromptSize:

@@ -23,6 +23,7 @@ from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.views import ModelView, Route
 from relay.protocols.anthropic_messages.models import model_info, model_page
 from relay.protocols.fields import BadRequest
+from relay.protocols.gemini.models import model_entry, model_list
 
 router = Router(auth=token_auth)
 
@@ -32,9 +33,10 @@ async def list_models(request: HttpRequest) -> HttpResponse:
     """The models that this token can call."""
     snapshot = snapshot_cache.snapshot
     data = await _model_objects(request, snapshot.models.values())
-    if speaks_anthropic(request):
+    page = {"messages": model_page, "generate_content": model_list}.get(exchange_of(request).error_shape.api)
+    if page is not None:
         try:
-            return json_response(model_page(data, query_of(request)))
+            return json_response(page(data, query_of(request)))
         except BadRequest as bad:
             raise invalid(bad) from None
     ids = [entry["id"] for entry in data]
@@ -54,16 +56,12 @@ async def retrieve_model(request: HttpRequest, name: str) -> HttpResponse:
     """One model. One that this token cannot call is not found."""
     model = find_model(snapshot_cache.snapshot, name)
     for found in await _model_objects(request, [model] if model is not None else []):
-        return json_response(model_info(found) if speaks_anthropic(request) else found)
+        shown = {"messages": model_info, "generate_content": model_entry}.get(exchange_of(request).error_shape.api)
+        return json_response(shown(found) if shown is not None else found)
     raise ModelNotFound(
         f"The model “{name[:100]}” does not exist, or your token cannot call it. GET /v1/models lists those that are.",
         param="model",
     )
-
-
-def speaks_anthropic(request: HttpRequest) -> bool:
-    """Whether a request is of a client of Anthropic's API, which names its version."""
-    return exchange_of(request).error_shape.api == "messages"
 
 
 async def _model_objects(request: HttpRequest, models: Iterable[ModelView]) -> list[dict[str, object]]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from ninja import NinjaAPI
 
 from relay.api.reference.json_schema import Schema
-from relay.api.reference.schemas import SHAPES, Shape
+from relay.api.reference.schemas import GEMINI_ERROR, SHAPES, Shape
 
 _TAGS: Final = {
     "models": "Models",
@@ -100,7 +100,12 @@ class Operation:
 
     @property
     def tag(self) -> str:
-        return _TAGS.get(self.path.split("/")[2], "Other")
+        return "Text" if self.is_gemini else _TAGS.get(self.path.split("/")[2], "Other")
+
+    @property
+    def is_gemini(self) -> bool:
+        """Whether it is of Gemini's API, whose paths end in a method."""
+        return ":" in self.path
 
 
 def operations(api: NinjaAPI) -> Iterator[Operation]:
@@ -136,7 +141,7 @@ def build_document(api: NinjaAPI, version: str) -> Schema:
         "paths": paths,
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-            "schemas": {"Error": _ERROR, "MessagesError": _MESSAGES_ERROR},
+            "schemas": {"Error": _ERROR, "MessagesError": _MESSAGES_ERROR, "GeminiError": GEMINI_ERROR},
         },
     }
 
@@ -170,6 +175,8 @@ def _describe(operation: Operation, shape: Shape) -> Schema:
     if operation.name == "create_response":
         errors["422"] = _UPSTREAM_ERRORS["422"]
     name = "MessagesError" if operation.path.startswith(_MESSAGES) else "Error"
+    if operation.is_gemini:
+        name = "GeminiError"
     error = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
     found["responses"] = {
         shape.status: {"description": "It worked.", "content": content},

@@ -143,6 +143,27 @@ MESSAGE: Final = obj(
     tools=nullable(array(ANY)),
     thinking=nullable(ANY),
 )
+GENERATE_CONTENT: Final = obj(
+    "contents",
+    contents=array(obj("parts", role=string(enum=["user", "model"]), parts=array(ANY)), minItems=1),
+    systemInstruction=nullable(obj(parts=array(ANY))),
+    generationConfig=nullable(
+        obj(maxOutputTokens=nullable(integer(minimum=0)), candidateCount=nullable(integer(minimum=1, maximum=8)))
+    ),
+    tools=nullable(array(ANY)),
+)
+GENERATED: Final = obj(
+    "",
+    candidates=array(ANY),
+    promptFeedback=ANY,
+    usageMetadata=ANY,
+    modelVersion=string(),
+    responseId=string(),
+)
+GEMINI_ERROR: Final = obj(
+    "error",
+    error=obj("code message status", code=integer(), message=string(), status=string(), details=array(ANY)),
+)
 UPLOAD: Final = obj(
     "filename purpose bytes mime_type",
     filename=string(minLength=1),
@@ -323,6 +344,15 @@ SHAPES: Final[dict[str, Shape]] = {
         {**MESSAGE, "required": ["model", "messages"]},
         upstream=True,
     ),
+    "generate_content": Shape(GENERATED, GENERATE_CONTENT, upstream=True),
+    "stream_generate_content": Shape(
+        array(GENERATED),
+        GENERATE_CONTENT,
+        parameters=(query("alt", string(enum=["sse", "json"]), "`sse`: as server-sent events, not as a list."),),
+        streams=True,
+        upstream=True,
+    ),
+    "count_tokens": Shape(obj("totalTokens", totalTokens=COUNT), GENERATE_CONTENT, upstream=True),
     "create_response": Shape(RESPONSE_OBJECT, RESPONSE, streams=True, upstream=True),
     "compact_response": Shape(
         obj("id object output", id=string(), object=string(), output=array(ANY)), RESPONSE, upstream=True

@@ -11,6 +11,8 @@ from typing import Any
 from relay.protocols.usage import Usage
 from relay.storage.batch_input import ENDPOINTS
 from tests.endpoints.text.responses_upstream import response
+from tests.support.peers.gemini import pieces
+from tests.support.peers.gemini import response as gemini_response
 from tests.support.peers.messages import events, message
 from tests.support.upstream import Call, chunk, completion, sound
 
@@ -92,6 +94,13 @@ class Row:
     endless: Any = None  # an event that an upstream can repeat for ever
     call: bool = False  # it is a call over WebRTC, which its client joins with a websocket
     asked: str = ""  # the path that the upstream is asked at, where it is another
+    query: str = ""  # of both addresses
+    api: str = ""  # its name among the APIs of upstreams, where its path does not say it
+
+    def at(self, model: str, path: str = "") -> str:
+        """The address of its endpoint, or of another one, which may name the model."""
+        query = f"?{self.query}" if self.query and (":stream" in (path or self.path)) else ""
+        return f"{(path or self.path).replace('{model}', model)}{query}"
 
     @property
     def stream(self) -> bool:
@@ -122,7 +131,7 @@ class Row:
         return self.answer if isinstance(self.answer, bytes) else json.dumps(self.answer).encode()
 
     async def good(self, call: Call) -> None:
-        assert call.path == f"/v1/{self.asked or self.path}", call.path
+        assert call.path == f"/v1/{self.at(call.model, self.asked)}", call.path
         await self.begin(call)
         await self.finish(call)
 
@@ -214,7 +223,104 @@ _OF_MESSAGES = {
 _MESSAGE = message({"type": "text", "text": _SAID}, usage=_OF_MESSAGES)
 _ANTHROPIC = {"provider": "anthropic"}
 
+_GENERATE = "models/{model}:generateContent"
+_STREAM = "models/{model}:streamGenerateContent"
+_CONTENTS = {
+    "contents": [{"role": "user", "parts": [{"text": TEXT}]}],
+    "generationConfig": {"maxOutputTokens": 1000},
+}
+_OF_GEMINI = {
+    "promptTokenCount": 100,
+    "cachedContentTokenCount": 10,
+    "candidatesTokenCount": 42,
+    "thoughtsTokenCount": 8,
+    "totalTokenCount": 150,
+    "promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 20}, {"modality": "IMAGE", "tokenCount": 5}],
+    "candidatesTokensDetails": [{"modality": "AUDIO", "tokenCount": 4}],
+}
+_GENERATED = gemini_response({"text": _SAID}, usageMetadata=_OF_GEMINI)
+_GEMINI: dict[str, Any] = {"provider": "gemini"}
+_LIMIT = "generationConfig.maxOutputTokens"
+_ENDLESS_PIECE = pieces(gemini_response({"text": "word " * 40}))[0] | {
+    "candidates": [{"content": {"role": "model", "parts": [{"text": "word " * 40}]}, "index": 0}]
+}
+
 ROWS = (
+    Row(
+        "generateContent",
+        _GENERATE,
+        _CONTENTS,
+        USED,
+        _GENERATED,
+        limit=_LIMIT,
+        channel=_GEMINI,
+        api="generate_content",
+    ),
+    Row(
+        "generateContent, streamed",
+        _STREAM,
+        _CONTENTS,
+        USED,
+        events=pieces(_GENERATED),
+        limit=_LIMIT,
+        channel=_GEMINI,
+        endless=_ENDLESS_PIECE,
+        query="alt=sse",
+        api="generate_content.stream",
+    ),
+    Row(
+        "generateContent over chat",
+        _GENERATE,
+        _CONTENTS,
+        USED,
+        completion(_SAID, usage=REPORT),
+        limit="max_completion_tokens",
+        asked="chat/completions",
+        api="generate_content",
+    ),
+    Row(
+        "generateContent over chat, streamed",
+        _STREAM,
+        _CONTENTS,
+        USED,
+        events=_CHUNKS,
+        limit="max_completion_tokens",
+        endless=_ENDLESS,
+        asked="chat/completions",
+        query="alt=sse",
+        api="generate_content",
+    ),
+    Row(
+        "chat over generateContent",
+        "chat/completions",
+        _ASK,
+        USED,
+        _GENERATED,
+        limit=_LIMIT,
+        channel=_GEMINI,
+        asked=_GENERATE,
+    ),
+    Row(
+        "chat over generateContent, streamed",
+        "chat/completions",
+        {**_ASK, "stream": True},
+        USED,
+        events=pieces(_GENERATED),
+        limit=_LIMIT,
+        channel=_GEMINI,
+        endless=_ENDLESS_PIECE,
+        asked=_STREAM,
+        query="alt=sse",
+    ),
+    Row(
+        "count of contents' tokens",
+        "models/{model}:countTokens",
+        {"contents": _CONTENTS["contents"]},
+        Usage(),
+        {"totalTokens": 51},
+        channel=_GEMINI,
+        api="generate_content.count_tokens",
+    ),
     Row(
         "messages",
         "messages",

@@ -35,7 +35,7 @@ from relay.protocols.anthropic_messages.client import MessagesClient
 from relay.protocols.anthropic_messages.errors import error_event
 from relay.protocols.anthropic_messages.request import MessagesRequest, parse_messages_request, sticky_key
 from relay.protocols.anthropic_messages.stream import MessagesStream
-from relay.protocols.codec import BrokenOff
+from relay.protocols.codec import EVENT_STREAM, BrokenOff
 from relay.protocols.error_objects import is_error_object
 from relay.protocols.fields import BadRequest
 from relay.protocols.prompts.content import models_in_tools
@@ -155,6 +155,7 @@ class MessagesTextRequest:
     """A request of the Messages API, for the common text endpoint."""
 
     api = _ENDPOINT
+    stream_type = EVENT_STREAM
     parameters_renamed = True  # an upstream's rules name the parameters of its own API
     unserved_message = "The upstream of this model serves no chat. Use another endpoint or another model."
 
