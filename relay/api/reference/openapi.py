@@ -11,7 +11,8 @@ from typing import Any, Final
 from ninja import NinjaAPI
 
 from relay.api.reference.json_schema import Schema
-from relay.api.reference.schemas import GEMINI_ERROR, SHAPES, Shape
+from relay.api.reference.objects import GEMINI_ERROR
+from relay.api.reference.schemas import SHAPES, Shape
 
 _TAGS: Final = {
     "models": "Models",

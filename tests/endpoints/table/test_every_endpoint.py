@@ -21,8 +21,10 @@ from relay.api.urls import api
 from relay.billing.prices import Price, cost
 from relay.providers.apis import PATHS
 from relay.storage.batch_input import ENDPOINTS
-from tests.endpoints.table import realtime_upstream, rows
-from tests.endpoints.table.rows import CALLS, CONTENT, LINES, PRICE, ROWS, SOCKETS, Row
+from tests.endpoints.table import realtime_upstream
+from tests.endpoints.table import row as rows
+from tests.endpoints.table.row import PRICE, Row
+from tests.endpoints.table.rows import CALLS, CONTENT, LINES, ROWS, SOCKETS
 from tests.support.asserts import until
 from tests.support.money import books_balance, settled
 from tests.support.peers.realtime import Call as SocketCall
