@@ -251,8 +251,10 @@ class Attempt:
         """Let a client that speaks the upstream's API read the upstream's own status and body."""
         shape = self.exchange.error_shape
         if self._api.partition(".")[0] == shape.api and shape.is_own(text):
-            secret = self.candidate.key.headers.get(VENDORS[self.channel.provider].credentials.header, "")
-            keep_words(failure, status, text, (secret.rpartition(" ")[2], self.channel.urls[self._api].host))
+            vendor = VENDORS[self.channel.provider]
+            secret = self.candidate.key.headers.get(vendor.credentials.header, "").rpartition(" ")[2]
+            official = bool(vendor.base_url) and httpx.URL(vendor.base_url).host == self.channel.urls[self._api].host
+            keep_words(failure, status, text, secret, official)
 
     def close(self) -> None:
         """Close the upstream's answer, if it has begun."""

@@ -45,14 +45,14 @@ _TOLD_AS_IT_IS: Final = frozenset((
 _OF_THE_CLIENT: Final = frozenset((401, 402, 403))
 
 
-def keep_words(failure: Failure, status: int, body: bytes, secrets: tuple[str, ...]) -> None:
+def keep_words(failure: Failure, status: int, body: bytes, secret: str, official: bool) -> None:
     """Let the client read the upstream's own status and body, whose wording it knows, unless they are about an account.
 
-    `secrets`: the portal's own, which are left out: its key, and the host.
+    `secret`: the portal's key, which is left out. `official`: the upstream is at the vendor's own address.
     """
     if failure.kind not in _TOLD_AS_IT_IS or failure.ordered or status in _OF_THE_CLIENT or status < 400:
         return
-    told = kept_words(body, secrets, failure.kind is FailureClass.RATE)
+    told = kept_words(body, (secret,), official, failure.kind is FailureClass.RATE)
     if told:
         failure.error.verbatim, failure.error.http_status = told, status
         if failure.error.retry_after is None and failure.wait_named:

@@ -159,7 +159,7 @@ class MessagesStream:
         """The error event that ends the stream: the upstream's own, without secrets, where it sent one."""
         found = decode_object(self.error) if self.error is not None and code not in _OWN_CODES else None
         if found is not None and found.get("type") == "error" and isinstance(found.get("error"), dict):
-            return error_event(kept_words(encode(found), (), accounts=True))
+            return error_event(kept_words(encode(found), accounts=True))
         return stream_failure(message, kind, code)
 
     # -- internals ---------------------------------------------------------------------------------------------------
