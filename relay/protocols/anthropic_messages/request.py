@@ -43,6 +43,8 @@ _INERT: Final = frozenset((
 _TEXT_BLOCKS: Final = frozenset(("text", "thinking", "redacted_thinking", "tool_use", "tool_result"))
 # Tools whose calls the client answers. Of a version by its date, such as bash_20250124.
 _CLIENT_TOOLS: Final = ("custom", "bash_", "text_editor_", "memory_", "computer_")
+# Members that name objects of the portal's account at Anthropic (beta, October 2026), which every user shares.
+_OF_THE_ACCOUNT: Final = ("workspace_id", "user_profile_id", "thread")
 _UNSIGNED: Final = b'"signature":""'
 _FILE: Final = b'"file_id"'
 
@@ -199,6 +201,10 @@ def parse_messages_request(body: bytes, counting: bool = False) -> MessagesReque
     limit = None if absent(fields.get(_LIMIT)) else token_limit(fields[_LIMIT])
     if limit is None and not counting:
         raise BadRequest("The field “max_tokens” must be a whole number of tokens.", _LIMIT)
+    for name in _OF_THE_ACCOUNT:
+        if not absent(fields.get(name)):
+            message = f"“{name}” belongs to the portal's account at the upstream, which all of its users share."
+            raise BadRequest(f"{message} Leave it out.", name)
     if _FILE in body:
         _check_files(decoded)
     stream = decode_field(optional_bool, fields.get("stream"), "stream", "true or false") or False

@@ -23,8 +23,10 @@ from relay.protocols.fields import (
     folded,
     optional_int,
     read_document,
+    refused_reference,
     token_limit,
 )
+from relay.protocols.naming.google import stored_in
 from relay.protocols.prompts.content import TEXT, Content
 from relay.protocols.prompts.lengths import hold_to
 from relay.protocols.prompts.thinking import thinking_budget
@@ -51,6 +53,8 @@ _IN_CONFIG: Final = frozenset(
         "audioTimestamp", "audioTranscriptionConfig", "thinkingConfig", "imageConfig", "enableEnhancedCivicAnswers",
     )
 )  # fmt: skip
+# Members that may name objects of an account.
+_NAMING: Final = frozenset((CONTENTS, SYSTEM, "tools", "toolConfig", "modelArmorConfig"))
 _IN_THINKING: Final = frozenset(("includeThoughts", "thinkingBudget", "thinkingLevel"))
 _OWN_TOOLS: Final = frozenset(("functionDeclarations", "function_declarations"))
 # Members of parts whose size is in the request.
@@ -66,8 +70,6 @@ _LOWER: Final = re.compile(r"_([a-z])")
 _BLOB: Final = re.compile(rb'"inline_?[dD]ata"\s*:\s*\{([^{}]*)\}')
 _TYPE: Final = re.compile(rb'"mime_?[tT]ype"\s*:\s*"([^"]*)"')
 _DATA: Final = re.compile(rb'"data"\s*:\s*"([^"]*)"')
-# Files that an account at Google has uploaded, or that it can read in its storage.
-_STORED: Final = re.compile(r"(?:https?://[^/]*googleapis\.com/.*/|^)files/|^gs:", re.I)
 
 
 def camel(name: str) -> str:
@@ -181,9 +183,10 @@ class GeminiRequest:
         """
         if clamp is None:
             return self.body if fields is None or fields is self.fields else encode(fields)
-        found, config = dict(self.fields if fields is None else fields), dict(self.config)
-        hold_to(config, [name for name in config if camel(name) == LIMIT] or [LIMIT], clamp)
+        found = dict(self.fields if fields is None else fields)
         name = next((name for name in found if camel(name) == CONFIG), CONFIG)
+        config = as_object(found.get(name))
+        hold_to(config, [name for name in config if camel(name) == LIMIT] or [LIMIT], clamp)
         found[name] = msgspec.Raw(encode(config))
         return encode(found)
 
@@ -198,15 +201,18 @@ class GeminiRequest:
 def parse_gemini_request(body: bytes, model: str, stream: bool, sse: bool) -> GeminiRequest:
     """Parse the body of a request for the model that its path names. Raises BadRequest."""
     body, fields, decoded = read_document(body)
-    _check_spelling(fields, _KNOWN, "")
+    check_spelling(fields, _KNOWN, "")
+    if "model" in fields:  # the path names it; some servers would rather read this
+        fields = {key: raw for key, raw in fields.items() if key != "model"}
+        body = encode(fields)
     name = next((name for name in fields if camel(name) == CONFIG), CONFIG)
     raw_config = fields.get(name)
     config = as_object(raw_config)
     if not (absent(raw_config) or isinstance(decoded.get(name), dict)):
         raise BadRequest(f"The field “{name}” must be an object.", name)
-    _check_spelling(config, _IN_CONFIG, f"{name}.")
+    check_spelling(config, _IN_CONFIG, f"{name}.")
     thinking = next((key for key in config if camel(key) == "thinkingConfig"), "")
-    _check_spelling(object_of(object_of(decoded, name), thinking), _IN_THINKING, f"{name}.{thinking}.")
+    check_spelling(object_of(object_of(decoded, name), thinking), _IN_THINKING, f"{name}.{thinking}.")
     contents = decoded.get(CONTENTS)
     if not isinstance(contents, (list, dict)) or not contents:
         message = "The field “contents” is missing: send a list with at least one content."
@@ -221,7 +227,9 @@ def parse_gemini_request(body: bytes, model: str, stream: bool, sse: bool) -> Ge
     if not 1 <= choices <= MOST_CANDIDATES:
         raise BadRequest(f"The field “{name}.{COUNT}” must be between 1 and {MOST_CANDIDATES}.", f"{name}.{COUNT}")
     holders = [*objects_in(decoded, CONTENTS), *objects_in(decoded, SYSTEM)]
-    _check_files(holders)
+    for key, value in decoded.items():
+        if camel(key) in _NAMING:
+            check_stored(value, key)
     return GeminiRequest(
         body,
         fields,
@@ -231,11 +239,17 @@ def parse_gemini_request(body: bytes, model: str, stream: bool, sse: bool) -> Ge
         sse,
         choices,
         limits[0] if limits else None,
-        _content_of(holders),
+        content_of(holders),
     )
 
 
-def _check_spelling(names: Collection[str], known: Collection[str], place: str) -> None:
+def check_stored(value: object, where: str) -> None:
+    """Raises BadRequest where a part of a request names an object of the portal's account. `where`: its field."""
+    for found in stored_in(value, where):
+        raise refused_reference(found)
+
+
+def check_spelling(names: Collection[str], known: Collection[str], place: str) -> None:
     """Raises BadRequest for a member in both spellings, or in letters that some parsers only take for a known one."""
     plain = {folded(name): name for one in known for name in (one, snake(one))}
     seen: set[str] = set()
@@ -250,21 +264,7 @@ def _check_spelling(names: Collection[str], known: Collection[str], place: str) 
         seen.add(camel(name))
 
 
-def _check_files(holders: Collection[Json]) -> None:
-    """Raises BadRequest for a file of the portal's account at Google, which every user shares."""
-    for holder in holders:
-        for part in objects_in(holder, "parts"):
-            named = [part, *objects_in(object_in(part, "functionResponse"), "parts")]
-            for uri in (member(object_in(one, "fileData"), "fileUri") for one in named):
-                if isinstance(uri, str) and _STORED.search(uri):
-                    raise BadRequest(
-                        "“fileData.fileUri” names a file of the portal's account at the upstream, which is not one "
-                        "user's alone. Send the file as “inlineData”, or an address from which anybody can fetch it.",
-                        f"{CONTENTS}[].parts[].fileData.fileUri",
-                    )
-
-
-def _content_of(holders: Collection[Json]) -> Content:
+def content_of(holders: Collection[Json]) -> Content:
     """What contents have beside their text."""
     images, media, unbounded = 0, False, False
     for holder in holders:

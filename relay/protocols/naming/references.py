@@ -60,6 +60,7 @@ _HOLDERS: Final = {
 _OF_CONTAINERS: Final = ("cntr_", "container_")  # begin the ids of OpenAI's and Anthropic's
 _WITH_CONTAINER: Final = frozenset(("code_interpreter", "shell"))  # types of tools
 _PUBLIC_SKILLS: Final = "openai-"  # begins the ids of those that OpenAI offers to everybody
+_OF_ANTHROPIC: Final = frozenset(("pptx", "xlsx", "docx", "pdf"))  # API reference, November 2026
 _IMAGE: Final = "image_generation_call"
 # Texts that are searched for before a body is walked through.
 _MARKS: Final = (
@@ -72,6 +73,9 @@ OWN: Final = frozenset(
     (
         "annotations", "arguments", "documents", "headers", "input_schema", "json_schema", "metadata", "parameters",
         "response_schema", "schema",
+        # of Gemini's
+        "functionCall", "function_call", "functionResponse", "function_response", "parametersJsonSchema",
+        "parameters_json_schema", "responseJsonSchema", "response_json_schema", "responseSchema",
     )
 )  # fmt: skip
 
@@ -110,8 +114,13 @@ def _named(holder: Json, name: str, member: object, path: str, called: bool) -> 
     elif name in _HOLDERS and isinstance(member, dict):
         if member.get("id"):
             yield Reference(str(member["id"]), f"{path}.id", *_HOLDERS[name], may_be_own=name == "container")
-    elif name in _MEMBERS and member and not (name == "skill_id" and str(member).startswith(_PUBLIC_SKILLS)):
+    elif name in _MEMBERS and member and not (name == "skill_id" and _is_public(holder, str(member))):
         yield Reference(str(member), path, *_MEMBERS[name])
+
+
+def _is_public(holder: Json, skill: str) -> bool:
+    """Whether a skill is one that its vendor offers to everybody; of Anthropic's, the names are known."""
+    return skill.startswith(_PUBLIC_SKILLS) or (text_of(holder, "type") != "custom" and skill in _OF_ANTHROPIC)
 
 
 def items_named(items: Sequence[Json], where: str) -> list[Reference]:

@@ -52,6 +52,22 @@ def test_a_budget_of_thinking_stays_below_the_limit(clamp: int, expected: dict[s
             {"model": "m", "messages": [{"role": "user", "content": "x"}], "max_tokens": 5, "container": "container_1"},
             "container",
         ),
+        *(
+            ({"model": "m", "messages": [{"role": "user", "content": "x"}], "max_tokens": 5, **named}, param)
+            for named, param in (
+                ({"container": {"id": "container_1"}}, "container.id"),
+                ({"container": {"skills": [{"type": "custom", "skill_id": "pdf"}]}}, "container.skills[0].skill_id"),
+                (
+                    {"container": {"skills": [{"type": "anthropic", "skill_id": "skill_01A"}]}},
+                    "container.skills[0].skill_id",
+                ),
+                ({"workspace_id": "wrkspc_1"}, "workspace_id"),
+                ({"user_profile_id": "up_1"}, "user_profile_id"),
+                ({"thread": {"id": "t"}}, "thread"),
+                ({"prompt": {"id": "pmpt_1"}}, "prompt.id"),
+                ({"tools": [{"type": "mcp_toolset", "tunnel_id": "t"}]}, "tools[0].tunnel_id"),
+            )
+        ),
     ],
 )
 def test_what_is_wrong_is_named(body: dict[str, Any], param: str) -> None:
@@ -86,6 +102,11 @@ def test_files_of_the_account_at_the_upstream_are_refused(block: dict[str, Any])
     with pytest.raises(BadRequest, match="names a file") as caught:
         parsed([TEXT, block])
     assert caught.value.param is not None and caught.value.param.endswith("file_id")
+
+
+def test_skills_that_anthropic_offers_to_everybody_may_be_named() -> None:
+    skills = [{"type": "anthropic", "skill_id": "pptx", "version": "latest"}]
+    assert parsed(container={"skills": skills}).model == "m"
 
 
 def test_a_file_that_a_tool_was_called_with_is_the_clients_own() -> None:

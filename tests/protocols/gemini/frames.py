@@ -8,6 +8,7 @@ from typing import Any
 from relay.protocols.chat_completions.client import ChatClient
 from relay.protocols.codec import Conversion
 from relay.protocols.contract import Dialect
+from relay.protocols.gemini.request import GeminiRequest, parse_gemini_request
 from relay.protocols.gemini.upstream import GeminiUpstream
 
 GEMINI = Dialect(vendor="gemini")
@@ -21,6 +22,12 @@ USAGE = {
     "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 9}],
 }
 HEAD = {"modelVersion": "gemini-3-flash", "responseId": "r1", "createTime": "2026-03-10T14:54:45.066123Z"}
+
+TEXT: dict[str, Any] = {"contents": [{"role": "user", "parts": [{"text": "Say hello."}]}]}
+
+
+def parsed(body: dict[str, Any], stream: bool = False) -> GeminiRequest:
+    return parse_gemini_request(json.dumps(body).encode(), "m", stream, stream)
 
 
 def frame(*parts: dict[str, Any], finish: str = "", index: int | None = None, **more: Any) -> dict[str, Any]:

@@ -10,14 +10,10 @@ import pytest
 from relay.protocols.fields import BadRequest
 from relay.protocols.gemini.counting import counted_request, upstream_count_body
 from relay.protocols.gemini.models import model_entry, model_list
-from relay.protocols.gemini.request import GeminiRequest, parse_gemini_request
+from relay.protocols.gemini.request import parse_gemini_request
+from tests.protocols.gemini.frames import TEXT, parsed
 
-TEXT: dict[str, Any] = {"contents": [{"role": "user", "parts": [{"text": "Say hello."}]}]}
 IMAGE = {"inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="}}
-
-
-def parsed(body: dict[str, Any], stream: bool = False) -> GeminiRequest:
-    return parse_gemini_request(json.dumps(body).encode(), "m", stream, stream)
 
 
 def test_what_is_asked_for_is_read_in_either_spelling() -> None:

@@ -49,7 +49,7 @@ _COUNT: Final = "messages.count_tokens"
 _PING: Final = b'event: ping\ndata: {"type":"ping"}\n\n'
 _OURS: Final = "anthropic-"  # how the names of headers begin that belong to the API: an open list
 # Of the account at the upstream.
-_OF_THE_ACCOUNT: Final = frozenset(("anthropic-organization-id", "anthropic-workspace-id"))
+_OF_THE_ACCOUNT: Final = frozenset(("anthropic-organization-id", "anthropic-workspace-id", "anthropic-user-profile-id"))
 _RATHER_HIGH: Final = 1.2  # times an estimate, since clients make room by it
 _ESTIMATED: Final = (b"x-airelays-estimated", b"input_tokens")
 
@@ -166,7 +166,7 @@ class MessagesTextRequest:
         self._headers = {
             name.decode("latin-1"): value.decode("latin-1")
             for name, value in exchange.headers.items()
-            if name.startswith(_OURS.encode())
+            if name.startswith(_OURS.encode()) and name.decode("latin-1") not in _OF_THE_ACCOUNT
         }
         self._query = "beta=true" if beta else ""
         self._client: MessagesClient | None = None

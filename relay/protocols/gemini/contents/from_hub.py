@@ -17,6 +17,7 @@ from relay.protocols.chat_completions.hub import DOCUMENT, EXTENSIONS, FAILED_TO
 from relay.protocols.fields import BadRequest, lost_members, unsupported
 from relay.protocols.gemini.contents.signatures import BYPASS, signature_of
 from relay.protocols.gemini.objects import blob_of, file_of
+from relay.protocols.gemini.request import check_stored
 
 PROTOCOL: Final = "generate_content"  # of raw blocks
 NEW_FORMS: Final = 3  # the first generation that has ids of calls, and images in results
@@ -212,7 +213,7 @@ def _part(part: Json, where: str) -> Json:
             blob["mimeType"] = _kind_by_name(blob, name)
         return {"inlineData": blob}
     if DOCUMENT in part:
-        return {"fileData": file_of(text_of(object_of(part, DOCUMENT), "url"), "application/pdf")}
+        return _fetched(text_of(object_of(part, DOCUMENT), "url"), "application/pdf", where)
     if RAW in part:
         raw = object_of(part, RAW)
         if text_of(raw, "protocol") != PROTOCOL:
@@ -244,4 +245,11 @@ def _media(url: str, unnamed: str, where: str) -> Json:
     if not url:
         raise BadRequest(f"The address of {where} is missing.", where)
     blob = blob_of(url, unnamed)
-    return {"inlineData": blob} if blob is not None else {"fileData": file_of(url, unnamed)}
+    return {"inlineData": blob} if blob is not None else _fetched(url, unnamed, where)
+
+
+def _fetched(url: str, unnamed: str, where: str) -> Json:
+    """A file by its address. Raises BadRequest for one that Gemini would read with the portal's own account."""
+    found: Json = {"fileData": file_of(url, unnamed)}
+    check_stored(found, where)
+    return found
