@@ -17,7 +17,7 @@ from relay.protocols.characters import clean, read_object, read_typed
 from relay.protocols.error_objects import Envelope, is_error_object, named_error, unreadable_error
 from relay.protocols.events import payload, typed_event
 from relay.protocols.sse import is_stream, split_events
-from relay.protocols.usage import Usage, present
+from relay.protocols.usage import Usage, count, present
 
 # The members of blocks that arrive in pieces, by the type of their delta, and what the delta calls them.
 _PIECES: Final = {
@@ -32,6 +32,7 @@ _DELTA_OF: Final = {"text": "text_delta", "thinking": "thinking_delta"}
 class _Answer(Envelope):
     usage: msgspec.Raw = msgspec.Raw()
     content: msgspec.Raw = msgspec.Raw()
+    stop_reason: object = None
 
 
 _answer: Final = msgspec.json.Decoder(_Answer)
@@ -45,7 +46,9 @@ class MessagesAnswer(msgspec.Struct, frozen=True):
 
 
 def parse_messages_answer(body: bytes) -> MessagesAnswer | None:
-    """Parse the body of a message; None when it is not one (empty, HTML, truncated, without content)."""
+    """Parse the body of a message; None when it is not one (empty, HTML, truncated, without content, or empty
+    although nothing has cut it).
+    """
     try:
         answer = read_typed(_answer, body)
     except (msgspec.DecodeError, ValueError, RecursionError):
@@ -55,7 +58,20 @@ def parse_messages_answer(body: bytes) -> MessagesAnswer | None:
         return MessagesAnswer(None, body)
     if not answered:
         return None
-    return MessagesAnswer(parse_messages_usage(answer.usage) if present(answer.usage) else None, None)
+    usage = parse_messages_usage(answer.usage) if present(answer.usage) else None
+    if bytes(answer.content)[:64].translate(None, b" \t\r\n") == b"[]" and is_nothing(
+        answer.stop_reason, usage.output if usage is not None else None
+    ):
+        return None
+    return MessagesAnswer(usage, None)
+
+
+def is_nothing(stop_reason: object, output: object) -> bool:
+    """Whether a message without content is no answer: nothing was made for it, and nothing has cut or refused it.
+
+    `output`: its `output_tokens`, as they were last reported.
+    """
+    return stop_reason in (None, "", "end_turn") and not count(output)
 
 
 def whole_message(body: bytes) -> tuple[bytes, bytes | None]:

@@ -14,11 +14,13 @@ import msgspec
 
 from portal.lib.json import Json, decode_object, encode
 from portal.lib.redaction.verbatim import kept_words
+from relay.protocols.anthropic_messages.answer import is_nothing
 from relay.protocols.anthropic_messages.errors import error_event, stream_failure
 from relay.protocols.anthropic_messages.usage import parse_messages_usage
 from relay.protocols.characters import read_typed
 from relay.protocols.codec import EVENT_STREAM, OVERSIZED
 from relay.protocols.error_objects import Envelope, named_error, unreadable_error
+from relay.protocols.events import NOTHING_MADE
 from relay.protocols.sse import event_data, last_boundary, split_events
 from relay.protocols.token_estimate import is_opaque, open_member, rest_units, text_units
 from relay.protocols.usage import NO_USAGE, Usage, newer, present
@@ -206,7 +208,11 @@ class MessagesStream:
             self._report(_usage_in(found.message))
         elif kind == b"message_delta":
             self._report(found.usage)
-            self._finished = self._finished or _stops(found.delta)
+            reason = _stop_reason(found.delta)
+            if reason and not self.started and is_nothing(reason, self._said.get("output_tokens")):
+                self.error = NOTHING_MADE
+                return b""
+            self._finished = self._finished or bool(reason)
             self.started = True
         elif kind.startswith(b"content_block_"):
             self.started = True
@@ -256,8 +262,8 @@ def _usage_in(message: msgspec.Raw) -> msgspec.Raw:
         return msgspec.Raw()
 
 
-def _stops(delta: msgspec.Raw) -> bool:
+def _stop_reason(delta: msgspec.Raw) -> object:
     try:
-        return bool(_delta.decode(delta).stop_reason)
+        return _delta.decode(delta).stop_reason
     except (msgspec.DecodeError, ValueError, RecursionError):
-        return False
+        return None

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from portal.lib.json import Json, encode, int_of, json_text, object_of, objects_of, text_of
+from relay.protocols.anthropic_messages.answer import is_nothing
 from relay.protocols.anthropic_messages.thoughts import KINDS, thought_of_block
 from relay.protocols.anthropic_messages.usage import hub_usage, parse_messages_usage
 from relay.protocols.characters import TextJoiner, clean, read_object
 from relay.protocols.chat_completions.dialects import FAILED, finish_reason
 from relay.protocols.chat_completions.hub import STOP, THINKING
 from relay.protocols.error_objects import event_name, is_error_object, named_error, unreadable_error
-from relay.protocols.events import UNREADABLE, Unreadable, payload
+from relay.protocols.events import NOTHING_MADE, UNREADABLE, Unreadable, payload
 from relay.protocols.usage import Usage, newer
 
 # Deltas with text: the type of their block, and the member with the text.
@@ -139,6 +140,7 @@ class MessagesDecoder:
     _calls: int = 0
     _length: int = 0  # characters of text so far
     _thought: bool = False  # thinking has been shown
+    _began: bool = False  # there was a block
     _finished: bool = False  # the reason why it stopped has arrived
     _halves: TextJoiner = field(default_factory=TextJoiner)
 
@@ -214,6 +216,7 @@ class MessagesDecoder:
             self.usage = newer(self.usage, parse_messages_usage(encode(clean(self._usage))))
 
     def _open(self, index: int, opening: Json) -> list[Json]:
+        self._began = True
         out = self._close(index) if index in self._blocks else []
         kind = text_of(opening, "type")
         block = self._blocks[index] = _Block(opening, start=self._length)
@@ -245,6 +248,7 @@ class MessagesDecoder:
             if block is None:
                 if wanted == "tool_use":
                     raise Unreadable
+                self._began = True
                 block = self._blocks[index] = _Block({"type": wanted}, start=self._length)
             said = _string(delta.get(member))
             if wanted == "tool_use" and text_of(block.opening, "type") != "tool_use":
@@ -289,7 +293,10 @@ class MessagesDecoder:
         delta = object_of(found, "delta")
         self._report(object_of(found, "usage"))
         out = [chunk for index in list(self._blocks) for chunk in self._close(index)]
-        if text_of(delta, "stop_reason"):
+        if reason := text_of(delta, "stop_reason"):
+            if not self._began and is_nothing(reason, self._usage.get("output_tokens")):
+                self.error = NOTHING_MADE
+                return []
             self._finished = True
             ending = _ending(delta)
             explained = text_of(object_of(delta, "stop_details"), "explanation")

@@ -21,6 +21,15 @@ SEPARATOR: Final = b"\r\n\r\n"  # as Google ends events
 _list: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
+class _Content(msgspec.Struct):
+    parts: list[msgspec.Raw] | None = None
+
+
+class _Candidate(msgspec.Struct):
+    finishReason: object = None
+    content: _Content | None = None
+
+
 class _Answer(Envelope):
     candidates: msgspec.Raw = msgspec.Raw()
     promptFeedback: msgspec.Raw = msgspec.Raw()
@@ -28,6 +37,7 @@ class _Answer(Envelope):
 
 
 _answer: Final = msgspec.json.Decoder(_Answer)
+_candidates: Final = msgspec.json.Decoder(list[_Candidate])
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +49,7 @@ class GeminiAnswer:
 
 
 def parse_gemini_answer(body: bytes) -> GeminiAnswer | None:
-    """Parse a complete answer; None when the body is none: it has neither candidates nor says why."""
+    """Parse a complete answer; None when the body is none: it says nothing, and not why."""
     try:
         found = read_typed(_answer, body)
     except (msgspec.DecodeError, ValueError, RecursionError):
@@ -50,7 +60,23 @@ def parse_gemini_answer(body: bytes) -> GeminiAnswer | None:
     if not answered:
         return None
     usage = parse_gemini_usage(found.usageMetadata) if present(found.usageMetadata) else None
+    if b'"blockReason"' not in bytes(found.promptFeedback) and _is_empty(found.candidates, usage):
+        return None
     return GeminiAnswer(usage)
+
+
+def _is_empty(candidates: msgspec.Raw, usage: Usage | None) -> bool:
+    """Whether there is no candidate, or no part in any although nothing has cut it and nothing was made."""
+    try:
+        found = _candidates.decode(candidates) if present(candidates) else []
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return False
+    return all((one.content is None or not one.content.parts) and is_nothing(one.finishReason, usage) for one in found)
+
+
+def is_nothing(finish_reason: object, usage: Usage | None) -> bool:
+    """Whether a candidate without a part is no answer: nothing was made for it, and nothing has cut or blocked it."""
+    return finish_reason in (None, "", "STOP") and not (usage is not None and usage.output)
 
 
 def whole_events(body: bytes) -> list[bytes]:

@@ -16,8 +16,8 @@ from portal.lib.json import decode_object, encode
 from relay.protocols.characters import read_typed
 from relay.protocols.codec import OVERSIZED
 from relay.protocols.error_objects import Envelope, named_error, unreadable_error
-from relay.protocols.events import EventReader, TooLarge, payload
-from relay.protocols.gemini.answer import Framing
+from relay.protocols.events import NOTHING_MADE, EventReader, TooLarge, payload
+from relay.protocols.gemini.answer import Framing, parse_gemini_answer
 from relay.protocols.gemini.errors import stream_error
 from relay.protocols.gemini.usage import parse_gemini_usage
 from relay.protocols.token_estimate import is_opaque, text_units
@@ -187,6 +187,9 @@ class GeminiStream:
                 self.error = data
                 return b""
             last = self._read(found)
+            if last and not self.started and self.choices == 1 and parse_gemini_answer(data) is None:
+                self.error = NOTHING_MADE
+                return b""
         if not self.started:
             self.started = last or _CONTENT in data
         if b'"usageMetadata"' in data:

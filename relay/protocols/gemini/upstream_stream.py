@@ -14,7 +14,8 @@ from relay.protocols.characters import TextJoiner, clean, read_object
 from relay.protocols.chat_completions.dialects import EXTRA, FAILED, Content, Returned, failure_of
 from relay.protocols.chat_completions.hub import THINKING, thinking_entry
 from relay.protocols.error_objects import is_error_object, named_error, unreadable_error
-from relay.protocols.events import UNREADABLE, Unreadable, payload
+from relay.protocols.events import NOTHING_MADE, UNREADABLE, Unreadable, payload
+from relay.protocols.gemini.answer import is_nothing
 from relay.protocols.gemini.contents.signatures import signed
 from relay.protocols.gemini.objects import annotations_of, chat_logprobs, chat_usage, created_at, data_url, finish_of
 from relay.protocols.gemini.usage import parse_gemini_usage
@@ -42,6 +43,7 @@ class _Candidate:
     cited: list[Json] = field(default_factory=list)
     said: bool = False
     finished: bool = False
+    reason: str = ""  # why it is
 
 
 @dataclass(slots=True)
@@ -117,7 +119,13 @@ class GeminiDecoder:
             ending = self._blocked or any(candidate.finished for candidate in self._candidates.values())
             if ending and self._read_usage():
                 out.append({**self.head, "choices": [], "usage": chat_usage(metadata)})
+        if any(map(self._said_nothing, self._candidates.values())):
+            self.error = NOTHING_MADE
+            return []
         return out
+
+    def _said_nothing(self, candidate: _Candidate) -> bool:
+        return candidate.finished and not candidate.said and is_nothing(candidate.reason, self.usage)
 
     def _read_usage(self) -> bool:
         """Read the newest usage, of which every piece has one that grows; returns whether it has counts."""
@@ -176,7 +184,7 @@ class GeminiDecoder:
             self.error = failure_of({"finish_reason": reason, "error": {"message": message} if message else {}})
             return []
         if finish:
-            state.finished = True
+            state.finished, state.reason = True, reason
             out.append(self._chunk(index, {}, finish))
         return out
 

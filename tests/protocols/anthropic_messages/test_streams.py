@@ -19,7 +19,9 @@ from relay.errors import (
 from relay.protocols.anthropic_messages.answer import parse_messages_answer, whole_message
 from relay.protocols.anthropic_messages.errors import is_error_body
 from relay.protocols.anthropic_messages.stream import HOLD_LIMIT, MessagesStream
+from relay.protocols.anthropic_messages.upstream_stream import MessagesDecoder
 from relay.protocols.codec import Conversion
+from relay.protocols.sse import split_events
 from tests.protocols.anthropic_messages.conversions import ANTHROPIC, MESSAGES, chat_client, events, messages_client
 from tests.support.peers.messages import TEXT, message, wire
 from tests.support.peers.messages import events as events_of
@@ -170,3 +172,25 @@ def test_errors_of_the_portal_have_the_types_of_the_api(error: RelayError, kind:
 )
 def test_whose_errors_a_path_has(path: str, headers: dict[bytes, bytes], shape: Any) -> None:
     assert shape_of(path, headers) is shape
+
+
+NOTHING = {"input_tokens": 9, "output_tokens": 0}
+
+
+@pytest.mark.parametrize(("stop", "usage", "made"), [
+    ("end_turn", NOTHING, False),
+    ("end_turn", {"input_tokens": 9, "output_tokens": 3}, True),
+    ("max_tokens", NOTHING, True),
+    ("refusal", NOTHING, True),
+])  # fmt: skip
+def test_a_message_that_says_nothing_is_none(stop: str, usage: dict[str, int], made: bool) -> None:
+    whole = {**message(stop=stop, usage=usage), "content": []}
+    assert (parse_messages_answer(json.dumps(whole).encode()) is not None) == made
+    data = wire(events_of(whole))
+    codec, out = fed(data)
+    assert (codec.complete, codec.error is None) == (made, made)
+    assert made or (b"message_delta" not in out and not codec.started)
+    decoder = MessagesDecoder()
+    for event in split_events(data):
+        decoder.chunks(event)
+    assert (decoder.error is None) == made
