@@ -87,6 +87,8 @@ class Vendor:
     price_list: str = ""
     # Vendors in genai-prices where every other model is looked up, too, each with its place in that search, ascending.
     price_search: Mapping[str, int] = field(default_factory=dict)
+    # Price classes that the list lacks, as multiples of the price of input.
+    price_multiples: Mapping[str, int] = field(default_factory=dict)
 
     def path(self, api: str) -> str:
         """The path of an API below the base URL."""

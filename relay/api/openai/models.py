@@ -80,6 +80,7 @@ _PRICES = (
     ("cached_input", "cached_input"),
     ("cached_audio_input", "cached_audio_input"),
     ("cache_write", "cache_write"),
+    ("cache_write_1h", "cache_write_1h"),
     ("output", "output"),
     ("reasoning", "reasoning"),
     ("audio_input", "audio_input"),

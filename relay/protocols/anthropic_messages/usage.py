@@ -6,7 +6,7 @@ import msgspec
 
 from portal.lib.json import Json, encode, object_of
 from relay.protocols.chat_completions.usage import parse_chat_usage
-from relay.protocols.usage import Counts, Usage, count, sum_of
+from relay.protocols.usage import Counts, Usage, count, hour_of, sum_of
 
 
 class _MessagesUsage(msgspec.Struct):
@@ -41,6 +41,7 @@ def parse_messages_usage(raw: bytes | msgspec.Raw) -> Usage | None:
         total=0,
         cached=cached,
         written=written,
+        written_1h=hour_of(found.cache_creation),
         reasoning=count(details.get("thinking_tokens")) if isinstance(details, dict) else 0,
     ).usage(raw)
 

@@ -50,5 +50,6 @@ VENDOR: Final = Vendor(
         rule(FailureClass.TRANSIENT, "500 504", "api_error timeout_error"),
     ),
     price_list="anthropic",
+    price_multiples={"cache_write_1h": 2},
     price_search={"anthropic": 20},
 )

@@ -16,6 +16,8 @@ PRICE = {
     "input": 1,
     "cached_input": "0.5",
     "cached_audio_input": "0.25",
+    "cache_write": "1.25",
+    "cache_write_1h": "2.5",
     "output": 8,
     "reasoning": 16,
     "audio_input": 4,

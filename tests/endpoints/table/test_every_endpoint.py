@@ -282,7 +282,7 @@ def check_price(server: Server, live: Portal, cell: Cell) -> None:
     record, used = record_of(cell), cell.row.used
     found = {name: getattr(record, f"{name}_tokens") for name in ("input", "cached_input", "output", "reasoning")}
     assert found == {name: getattr(used, name) for name in found}
-    for name in ("cached_audio_input", "audio_input", "audio_output", "image_input"):
+    for name in ("cached_audio_input", "cache_write", "cache_write_1h", "audio_input", "audio_output", "image_input"):
         assert getattr(record, f"{name}_tokens") == getattr(used, name), name
     for name in ("images", "milliseconds", "characters"):
         assert getattr(record, name) == getattr(used, name), name

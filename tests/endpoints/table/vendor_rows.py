@@ -11,11 +11,12 @@ from tests.support.peers.gemini import response as gemini_response
 from tests.support.peers.messages import events, message
 from tests.support.upstream import completion
 
-USED_OF_MESSAGES = Usage(100, cached_input=10, cache_write=30, output=50, reasoning=8)
+USED_OF_MESSAGES = Usage(100, cached_input=10, cache_write=30, cache_write_1h=20, output=50, reasoning=8)
 _OF_MESSAGES = {
     "input_tokens": 60,
     "cache_read_input_tokens": 10,
     "cache_creation_input_tokens": 30,
+    "cache_creation": {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 20},
     "output_tokens": 50,
     "output_tokens_details": {"thinking_tokens": 8},
 }
@@ -43,6 +44,11 @@ _LIMIT = "generationConfig.maxOutputTokens"
 _ENDLESS_PIECE = pieces(gemini_response({"text": "word " * 40}))[0] | {
     "candidates": [{"content": {"role": "model", "parts": [{"text": "word " * 40}]}, "index": 0}]
 }
+
+
+def _advisor(body: dict[str, Any], model: str) -> dict[str, Any]:
+    return {**body, "tools": [{"type": "advisor_20260301", "name": "advisor", "model": model}]}
+
 
 ROWS = (
     Row(
@@ -128,6 +134,7 @@ ROWS = (
         _MESSAGE,
         limit="max_tokens",
         channel=_ANTHROPIC,
+        named=_advisor,
     ),
     Row(
         "messages, streamed",
