@@ -74,6 +74,6 @@ def wrong_method(method: str, path: str, allow: str) -> RelayError:
     if action is not None:
         return NotImplementedHere(
             f"This portal does not serve {action[0][:40]} of Gemini's API. Use generateContent, "
-            "streamGenerateContent or countTokens, or another API."
+            "streamGenerateContent, countTokens, embedContent or batchEmbedContents, or another API."
         )
     return MethodNotAllowed(f"{path} does not accept {method}. Use {allow}.", allow)

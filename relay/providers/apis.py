@@ -14,6 +14,8 @@ PATHS: Final[Mapping[str, str]] = {
     "generate_content": "/models/{model}:generateContent",
     "generate_content.stream": "/models/{model}:streamGenerateContent",
     "generate_content.count_tokens": "/models/{model}:countTokens",
+    "generate_content.embed": "/models/{model}:embedContent",
+    "generate_content.embed_batch": "/models/{model}:batchEmbedContents",
     "responses": "/responses",
     "responses.compact": "/responses/compact",
     "responses.input_tokens": "/responses/input_tokens",
@@ -35,7 +37,7 @@ FAMILIES: Final = tuple(dict.fromkeys(api.partition(".")[0] for api in PATHS))
 CHAT: Final = frozenset(("chat.completions",))
 RESPONSES: Final = frozenset(("responses", "responses.compact", "responses.input_tokens"))
 MESSAGES: Final = frozenset(("messages", "messages.count_tokens"))  # Anthropic's
-GEMINI: Final = frozenset(("generate_content", "generate_content.stream", "generate_content.count_tokens"))
+GEMINI: Final = frozenset(api for api in PATHS if api.partition(".")[0] == "generate_content")
 AUDIO: Final = frozenset(("audio.speech", "audio.transcriptions", "audio.translations"))
 EVERYTHING: Final = frozenset(PATHS)
 OPENAI: Final = EVERYTHING - MESSAGES - GEMINI

@@ -31,6 +31,8 @@ JSON_BODIES = {
     "generate_content": "/v1beta/models/m:generateContent",
     "stream_generate_content": "/v1beta/models/m:streamGenerateContent",
     "count_tokens": "/v1beta/models/m:countTokens",
+    "embed_content": "/v1beta/models/m:embedContent",
+    "batch_embed_contents": "/v1beta/models/m:batchEmbedContents",
     "create_response": "",
     "compact_response": "",
     "count_input_tokens": "",

@@ -8,6 +8,7 @@ from ninja import Router
 
 from relay.api.auth import token_auth
 from relay.api.request import caller_of, exchange_of, query_of
+from relay.endpoints import embed_content as embedding
 from relay.endpoints.text.apis import generate_content as endpoint
 from relay.gateway.runtime import runtime
 
@@ -31,3 +32,15 @@ async def stream_generate_content(request: HttpRequest, name: str) -> HttpRespon
 async def count_tokens(request: HttpRequest, name: str) -> HttpResponseBase:
     """How many tokens a request of Gemini's API would have."""
     return await endpoint.count_tokens(exchange_of(request), caller_of(request), await runtime(), name)
+
+
+@router.post("/models/{path:name}:embedContent", url_name="embed-content")
+async def embed_content(request: HttpRequest, name: str) -> HttpResponseBase:
+    """Make a vector of a text, in Gemini's API."""
+    return await embedding.embed_content(exchange_of(request), caller_of(request), await runtime(), name, False)
+
+
+@router.post("/models/{path:name}:batchEmbedContents", url_name="batch-embed-contents")
+async def batch_embed_contents(request: HttpRequest, name: str) -> HttpResponseBase:
+    """Make vectors of several texts, in Gemini's API."""
+    return await embedding.embed_content(exchange_of(request), caller_of(request), await runtime(), name, True)

@@ -8,6 +8,7 @@ from relay.api.reference.json_schema import ANY, COUNT, Schema, array, boolean, 
 
 MOMENT: Final[Schema] = integer("Seconds since 1970.")
 IDS: Final = {"first_id": nullable({"type": "string"}), "last_id": nullable({"type": "string"}), "has_more": boolean()}
+VECTOR: Final = obj("values", values=array({"type": "number"}))
 GENERATED: Final = obj(
     "",
     candidates=array(ANY),

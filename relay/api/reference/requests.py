@@ -144,6 +144,14 @@ GENERATE_CONTENT: Final = obj(
     ),
     tools=nullable(array(ANY)),
 )
+EMBED_CONTENT: Final = obj(
+    "content",
+    content=obj("parts", parts=array(ANY, minItems=1)),
+    taskType=nullable(string()),
+    title=nullable(string()),
+    outputDimensionality=nullable(integer(minimum=1)),
+)
+EMBED_CONTENTS: Final = obj("requests", requests=array(EMBED_CONTENT, minItems=1))
 UPLOAD: Final = obj(
     "filename purpose bytes mime_type",
     filename=string(minLength=1),

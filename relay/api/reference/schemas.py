@@ -19,12 +19,15 @@ from relay.api.reference.objects import (
     MOMENT,
     RESPONSE_OBJECT,
     UPLOAD_OBJECT,
+    VECTOR,
     listed,
 )
 from relay.api.reference.requests import (
     BATCH,
     CHAT,
     COMPLETION,
+    EMBED_CONTENT,
+    EMBED_CONTENTS,
     EMBEDDING,
     FILE,
     GENERATE_CONTENT,
@@ -139,6 +142,10 @@ SHAPES: Final[dict[str, Shape]] = {
         upstream=True,
     ),
     "count_tokens": Shape(obj("totalTokens", totalTokens=COUNT), GENERATE_CONTENT, upstream=True),
+    "embed_content": Shape(obj("embedding", embedding=VECTOR, usageMetadata=ANY), EMBED_CONTENT, upstream=True),
+    "batch_embed_contents": Shape(
+        obj("embeddings", embeddings=array(VECTOR), usageMetadata=ANY), EMBED_CONTENTS, upstream=True
+    ),
     "create_response": Shape(RESPONSE_OBJECT, RESPONSE, streams=True, upstream=True),
     "compact_response": Shape(
         obj("id object output", id=string(), object=string(), output=array(ANY)), RESPONSE, upstream=True

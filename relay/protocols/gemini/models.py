@@ -14,6 +14,7 @@ from relay.protocols.fields import BadRequest
 
 _MOST: Final = 1000  # on a page
 _USUAL: Final = 50
+_VECTORS: Final = ["embedContent", "batchEmbedContents"]
 _CHAT: Final = ["generateContent", "streamGenerateContent", "countTokens"]
 
 
@@ -27,7 +28,7 @@ def model_entry(model: Json) -> Json:
         "name": f"models/{name}",
         "version": "001",
         "displayName": text_of(model, "display_name") or name,
-        "supportedGenerationMethods": _CHAT if chats else [],
+        "supportedGenerationMethods": (_CHAT if chats else []) + (_VECTORS if "embeddings" in known else []),
     }
     if "reasoning" in known:
         found["thinking"] = True

@@ -9,25 +9,16 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.api.gemini.clients import HELLO, ask
 from tests.support.peers import gemini
 from tests.support.portal import Portal
 from tests.support.server import Server
 from tests.support.upstream import Call, chunk
 
-HELLO = {"contents": [{"role": "user", "parts": [{"text": "Say hello."}]}]}
-
 
 @pytest.fixture
 def token(live: Portal) -> str:
     return live.token()
-
-
-def ask(server: Server, model: str, token: str, body: Any = None, **options: Any) -> httpx.Response:
-    method, version = options.pop("method", "generateContent"), options.pop("version", "v1beta")
-    headers = options.pop("headers", {"x-goog-api-key": token})
-    with httpx.Client(timeout=20, trust_env=False) as client:
-        address = f"{server.url}/{version}/models/{model}:{method}"
-        return client.post(address, json=HELLO if body is None else body, headers=headers, **options)
 
 
 def at_gemini(live: Portal, server: Server, script: Any = None, **options: Any) -> str:
@@ -186,9 +177,9 @@ def test_what_is_wrong_or_of_the_account_is_refused_with_its_name(
 
 def test_what_is_not_served_of_the_api_is_said(live: Portal, server: Server, token: str) -> None:
     model = at_gemini(live, server)
-    answer = ask(server, model, token, {"content": {"parts": [{"text": "x"}]}}, method="embedContent")
-    assert (answer.status_code, answer.json()["error"]["status"]) == (404, "NOT_FOUND")
-    assert "embedContent" in answer.json()["error"]["message"] and live.upstream.count(model) == 0
+    answer = ask(server, model, token, {"instances": []}, method="asyncBatchEmbedContent")
+    assert answer.status_code in {404, 501} and answer.json()["error"]["status"] in {"NOT_FOUND", "UNIMPLEMENTED"}
+    assert "asyncBatchEmbedContent" in answer.json()["error"]["message"] and live.upstream.count(model) == 0
 
 
 def test_a_limit_is_kept_in_either_spelling(live: Portal, server: Server, token: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 from google import genai
 from google.genai import errors, types
 
+from tests.api.gemini.clients import MANUAL, sdk_at
 from tests.support.peers import gemini
 from tests.support.portal import Portal
 from tests.support.server import Server
@@ -29,12 +30,6 @@ WEATHER = types.Tool(
         )
     ]
 )
-MANUAL = types.AutomaticFunctionCallingConfig(disable=True)
-
-
-def sdk_at(url: str, key: str, version: str = "v1beta") -> genai.Client:
-    options = types.HttpOptions(base_url=url, api_version=version, timeout=20_000)
-    return genai.Client(api_key=key, vertexai=False, http_options=options)
 
 
 @pytest.fixture

@@ -39,6 +39,9 @@ _OF_GEMINI = {
     "candidatesTokensDetails": [{"modality": "AUDIO", "tokenCount": 4}],
 }
 _GENERATED = gemini_response({"text": SAID}, usageMetadata=_OF_GEMINI)
+_VECTORS = "models/{model}:batchEmbedContents"
+_EMBED: dict[str, Any] = {"content": {"parts": [{"text": TEXT}]}}
+_OF_VECTORS = {"promptTokenCount": 45, "totalTokenCount": 45}
 _GEMINI: dict[str, Any] = {"provider": "gemini"}
 _LIMIT = "generationConfig.maxOutputTokens"
 _ENDLESS_PIECE = pieces(gemini_response({"text": "word " * 40}))[0] | {
@@ -116,6 +119,42 @@ ROWS = (
         endless=_ENDLESS_PIECE,
         asked=_STREAM,
         query="alt=sse",
+    ),
+    Row(
+        "embedContent",
+        "models/{model}:embedContent",
+        _EMBED,
+        Usage(45),
+        {"embedding": {"values": [0.5, -0.25]}, "usageMetadata": _OF_VECTORS},
+        channel=_GEMINI,
+        api="generate_content.embed",
+    ),
+    Row(
+        "batchEmbedContents",
+        _VECTORS,
+        {"requests": [_EMBED, _EMBED]},
+        Usage(45),
+        {"embeddings": [{"values": [0.5]}, {"values": [-0.25]}], "usageMetadata": _OF_VECTORS},
+        channel=_GEMINI,
+        api="generate_content.embed_batch",
+    ),
+    Row(
+        "batchEmbedContents over embeddings",
+        _VECTORS,
+        {"requests": [_EMBED]},
+        Usage(45),
+        {"object": "list", "data": [{"object": "embedding", "embedding": [0.5]}], "usage": {"prompt_tokens": 45}},
+        asked="embeddings",
+        api="generate_content.embed_batch",
+    ),
+    Row(
+        "embeddings over batchEmbedContents",
+        "embeddings",
+        {"input": TEXT},
+        Usage(45),
+        {"embeddings": [{"values": [0.5]}], "usageMetadata": _OF_VECTORS},
+        channel=_GEMINI,
+        asked=_VECTORS,
     ),
     Row(
         "count of contents' tokens",

@@ -105,4 +105,7 @@ def test_models_are_on_pages() -> None:
     with pytest.raises(BadRequest):
         model_list(models, {"pageToken": "x"})
     embeds = model_entry({"id": "e", "abilities": ["embeddings"], "context_window": 9})
-    assert embeds["supportedGenerationMethods"] == [] and embeds["inputTokenLimit"] == 9
+    assert (
+        embeds["supportedGenerationMethods"] == ["embedContent", "batchEmbedContents"]
+        and embeds["inputTokenLimit"] == 9
+    )
