@@ -156,11 +156,11 @@ def test_a_waiting_stream_is_sent_nothing_that_googles_sdk_takes_for_an_answer(
                     {"parts": [{"fileData": {"fileUri": "https://generativelanguage.googleapis.com/v1/files/a"}}]}
                 ]
             },
-            "contents[].parts[].fileData.fileUri",
+            "contents[0].parts[0].fileData.fileUri",
         ),
         (
             {"contents": [{"parts": [{"file_data": {"file_uri": "gs://bucket/a"}}]}]},
-            "contents[].parts[].fileData.fileUri",
+            "contents[0].parts[0].file_data.file_uri",
         ),
     ],
 )
