@@ -75,9 +75,7 @@ class Decoder(Protocol):
 class Client(Protocol):
     """One request of a client, converted to the hub form and back."""
 
-    def hub_request(self) -> ConvertedRequest:
-        """The request in the hub form. Raises BadRequest for what no other API can express."""
-
+    def hub_request(self) -> ConvertedRequest: ...  # raises BadRequest for what no other API can express
     def answer(self, completion: Json) -> Json: ...  # a hub completion in the client's API
     def encoder(self) -> Encoder: ...
 
@@ -87,6 +85,7 @@ class Upstream(Protocol):
 
     api: str  # its name among `relay.providers.apis.PATHS`
     answer_name: str  # what it calls a complete answer, for error messages
+    refuses_longer: bool  # it refuses a limit above that of the model, of which clients of other APIs do not know
 
     def address(self, stream: bool) -> tuple[str, str]: ...  # the name in PATHS of what is asked, and its query
     def request(self, hub: Json, dialect: Dialect) -> ConvertedRequest:

@@ -211,7 +211,7 @@ async def _open_converted(request: TextRequest, attempt: Attempt) -> _Converted:
     body: Json = {**form.body, "model": name}
     if record.charge.clamp is not None:
         protocol.limit(body, record.charge.clamp, dialect)
-    elif 0 < dialect.longest < (request.output_limit or 0):  # its own API would refuse more
+    elif protocol.refuses_longer and 0 < dialect.longest < (request.output_limit or 0):
         protocol.limit(body, dialect.longest, dialect)
     record.dropped = [
         *request.left_out,

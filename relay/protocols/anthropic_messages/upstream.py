@@ -51,6 +51,7 @@ class MessagesUpstream:
 
     api = "messages"
     answer_name = "a message"
+    refuses_longer = True
 
     def address(self, stream: bool) -> tuple[str, str]:
         return self.api, ""

@@ -40,6 +40,7 @@ class ChatUpstream:
 
     api = "chat.completions"
     answer_name = "a chat completion"
+    refuses_longer = False
 
     def address(self, stream: bool) -> tuple[str, str]:
         return self.api, ""

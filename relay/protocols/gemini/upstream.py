@@ -67,6 +67,7 @@ class GeminiUpstream:
 
     api = "generate_content"
     answer_name = "a GenerateContentResponse"
+    refuses_longer = True
 
     def address(self, stream: bool) -> tuple[str, str]:
         """A stream has a path of its own, and is one of events on request only."""

@@ -87,6 +87,7 @@ class ResponsesUpstream:
 
     api = "responses"
     answer_name = "a response"
+    refuses_longer = False
 
     def address(self, stream: bool) -> tuple[str, str]:
         return self.api, ""
