@@ -23,9 +23,10 @@ from django.urls import Resolver404, ResolverMatch, get_resolver
 from portal import limits
 from portal.lib.net import client_ip
 from relay.api.encoding import decoded_body
+from relay.api.error_shapes import GEMINI_ERRORS, shape_of
 from relay.api.errors import error_response, unknown_route, wrong_method
-from relay.api.paths import deployment_of, relay_path
-from relay.api.request import RelayRequest
+from relay.api.paths import deployment_of, is_gemini, relay_path
+from relay.api.request import RelayRequest, with_key_of_query
 from relay.api.respond import base_url_object, json_response
 from relay.errors import InternalError, RelayError
 from relay.gateway.access.authentication import name_caller
@@ -45,10 +46,12 @@ _EARLY: Final = EventStream(_nothing)  # the head of a stream whose answer has n
 _JSON: Final = (b"content-type", b"application/json")
 _CORS_REQUEST_HEADERS: Final = b", ".join((
     b"authorization", b"content-type", b"x-api-key", b"api-key", b"x-client-request-id", b"x-stainless-*",
-    b"openai-organization", b"openai-project", b"openai-beta",
+    b"openai-organization", b"openai-project", b"openai-beta", b"anthropic-version", b"anthropic-beta",
+    b"anthropic-dangerous-direct-browser-access",
 ))  # fmt: skip
 _CORS_EXPOSED_HEADERS: Final = b", ".join((
-    b"x-request-id", b"location", b"retry-after", b"retry-after-ms", b"x-should-retry", b"openai-processing-ms",
+    b"x-request-id", b"request-id", b"location", b"retry-after", b"retry-after-ms", b"x-should-retry",
+    b"openai-processing-ms",
     b"x-relay-cost-usd",
     b"x-ratelimit-limit-requests", b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests",
     b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens",
@@ -76,7 +79,13 @@ class RelayHandler(ASGIHandler):
         if self._trusted:
             forwarded = b",".join(value for name, value in headers if name == b"x-forwarded-for")
             ip = client_ip(peer, forwarded.decode("latin-1"), self._trusted)
+        gemini = is_gemini(scope["path"])
+        if gemini and b"key=" in scope["query_string"]:
+            headers = scope["headers"] = with_key_of_query(scope)
         exchange = Exchange(scope, receive, send, ip)
+        exchange.error_shape = (
+            GEMINI_ERRORS if gemini else shape_of(relay_path(scope["path"]) or scope["path"], exchange.headers)
+        )
         if b"content-encoding" in exchange.headers:
             codings = b",".join(value for name, value in headers if name == b"content-encoding")
             exchange.read_through(lambda receive: decoded_body(receive, codings))
@@ -90,7 +99,7 @@ class RelayHandler(ASGIHandler):
             await self._send(exchange, response, send, scope["method"] == "HEAD")
         except RelayError as error:
             exchange.refusal = error
-            await self._send(exchange, error_response(error), send, scope["method"] == "HEAD")
+            await self._send(exchange, _told(exchange, error), send, scope["method"] == "HEAD")
         except asyncio.CancelledError:
             if exchange.interrupted is None:
                 raise
@@ -131,7 +140,7 @@ class RelayHandler(ASGIHandler):
         except Exception:
             logger.exception("%s %s failed", method, path, extra={"request_id": exchange.request_id})
             exchange.refusal = InternalError()
-            return error_response(exchange.refusal)
+            return _told(exchange, exchange.refusal)
         if response.status_code == 405:
             allowed = response.headers.get("Allow", "").replace("GET", "GET, HEAD")
             raise await _refused(exchange, wrong_method(method, path, allowed))
@@ -188,7 +197,7 @@ class RelayHandler(ASGIHandler):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         exchange.left, exchange.interrupted, exchange.ended_by = False, None, None
-        await self._send(exchange, error_response(error), send)
+        await self._send(exchange, _told(exchange, error), send)
 
     def _head(self, exchange: Exchange, response: HttpResponseBase) -> dict[str, Any]:
         headers = [
@@ -196,6 +205,8 @@ class RelayHandler(ASGIHandler):
             (b"openai-processing-ms", b"%d" % ((time.monotonic() - exchange.started) * 1000)),
             *exchange.reply_headers,
         ]
+        if exchange.error_shape.id_header:
+            headers.append((exchange.error_shape.id_header, exchange.request_id.encode()))
         if isinstance(response, Answer):
             headers.append(_JSON)
         elif isinstance(response, EventStream):
@@ -213,6 +224,11 @@ async def _refused(exchange: Exchange, error: RelayError) -> RelayError:
     """The error of a request that reaches no endpoint. It is recorded as others are: under the token that it brings."""
     await name_caller(exchange)
     return error
+
+
+def _told(exchange: Exchange, error: RelayError) -> HttpResponse:
+    """The response with an error, in the client's API."""
+    return error_response(error, exchange.error_shape, exchange.request_id)
 
 
 async def _send_pieces(send: Send, body: bytes) -> bytes:

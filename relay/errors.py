@@ -33,8 +33,9 @@ says what to do; it names no upstream host, key or account.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Final
 
 from portal.lib.json import encode
 
@@ -67,14 +68,20 @@ class RelayError(Exception):
         self.retry_after = float(retry_after) if retry_after is not None else None  # seconds
         self.retry = self.should_retry
         self.extra: Mapping[str, str] = {}  # further headers
+        self.verbatim = b""  # the upstream's own body, where it speaks the client's API; empty: none
+
+    @property
+    def told(self) -> str:
+        """The message, with what the administrator adds to it."""
+        added = _remedies.get(self.public_code or "")
+        return f"{self.message} {added}" if added else self.message
 
     def body(self) -> bytes:
         """The body of the response: `{"error": {"message", "type", "param", "code"}}`."""
-        added = _remedies.get(self.public_code or "")
         return encode(
             {
                 "error": {
-                    "message": f"{self.message} {added}" if added else self.message,
+                    "message": self.told,
                     "type": self.public_type,
                     "param": self.param,
                     "code": self.public_code,
@@ -259,3 +266,17 @@ class InternalError(RelayError):
             "The portal failed on this request. Try again; if it keeps happening, give its administrator the "
             "x-request-id of this answer."
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorShape:
+    """How one API writes its errors."""
+
+    api: str  # the first word of its name among `relay.providers.apis.PATHS`; empty: errors of upstreams are rewritten
+    body: Callable[[RelayError, str], bytes]  # of an error, and the id of its request
+    # Whether the body of an upstream's response is an error of this API.
+    is_own: Callable[[bytes], bool] = lambda _body: False
+    id_header: bytes = b""  # in which its clients look for the id of a request, beside x-request-id; empty: there alone
+
+
+OPENAI_ERRORS: Final = ErrorShape("", lambda error, _request_id: error.body())

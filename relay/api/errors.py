@@ -7,7 +7,7 @@ from typing import Final
 
 from django.http import HttpResponse
 
-from relay.errors import MethodNotAllowed, NotFound, NotImplementedHere, RelayError
+from relay.errors import OPENAI_ERRORS, ErrorShape, MethodNotAllowed, NotFound, NotImplementedHere, RelayError
 
 # First path segments after /v1 that OpenAI or Anthropic serve and this portal does not: the client's error says so,
 # instead of suggesting a typo.
@@ -21,6 +21,7 @@ KNOWN_ELSEWHERE = frozenset(
 _TASKS: Final = {"mj": "Midjourney", "suno": "Suno", "luma": "Luma", "kling": "Kling"}
 _API: Final = "Set your client's base URL to this portal's address followed by /v1."
 _BY_TELEPHONE: Final = re.compile(r"/v1/realtime/calls/[^/]+/(?:accept|reject|refer)")
+_GEMINI_ACTION: Final = re.compile(r"(?<=:)[a-z]+[A-Z][A-Za-z]*$")  # such as embedContent
 _HINTS: Final = (
     ("/api/v1", _API),
     ("/api", f"This is no Ollama server; choose “OpenAI compatible” in your client. {_API}"),
@@ -30,15 +31,24 @@ _HINTS: Final = (
 )
 
 
-def error_response(error: RelayError) -> HttpResponse:
+def error_response(error: RelayError, shape: ErrorShape = OPENAI_ERRORS, request_id: str = "") -> HttpResponse:
+    """The response to a client whose API writes errors in a shape."""
     return HttpResponse(
-        error.body(), status=error.http_status, content_type="application/json", headers=dict(error.headers())
+        shape.body(error, request_id),
+        status=error.http_status,
+        content_type="application/json",
+        headers=dict(error.headers()),
     )
 
 
 def unknown_route(method: str, path: str) -> RelayError:
     """The error for an unknown path: 404. Its code says whether OpenAI serves it."""
     parts = path.strip("/").split("/")
+    if parts[:3] == ["v1", "messages", "batches"]:
+        return NotImplementedHere(
+            "This portal runs no batches of Anthropic's API. Send the requests to POST /v1/messages one by one, or as "
+            "a batch of chat completions to POST /v1/batches, which channels of Anthropic serve, too."
+        )
     if parts[0] == "v1" and len(parts) > 1 and parts[1] in KNOWN_ELSEWHERE:
         return NotImplementedHere(
             f"This portal does not serve {method} /{'/'.join(parts[:3])[:100]}. Its endpoints are listed in its "
@@ -64,4 +74,11 @@ def unknown_route(method: str, path: str) -> RelayError:
 
 
 def wrong_method(method: str, path: str, allow: str) -> RelayError:
+    """The error for a path that has other methods. What Gemini's API can do with a model is a part of the path."""
+    action = _GEMINI_ACTION.search(path) if method == "POST" else None
+    if action is not None:
+        return NotImplementedHere(
+            f"This portal does not serve {action[0][:40]} of Gemini's API. Use generateContent, "
+            "streamGenerateContent, countTokens, embedContent or batchEmbedContents, or another API."
+        )
     return MethodNotAllowed(f"{path} does not accept {method}. Use {allow}.", allow)

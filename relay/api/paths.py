@@ -6,6 +6,11 @@ import re
 from functools import lru_cache
 from typing import Final
 
+# Versions of Gemini's API, all served alike, and the paths that only its clients ask for under /v1.
+_GEMINI: Final = re.compile(r"^/v1(?:beta|alpha)\d*(?=/|$)")
+_GEMINI_METHOD: Final = re.compile(
+    r"^/v1/models/.+:(?:generateContent|streamGenerateContent|countTokens|embedContent|batchEmbedContents)$"
+)
 _SLASHES: Final = re.compile(r"/{2,}")
 # What an OpenAI client may append to its base URL. `usage` and `tokens` are pages of the portal and need /v1 in front.
 _ROOTS: Final = frozenset(
@@ -16,7 +21,7 @@ _ROOTS: Final = frozenset(
     )
 )  # fmt: skip
 _BILLING: Final = "/dashboard/billing/"  # one-api's clients use it with and without /v1
-_OTHER_PREFIXES: Final = ("/v1beta", "/dashboard/billing", "/mj", "/suno", "/luma", "/kling")
+_OTHER_PREFIXES: Final = ("/dashboard/billing", "/mj", "/suno", "/luma", "/kling")
 # Paths by which apps find out what a server is (Ollama, llama.cpp, vLLM, LM Studio, LiteLLM, Azure). They are told in
 # JSON that this is another one; a page would be no answer.
 _PROBES: Final = frozenset(
@@ -52,7 +57,7 @@ def relay_path(path: str) -> str | None:
 
 @lru_cache(maxsize=2048)
 def _relay_path(path: str) -> str | None:
-    clean = _clean(path)
+    clean = _GEMINI.sub("/v1", _clean(path))
     if "/openai/" in clean:
         if deployment := _DEPLOYMENT.match(clean):
             return "/v1" + deployment["endpoint"]
@@ -80,6 +85,13 @@ def deployment_of(path: str) -> str:
     """The model that one of Azure's paths names; empty for other paths."""
     found = _DEPLOYMENT.match(_clean(path)) if "/deployments/" in path and len(path) <= _LONGEST else None
     return found["model"] if found else ""
+
+
+@lru_cache(maxsize=2048)
+def is_gemini(path: str) -> bool:
+    """Whether a path is one of Gemini's API alone."""
+    clean = _clean(path) if len(path) <= _LONGEST else path
+    return _GEMINI.match(clean) is not None or _GEMINI_METHOD.match(clean) is not None
 
 
 def _clean(path: str) -> str:

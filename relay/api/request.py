@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from io import BytesIO
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
@@ -42,6 +43,19 @@ class RelayRequest(ASGIRequest):
     @cached_property
     def META(self) -> dict[str, Any]:  # type: ignore[override]  # Django's name
         return ASGIRequest({**self.scope, "path": self.path}, BytesIO()).META
+
+
+def with_key_of_query(scope: AsgiScope) -> list[tuple[bytes, bytes]]:
+    """The headers of a request of Gemini's API, with the token that its query has as `key`. The query loses it, so that
+    no log, record or page has it.
+    """
+    pairs = scope["query_string"].split(b"&")
+    keys = [pair[4:] for pair in pairs if pair.startswith(b"key=")]
+    scope["query_string"] = b"&".join(pair for pair in pairs if not pair.startswith(b"key="))
+    headers: list[tuple[bytes, bytes]] = list(scope["headers"])
+    if keys and not any(name == b"x-goog-api-key" for name, _ in headers):
+        headers.append((b"x-goog-api-key", unquote_to_bytes(keys[0])))
+    return headers
 
 
 def exchange_of(request: HttpRequest) -> Exchange:

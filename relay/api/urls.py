@@ -9,7 +9,9 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from ninja import NinjaAPI
 
+from relay.api.anthropic import messages
 from relay.api.errors import error_response
+from relay.api.gemini import generate_content
 from relay.api.openai import batches, chat, files, models, passthrough, realtime, responses, usage
 from relay.api.reference.document import router_of
 from relay.api.reference.json_schema import Schema
@@ -31,16 +33,19 @@ class RelayAPI(NinjaAPI):
 def on_relay_error(request: HttpRequest, error: RelayError | type[RelayError]) -> HttpResponse:
     """Answer with an error, and keep it for the record of refused requests."""
     found = error if isinstance(error, RelayError) else InternalError()
-    exchange_of(request).refusal = found
-    return error_response(found)
+    exchange = exchange_of(request)
+    exchange.refusal = found
+    return error_response(found, exchange.error_shape, exchange.request_id)
 
 
 api = RelayAPI(title="AIRelays Portal", docs_url=None, openapi_url=None, urls_namespace="relay")
 api.add_exception_handler(RelayError, on_relay_error)
+api.add_router("", generate_content.router)  # before that of models, whose names may have colons
 api.add_router("", models.router)
 api.add_router("", chat.router)
 api.add_router("", passthrough.router)
 api.add_router("", responses.router)
+api.add_router("", messages.router)
 api.add_router("", files.router)
 api.add_router("", batches.router)
 api.add_router("", realtime.router)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -18,6 +18,8 @@ from relay.protocols.usage import NO_USAGE, Usage
 _DATA_URL: Final = re.compile(
     rb'("(?:url|image_url|video_url|file_url|file_data|data|audio_url)"\s*:\s*)"data:(\w*)/?([^;,"]*)[^"]*"'
 )
+# A file within a request of Anthropic's API: Base64 without a head. That of a PDF begins with these letters.
+_SOURCE_DATA: Final = re.compile(rb'("data"\s*:\s*)"(JVBERi)?[\w+/=-]{256,}"')
 _IMAGE_MEMBERS: Final = (b'"url"', b'"image_url"')
 _AUDIO_DATA: Final = re.compile(rb'("data"\s*:\s*)"[\w+/=-]{256,}"')  # of `input_audio`
 _PER_MESSAGE: Final = 4  # role and separators, as OpenAI's counting guide has it
@@ -119,8 +121,37 @@ def _without_files(text: bytes, images: int) -> tuple[bytes, PromptSize]:
             return match[1] + b'""'
 
         text = _AUDIO_DATA.sub(count_audio, text)
+    if b'"base64"' in text:
+
+        def count_source(match: re.Match[bytes]) -> bytes:
+            nonlocal inline, tokens, most
+            kind, subtype = ("application", "pdf") if match[2] is not None else ("image", "")
+            found = file_size((match.end() - match.start()) * 3 // 4, kind, subtype)
+            inline += kind == "image"
+            tokens, most = tokens + found.tokens, most + found.most
+            return match[1] + b'""'
+
+        text = _SOURCE_DATA.sub(count_source, text)
     others = max(0, images - inline)  # an image that is not in the request, or not as an image
     return text, PromptSize(tokens + others * _PER_FILE, most + others * _PER_FILE * _MOST_PER_IMAGE)
+
+
+def estimate_contents(text: bytes, files: Iterable[tuple[int, str]]) -> PromptSize:
+    """Estimate the tokens of a prompt whose files, each with its size in bytes and its type, are not in its text."""
+    found = PromptSize(math.ceil(token_units(text) * 0.9) + _PER_MESSAGE, len(text) + _PER_MESSAGE)
+    for size, content_type in files:
+        found = found.plus(*estimate_file(size, content_type))
+    return found
+
+
+def estimate_kinds(files: Iterable[tuple[int, str]]) -> Usage:
+    """Estimate the tokens of the sound and the pictures among files, as parts of those of the prompt."""
+    audio = images = 0
+    for size, content_type in files:
+        tokens = estimate_file(size, content_type).tokens
+        audio += tokens if content_type.startswith("audio/") else 0
+        images += tokens if content_type.startswith("image/") else 0
+    return Usage(audio_input=audio, image_input=images)
 
 
 def file_size(size: int, kind: str, subtype: str = "") -> PromptSize:

@@ -66,7 +66,7 @@ def look_up(preferred: Sequence[str], names: Sequence[str], at: datetime) -> Lis
         for name in dict.fromkeys(names):
             entry = index.find(name)
             if entry is not None:
-                tiers = _tiers_of(entry, at)
+                tiers = _tiers_of(entry, at, _multiples(vendor))
                 return Listing(vendor, entry.id, tiers, entry.context_window) if tiers else None
     return None
 
@@ -129,7 +129,13 @@ def _vendors() -> Mapping[str, _Index]:
     return {provider.id: _Index(provider.models) for provider in providers}
 
 
-def _tiers_of(entry: Any, now: datetime) -> tuple[ListedPrice, ...]:
+@cache
+def _multiples(listed: str) -> Mapping[str, int]:
+    """The price classes of a vendor that the package does not list, as multiples of its price of input."""
+    return next((vendor.price_multiples for vendor in VENDORS.values() if vendor.price_list == listed), {})
+
+
+def _tiers_of(entry: Any, now: datetime, multiples: Mapping[str, int]) -> tuple[ListedPrice, ...]:
     prices = entry.get_prices(now)
     base: dict[str, Decimal] = {}
     tiers: dict[int, dict[str, Decimal]] = {}
@@ -153,6 +159,8 @@ def _tiers_of(entry: Any, now: datetime) -> tuple[ListedPrice, ...]:
     for classes in (base, *tiers.values()):
         classes.setdefault("input", base.get("input", _ZERO))
         classes.setdefault("output", base.get("output", _ZERO))
+        if "cache_write" in base:
+            classes |= {name: (classes["input"] * multiple).normalize() for name, multiple in multiples.items()}
     return (
         ListedPrice(0, base, unlisted),
         *(ListedPrice(start, {**base, **classes}, unlisted) for start, classes in sorted(tiers.items())),

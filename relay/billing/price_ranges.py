@@ -15,6 +15,7 @@ _PART_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "cached_input": ("input",),
     "cached_audio_input": ("cached_input", "audio_input", "input"),
     "cache_write": ("input",),
+    "cache_write_1h": ("cache_write", "input"),
     "audio_input": ("input",),
     "image_input": ("input",),
     "reasoning": ("output",),

@@ -33,6 +33,7 @@ class Price:
     cached_input: int | None = None
     cached_audio_input: int | None = None
     cache_write: int | None = None
+    cache_write_1h: int | None = None
     reasoning: int | None = None
     audio_input: int | None = None
     audio_output: int | None = None
@@ -44,14 +45,17 @@ class Price:
     character: int = 0
     # Derived from the above, since they are needed for every request.
     cached_audio: int = field(init=False, default=0)  # the price of cached audio, of whatever class it is
+    written: int = field(init=False, default=0)  # the highest price of what is written to the cache
     dearest_input: int = field(init=False, default=0)  # the highest price of any class of input but cached
     dearest_output: int = field(init=False, default=0)  # the highest price of any class of output
     has_units: bool = field(init=False, default=False)  # something is charged per unit
     prices_parts: bool = field(init=False, default=False)  # audio or images have another price than text
 
     def __post_init__(self) -> None:
+        written = (self.input if self.cache_write is None else self.cache_write, self.cache_write_1h)
+        object.__setattr__(self, "written", max(amount for amount in written if amount is not None))
         object.__setattr__(
-            self, "dearest_input", max(self.input, self.cache_write or 0, self.audio_input or 0, self.image_input or 0)
+            self, "dearest_input", max(self.input, self.written, self.audio_input or 0, self.image_input or 0)
         )
         audio = self.input if self.audio_input is None else self.audio_input
         cached = (self.cached_audio_input, self.cached_input, audio)
@@ -113,7 +117,10 @@ def cost(price: Price, usage: Usage, multiplier: int = ONE) -> int:
     if usage.cache_write:
         written = min(usage.cache_write, text_in)
         text_in -= written
-        per_million += written * (price.input if price.cache_write is None else price.cache_write)
+        short = price.input if price.cache_write is None else price.cache_write
+        per_million += written * short
+        if usage.cache_write_1h and price.cache_write_1h is not None:
+            per_million += min(usage.cache_write_1h, written) * (price.cache_write_1h - short)
     if usage.audio_input:
         audio = min(usage.audio_input, text_in)
         text_in -= audio
@@ -163,7 +170,7 @@ def _most_input(price: Price, tokens: int, parts: Usage) -> int:
     """The most that a prompt costs, in nano-USD per 1M, of which these parts are no text."""
     audio = min(tokens, parts.audio_input)
     images = min(tokens - audio, parts.image_input)
-    text, written = price.input, price.cache_write or 0
+    text, written = price.input, price.written
     return (
         (tokens - audio - images) * max(text, written)
         + audio * max(text if price.audio_input is None else price.audio_input, written)

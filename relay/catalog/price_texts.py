@@ -28,6 +28,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "cached_input": gettext_noop("%(usd)s cached"),
     "cached_audio_input": gettext_noop("%(usd)s cached audio"),
     "cache_write": gettext_noop("%(usd)s written to the cache"),
+    "cache_write_1h": gettext_noop("%(usd)s written to the cache for an hour"),
     "output": gettext_noop("%(usd)s out"),
     "reasoning": gettext_noop("%(usd)s reasoning"),
     "audio_input": gettext_noop("%(usd)s audio in"),

@@ -16,22 +16,16 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from portal.lib.crypto import Undecryptable
-from portal.lib.json import decode_object, text_of
+from portal.lib.json import decode_object
 from portal.lib.net import Allowance
 from portal.lib.redaction.redact import clean_upstream_message
 from portal.services.outside import NotAnswering
 from relay.channels.base_urls import other_base_urls
 from relay.channels.connection import client_of, waiting_for_upstream, why_unreachable
+from relay.channels.probe_requests import short_request
 from relay.models import AllowedUpstream, ApiKey, Channel, FailureRule
 from relay.models.channel import KeyGivenElsewhere
-from relay.protocols.chat_completions.answer import ChatAnswer, parse_chat_answer
-from relay.protocols.chat_completions.client_stream import ChatEncoder
-from relay.protocols.chat_completions.stream import ChatStream
-from relay.protocols.codec import Codec, Conversion
 from relay.protocols.errors import read_error
-from relay.protocols.responses.answer import parse_responses_answer
-from relay.protocols.responses.request import user_item
-from relay.protocols.responses.upstream_stream import ResponsesDecoder
 from relay.providers.balances import Balance, BalanceSource, read_balance
 from relay.providers.classify import Failure, classify
 from relay.providers.failures import FailureClass, Rule
@@ -40,6 +34,7 @@ from relay.providers.vendors import VENDORS
 from relay.transport.body import USER_AGENT
 
 _MAX_BYTES: Final = 8 << 20  # of an answer
+_MESSAGE_TOKENS: Final = 64  # of a test's answer, where the API demands a limit
 # What a failed test means for the person who runs it, by class of failure.
 _EXPLANATIONS: Final = {
     FailureClass.CLIENT: gettext_noop("The upstream refused the test request"),
@@ -58,6 +53,7 @@ _EXPLANATIONS: Final = {
 }
 
 
+_NO_LIST: Final = gettext_noop("The upstream answered, but not with a list of models. Type the model names by hand.")
 _WEB_PAGE: Final = gettext_noop(
     "The address answered with a web page or a redirect, not as an API: the base URL is probably wrong. Most end in /v1"
 )
@@ -102,7 +98,8 @@ class Misaddressed:
 
 
 class _List(msgspec.Struct):
-    data: list[dict[str, object]]
+    data: list[dict[str, object]] | None = None
+    models: list[dict[str, object]] | None = None  # Google's, which have names such as “models/gemini-3-pro”
 
 
 def probe_channel(channel: Channel, key: ApiKey | None, model: str, streamed: bool = False) -> ProbeResult:
@@ -184,7 +181,7 @@ def _list(channel: Channel, headers: dict[str, str], allowed: Sequence[Allowance
 def _headers(channel: Channel, key: ApiKey | None) -> dict[str, str]:
     """Return the headers of a request with a key. Raises portal.lib.crypto.Undecryptable."""
     auth = channel.vendor.credentials.headers(key.secret_for(channel)) if key else {}
-    return {"user-agent": USER_AGENT, "accept-encoding": "identity", **auth}
+    return {"user-agent": USER_AGENT, "accept-encoding": "identity", **channel.vendor.headers, **auth}
 
 
 def why_unusable(error: Undecryptable) -> str:
@@ -205,29 +202,13 @@ async def _probe(
     rules: Sequence[Rule],
     streamed: bool,
 ) -> ProbeResult:
-    api = "chat.completions" if "chat.completions" in channel.vendor.served(channel.text_api) else "responses"
-    body: dict[str, object] = {"model": model, "messages": [{"role": "user", "content": "Reply with the word OK."}]}
-    if api == "responses":
-        body = {
-            "model": model,
-            "instructions": "Be brief.",
-            "input": [user_item("Reply with the word OK.")],
-            "store": False,
-        }
-    if streamed:
-        body["stream"] = True
+    asked = short_request(channel, model, streamed)
     began = time.monotonic()
     first: int | None = None
-    scanner: Codec = ChatStream()
-    if api == "responses":
-        scanner = Conversion(
-            decoder=ResponsesDecoder(), encoder=ChatEncoder(include_usage=False, legacy=False, fallback_id="")
-        )
+    scanner = asked.scanner
     try:
         async with client_of(channel, allowed) as client:
-            async with client.stream(
-                "POST", channel.vendor.path(api).lstrip("/"), headers=headers, json=body
-            ) as response:
+            async with client.stream("POST", asked.path, headers=headers, json=asked.body) as response:
                 pieces, size = [], 0
                 async for piece in response.aiter_raw():
                     pieces.append(piece)
@@ -255,7 +236,7 @@ async def _probe(
             "",
             first,
         )
-    answer = (parse_chat_answer(content) if api == "chat.completions" else _as_chat(content)) if good else None
+    answer = asked.read(content) if good else None
     if answer is None or answer.error is not None:
         failed = content if answer is None else answer.error or content
         if good and scanner.error is not None:
@@ -282,14 +263,6 @@ async def _probe(
     else:
         message = _("Answered in %(took)d ms as “%(name)s”, no usage reported.") % values
     return ProbeResult(True, message, latency, reported)
-
-
-def _as_chat(content: bytes) -> ChatAnswer | None:
-    """Convert what a test needs of an answer of /v1/responses. None when it is no such answer."""
-    found, whole = parse_responses_answer(content), decode_object(content) or {}
-    if found is None:
-        return None
-    return ChatAnswer(found.usage, content if found.is_error or found.failed else None, text_of(whole, "model"))
 
 
 def _since(began: float) -> int:
@@ -338,9 +311,14 @@ async def _fetch(channel: Channel, headers: dict[str, str], allowed: Sequence[Al
         listed = msgspec.json.decode(response.content, type=_List)
     except (msgspec.DecodeError, ValueError, RecursionError):
         wrong = _misaddressed(response, response.content)
-        message = _("The upstream answered, but not with a list of models. Type the model names by hand.")
+        message = _(_NO_LIST)
         return ModelList((), f"{_(_WEB_PAGE)}." if wrong is not None else message, misaddressed=wrong)
-    entries = {name: entry for entry in listed.data if isinstance(name := entry.get("id"), str) and name}
+    if listed.data is None and listed.models is None:
+        return ModelList((), _(_NO_LIST))
+    entries = {name: entry for entry in listed.data or () if isinstance(name := entry.get("id"), str) and name}
+    for entry in listed.models or ():
+        if isinstance(name := entry.get("name"), str) and name:
+            entries[name.removeprefix("models/")] = entry
     return ModelList(tuple(sorted(entries)), facts={name: facts_of_entry(entry) for name, entry in entries.items()})
 
 

@@ -11,7 +11,7 @@ from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
 from portal import limits
-from portal.lib.json import decode_object
+from portal.lib.json import Json, decode, decode_object, encode
 from relay.billing.estimate import most_text
 from relay.endpoints.errors import invalid, refused_parameter
 from relay.endpoints.files.file_inputs import FileInputs
@@ -32,6 +32,8 @@ from relay.protocols.chat_completions.request import conversation_key
 from relay.protocols.chat_completions.stream import error_event
 from relay.protocols.codec import Codec
 from relay.protocols.fields import BadRequest
+from relay.protocols.gemini.embedding.answer import openai_answer, read_embedded
+from relay.protocols.gemini.embedding.request import embed_requests
 from relay.protocols.passthrough import conversion, requests
 from relay.protocols.passthrough.completions import CompletionStream
 from relay.protocols.passthrough.requests import PassthroughRequest
@@ -44,6 +46,7 @@ from relay.providers.classify import Failure
 
 _REFUSED: Final = frozenset((400, 404, 415, 422, 501))  # statuses with which a parameter's value is refused
 _NO_AUDIO: Final = re.compile(r"json|text/|html|xml|javascript")  # content types of errors and of sign-in pages
+_VECTORS_OF_GEMINI: Final = "generate_content.embed_batch"
 _MEDIA: Final = ("images.", "audio.")  # endpoints with streams of their own
 _MOST_PER_PICTURE: Final = 8_000  # tokens, as OpenAI's models look at one closely (November 2026)
 
@@ -102,7 +105,12 @@ def _most_input(request: ClientRequest) -> int | None:
 
 def _check_channel(run: Runtime, request: ClientRequest, channel: ChannelView) -> RelayError | None:
     endpoint = request.spec.endpoint
-    if not run.health.serves_api(channel, endpoint):
+    if _is_converted(run, request, channel):
+        try:
+            _embed_requests(request, channel, "")
+        except BadRequest as bad:
+            return invalid(bad)
+    elif not run.health.serves_api(channel, endpoint):
         message = (
             f"The model “{request.model[:100]}” cannot be used at /v1/{endpoint.replace('.', '/')}: no channel of it "
             "serves that. Use another endpoint or another model."
@@ -113,11 +121,52 @@ def _check_channel(run: Runtime, request: ClientRequest, channel: ChannelView) -
     return refused_parameter(name) if name else None
 
 
+def _is_converted(run: Runtime, request: ClientRequest, channel: ChannelView) -> bool:
+    """Whether the request goes to an upstream that makes vectors in Gemini's API."""
+    return (
+        request.spec.endpoint == "embeddings"
+        and not run.health.serves_api(channel, "embeddings")
+        and run.health.serves_api(channel, _VECTORS_OF_GEMINI)
+    )
+
+
+def _embed_requests(request: ClientRequest, channel: ChannelView, model: str) -> tuple[Json, list[str]]:
+    """The request in Gemini's API, and the parameters that are dropped. Raises BadRequest."""
+    fields, dropped = parameters.apply(channel.policy("embeddings"), request.fields, channel.strips_nulls)
+    body, lost = embed_requests({name: decode(raw) for name, raw in fields.items()}, model)
+    return body, [*dropped, *lost]
+
+
+async def _embed(request: ClientRequest, attempt: Attempt) -> HttpResponseBase:
+    """Have vectors made by an upstream that speaks Gemini's API."""
+    name, parsed = attempt.candidate.route.upstream_name, request.parsed
+    body, attempt.record.dropped = _embed_requests(request, attempt.channel, name)
+    try:
+        text = await (await attempt.open(_VECTORS_OF_GEMINI, encode(body))).read_all()
+    finally:
+        attempt.close()
+    found = read_embedded(text, parsed.inputs)
+    if found is not None and found.error is not None:
+        raise attempt.error_in_body(found.error)
+    answer = request.spec.read(encode(openai_answer(found, request.model)), parsed) if found is not None else None
+    if answer is None:
+        raise attempt.unreadable_answer(text, f"an answer of {_VECTORS_OF_GEMINI}")
+    shown = answer.body
+    if answer.usage is None:  # which clients rely on
+        usage = encode({"prompt_tokens": parsed.prompt_tokens, "total_tokens": parsed.prompt_tokens})
+        shown = shown[:-1] + b',"usage":' + usage + b"}"
+    attempt.answered()
+    await attempt.finish(shown, answer.usage)
+    return Answer(shown)
+
+
 async def _try(request: ClientRequest, attempt: Attempt) -> HttpResponseBase:
     """Make one attempt. Raises Failure, Ended, CancelledError; RelayUnavailable when the answer cannot be recorded."""
     record = attempt.record
     parsed = requests.made_by(request.parsed, attempt.candidate.route.upstream_name)
     record.sent, record.units = True, parsed.units
+    if _is_converted(attempt.run, request, attempt.channel):
+        return await _embed(request, attempt)
     try:
         upstream = await _open(request, attempt)
     except Failure as failure:

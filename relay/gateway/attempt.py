@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
 
@@ -19,7 +19,6 @@ from relay.errors import (
     UnsupportedEndpoint,
     UpstreamFailed,
     UpstreamRefused,
-    UpstreamTimeout,
     UpstreamTruncated,
 )
 from relay.gateway.charging.charge import spent_error
@@ -31,11 +30,12 @@ from relay.gateway.routing.health import Requester
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
-from relay.gateway.upstream import BROKEN, GARBAGE, UpstreamAnswer
+from relay.gateway.upstream import GARBAGE, UpstreamAnswer, connection_failure, keep_words, with_model
 from relay.protocols.usage import Delivered, Usage
 from relay.providers.classify import Failure, blame_request, classify, stream_error
 from relay.providers.failures import FailureClass
 from relay.providers.subject import REDIRECTS, about_chosen_model, other_models, says_missing
+from relay.providers.vendors import VENDORS
 from relay.transport.body import RESENT, Pieces, post
 from relay.transport.resolver import ConnectRefused
 
@@ -44,7 +44,6 @@ _ERROR_LIMIT: Final = 64 * 1024  # bytes of an error response that are read
 _ABOUT_MODELS: Final = frozenset(
     (FailureClass.KEY_FORBIDDEN_MODEL, FailureClass.RATE, FailureClass.QUOTA_WINDOW, FailureClass.OVERLOAD)
 )
-_UNREACHABLE: Final = "The upstream could not be reached. Try again; if it keeps failing, try another model."
 
 
 class Attempt:
@@ -55,6 +54,7 @@ class Attempt:
 
     __slots__ = (
         "_answered_in",
+        "_api",
         "_began_at",
         "_model",
         "_over",
@@ -79,6 +79,7 @@ class Attempt:
         self._answered_in: float | None = None  # seconds until the answer began, None: it has not
         self._model, self._began_at, self._over = model, now, False
         self._sent: bytes | Pieces = b""  # the request's body, until the answer begins
+        self._api = ""  # that was asked
         caller = self.exchange.caller
         self._user = caller.user_id if caller is not None else 0
         channel, key = candidate.pair
@@ -172,19 +173,32 @@ class Attempt:
 
     # -- the upstream ------------------------------------------------------------------------------------------------
 
-    async def open(self, api: str, body: bytes | Pieces, content_type: str = "") -> UpstreamAnswer:
+    async def open(
+        self,
+        api: str,
+        body: bytes | Pieces,
+        content_type: str = "",
+        headers: Mapping[str, str] | None = None,
+        query: str = "",
+    ) -> UpstreamAnswer:
         """Send the request to one of the channel's APIs and wait for the response's headers.
 
-        `content_type`: of the body, when it is not JSON. Raises Failure for any status but 2xx, Ended, CancelledError.
+        `content_type`: of the body, when it is not JSON. `headers`: of the client, that are sent on, in lower case.
+        `query`: for the address. Raises Failure for any status but 2xx, Ended, CancelledError.
         """
         exchange, channel = self.exchange, self.channel
         exchange.check_end()
-        headers = self.candidate.key.headers
+        sent: Mapping[str, str] = self.candidate.key.headers
+        if headers:
+            sent = {**sent, **headers}
         if content_type:
-            headers = {**headers, "content-type": content_type}
+            sent = {**sent, "content-type": content_type}
         resend = channel.retry_unanswered != "never"
-        request = post(channel.urls[api], headers, body, channel.timeouts.connect, resend)
-        self._sent = body
+        url = with_model(channel.urls[api], self.candidate.route.upstream_name)
+        request = post(
+            url.copy_with(query=query.encode()) if query else url, sent, body, channel.timeouts.connect, resend
+        )
+        self._sent, self._api = body, api
         self.record.unseen = self.unseen_tokens
         began = time.monotonic()
         exchange.asked = exchange.reached = True
@@ -196,7 +210,7 @@ class Attempt:
         except asyncio.CancelledError as cancelled:
             raise exchange.explain(cancelled) from None
         except (ConnectRefused, httpx.TransportError, httpx.InvalidURL, ValueError) as reason:
-            raise _connection_failure(reason) from None
+            raise connection_failure(reason) from None
         finally:
             exchange.waiting = None
             exchange.upstream_seconds += time.monotonic() - began
@@ -230,7 +244,17 @@ class Attempt:
                 )
             return Failure(FailureClass.NO_API, error, response.status_code, failure.detail, api=api)
         _pass_on_hints(failure, response.headers)
+        self._keep_words(failure, response.status_code, text)
         return failure
+
+    def _keep_words(self, failure: Failure, status: int, text: bytes) -> None:
+        """Let a client that speaks the upstream's API read the upstream's own status and body."""
+        shape = self.exchange.error_shape
+        if self._api.partition(".")[0] == shape.api and shape.is_own(text):
+            vendor = VENDORS[self.channel.provider]
+            secret = self.candidate.key.headers.get(vendor.credentials.header, "").rpartition(" ")[2]
+            official = bool(vendor.base_url) and httpx.URL(vendor.base_url).host == self.channel.urls[self._api].host
+            keep_words(failure, status, text, secret, official)
 
     def close(self) -> None:
         """Close the upstream's answer, if it has begun."""
@@ -240,7 +264,9 @@ class Attempt:
     def error_in_body(self, text: bytes) -> Failure:
         """The failure behind an error object that came with the status 200."""
         rules = snapshot_cache.snapshot.rules
-        return self._blame(classify(200, {}, text, self.channel.provider, rules, inside_200=True))
+        failure = self._blame(classify(200, {}, text, self.channel.provider, rules, inside_200=True))
+        self._keep_words(failure, failure.status, text)
+        return failure
 
     def stream_error(self, error: bytes) -> tuple[UpstreamFailed, str]:
         """An error object inside an answer that has begun: what the client is sent, and a line for the record."""
@@ -313,25 +339,6 @@ def names_header(names: list[str]) -> bytes:
     """The names of parameters as a header: percent-encoded, truncated when there are too many."""
     text = ",".join(quote(name, safe="[].") for name in dict.fromkeys(names))
     return (text if len(text) <= MAX_NAMES else text[:MAX_NAMES].rpartition(",")[0] + ",...").encode()
-
-
-def _connection_failure(reason: Exception) -> Failure:
-    """The failure behind an error of the transport: no response arrived."""
-    if isinstance(reason, ConnectRefused):
-        error: RelayError = UpstreamFailed(
-            "The upstream's address is not permitted on this portal. Tell the portal's administrator."
-        )
-        return Failure(FailureClass.CONFIG, error, 0, "the host name stands for an address that channels may not use")
-    if isinstance(reason, httpx.ConnectTimeout):
-        error = UpstreamTimeout("The upstream could not be reached in time (connect timeout). Try again.")
-        return Failure(FailureClass.TRANSIENT, error, 0, "connect timeout", unreachable=True)
-    if isinstance(reason, (httpx.ConnectError, httpx.ProxyError)):
-        return Failure(
-            FailureClass.TRANSIENT, UpstreamFailed(_UNREACHABLE), 0, f"cannot connect: {reason}"[:300], unreachable=True
-        )
-    return Failure(
-        FailureClass.UNANSWERED, UpstreamFailed(BROKEN), 0, f"connection broke: {reason or type(reason).__name__}"[:300]
-    )
 
 
 def _was_made(failure: Failure) -> bool:

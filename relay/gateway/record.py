@@ -361,4 +361,5 @@ class Record:
             self.charge.payer,
             self.charge.billing,
             usage.cached_audio_input,
+            usage.cache_write_1h,
         )

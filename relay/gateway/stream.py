@@ -17,7 +17,7 @@ from relay.gateway.exchange.interrupts import Ended, Interrupt, ended_error
 from relay.gateway.outcome import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Outcome, end_reason
 from relay.gateway.replies import EventStream
 from relay.gateway.upstream import GARBAGE, UpstreamAnswer
-from relay.protocols.codec import EVENT_STREAM, BrokenOff, Codec
+from relay.protocols.codec import EVENT_STREAM, JSON_STREAM, BrokenOff, Codec
 from relay.protocols.sse import BOUNDARY
 from relay.protocols.usage import Delivered
 from relay.providers.classify import Failure
@@ -79,7 +79,7 @@ class Pump:
         self._attempt, self._upstream, self._codec = attempt, upstream, codec
         self._exchange, self._record = attempt.exchange, attempt.record
         # Audio has no events and is charged by the text that was to be spoken.
-        counted = codec.content_type == EVENT_STREAM
+        counted = codec.content_type in {EVENT_STREAM, JSON_STREAM}
         self._meter = meter_of(attempt.record.charge, attempt.exchange) if counted else None
         self._keeper = keeper
         self._primed: list[bytes] = []  # bytes that the codec has returned and that have not been sent

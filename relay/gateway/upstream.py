@@ -5,20 +5,77 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import Final, Protocol
+from urllib.parse import quote
 
 import httpx
 
 from portal import limits
-from relay.errors import UpstreamFailed
+from portal.lib.redaction.verbatim import kept_words
+from relay.errors import RelayError, UpstreamFailed, UpstreamTimeout
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.interrupts import Ended, Interrupt
 from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass
 from relay.transport.body import UpstreamResponse
+from relay.transport.resolver import ConnectRefused
 
 _BOM: Final = b"\xef\xbb\xbf"  # servers on Windows write it before JSON
 BROKEN: Final = "The connection to the upstream broke. Try again."
 GARBAGE: Final = "The upstream's answer made no sense. Try again; if it keeps happening, try another model."
+
+
+_UNREACHABLE: Final = "The upstream could not be reached. Try again; if it keeps failing, try another model."
+_MODEL: Final = b"%7Bmodel%7D"  # in the path of an API whose addresses name the model
+
+
+def with_model(url: httpx.URL, model: str) -> httpx.URL:
+    """The address of an API with the upstream's name of a model in it, where it has a place for one."""
+    path = url.raw_path
+    if _MODEL not in path:
+        return url
+    return url.copy_with(raw_path=path.replace(_MODEL, quote(model.removeprefix("models/"), safe="").encode(), 1))
+
+
+# Failures that are told in the upstream's own words where the client speaks its API.
+_TOLD_AS_IT_IS: Final = frozenset((
+    FailureClass.CLIENT, FailureClass.CONTENT, FailureClass.TOO_LARGE, FailureClass.RATE, FailureClass.OVERLOAD,
+    FailureClass.TRANSIENT,
+))  # fmt: skip
+# Statuses that would be about the client's own token or money.
+_OF_THE_CLIENT: Final = frozenset((401, 402, 403))
+
+
+def keep_words(failure: Failure, status: int, body: bytes, secret: str, official: bool) -> None:
+    """Let the client read the upstream's own status and body, whose wording it knows, unless they are about an account.
+
+    `secret`: the portal's key, which is left out. `official`: the upstream is at the vendor's own address.
+    """
+    if failure.kind not in _TOLD_AS_IT_IS or failure.ordered or status in _OF_THE_CLIENT or status < 400:
+        return
+    told = kept_words(body, (secret,), official, failure.kind is FailureClass.RATE)
+    if told:
+        failure.error.verbatim, failure.error.http_status = told, status
+        if failure.error.retry_after is None and failure.wait_named:
+            failure.error.retry_after = failure.wait
+
+
+def connection_failure(reason: Exception) -> Failure:
+    """The failure behind an error of the transport: no response arrived."""
+    if isinstance(reason, ConnectRefused):
+        error: RelayError = UpstreamFailed(
+            "The upstream's address is not permitted on this portal. Tell the portal's administrator."
+        )
+        return Failure(FailureClass.CONFIG, error, 0, "the host name stands for an address that channels may not use")
+    if isinstance(reason, httpx.ConnectTimeout):
+        error = UpstreamTimeout("The upstream could not be reached in time (connect timeout). Try again.")
+        return Failure(FailureClass.TRANSIENT, error, 0, "connect timeout", unreachable=True)
+    if isinstance(reason, (httpx.ConnectError, httpx.ProxyError)):
+        return Failure(
+            FailureClass.TRANSIENT, UpstreamFailed(_UNREACHABLE), 0, f"cannot connect: {reason}"[:300], unreachable=True
+        )
+    return Failure(
+        FailureClass.UNANSWERED, UpstreamFailed(BROKEN), 0, f"connection broke: {reason or type(reason).__name__}"[:300]
+    )
 
 
 class BodyStream(Protocol):
@@ -51,6 +108,10 @@ class UpstreamAnswer:
     def header(self, name: str) -> str:
         """A header of the response; empty: it has none of this name."""
         return str(self._response.headers.get(name, ""))
+
+    def headers_beginning(self, start: str) -> list[tuple[str, str]]:
+        """The headers of the response whose names, in lower case, begin so."""
+        return [(name, value) for name, value in self._response.headers.items() if name.startswith(start)]
 
     @property
     def framed(self) -> bool:

@@ -20,6 +20,7 @@ TOKEN_CLASSES = (
     "cached_input",
     "cached_audio_input",
     "cache_write",
+    "cache_write_1h",
     "output",
     "reasoning",
     "audio_input",
@@ -78,6 +79,7 @@ class ModelPrice(ChangeTracked):
     cached_input = _usd("cached input, per 1M")
     cached_audio_input = _usd("cached audio input, per 1M")
     cache_write = _usd("cache write, per 1M")
+    cache_write_1h = _usd("cache write for 1 hour, per 1M")
     output = _usd("output, per 1M", required=True)
     reasoning = _usd("reasoning, per 1M")
     audio_input = _usd("audio input, per 1M")

@@ -82,6 +82,8 @@ class UsageRecord(models.Model):
     # Of the cached ones. Audio of the input that was not cached is in `audio_input_tokens`.
     cached_audio_input_tokens = models.PositiveBigIntegerField(default=0, db_default=0)
     cache_write_tokens = models.PositiveBigIntegerField(default=0)
+    # Of the written ones, those that are kept for an hour.
+    cache_write_1h_tokens = models.PositiveBigIntegerField(default=0, db_default=0)
     output_tokens = models.PositiveBigIntegerField(default=0)
     reasoning_tokens = models.PositiveBigIntegerField(default=0)
     audio_input_tokens = models.PositiveBigIntegerField(default=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -9,10 +10,12 @@ from portal.lib.json import Json, decode_object, object_of, objects_of
 from relay.protocols.contract import Decoder, Encoder
 from relay.protocols.error_objects import states
 from relay.protocols.events import EventReader, TooLarge, payload
+from relay.protocols.naming.tool_names import restore_names
 from relay.protocols.token_estimate import is_opaque
 from relay.protocols.usage import NO_USAGE, Usage
 
 EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
+JSON_STREAM: Final = "application/json; charset=utf-8"  # a list whose entries arrive one by one (Gemini)
 DONE: Final = b"data: [DONE]\n\n"  # the end marker of chat completions and legacy completions
 _UNREAD_LIMIT: Final = 32 * 1024  # bytes of events
 OVERSIZED: Final = (
@@ -170,6 +173,31 @@ class Conversion(EventCodec):
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         return self.encoder.failure(message, kind, code, param)
+
+
+@dataclass(slots=True)
+class NameRestoring:
+    """A decoder whose chunks have the client's names of tools."""
+
+    decoder: Decoder
+    names: Mapping[str, str]  # the client's, by what the upstream calls them
+    usage: Usage | None = None
+    error: bytes | None = None
+    done: bool = False
+
+    def chunks(self, event: bytes) -> list[Json]:
+        found = self.decoder.chunks(event)
+        for chunk in found:
+            restore_names((object_of(choice, "delta") for choice in objects_of(chunk, "choices")), self.names)
+        self._follow()
+        return found
+
+    def finish(self, clean: bool) -> None:
+        self.decoder.finish(clean)
+        self._follow()
+
+    def _follow(self) -> None:
+        self.usage, self.error, self.done = self.decoder.usage, self.decoder.error, self.decoder.done
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ both sides speak the same API, bytes pass through: see `request`, `answer` and `
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -22,6 +23,7 @@ class Dialect:
     ask_usage: bool = True  # it reports the usage of a stream on request
     sends_done: bool = True  # its streams end with a marker; otherwise with every choice's finish_reason
     late_system: bool = False  # it accepts system messages behind others; templates of open models refuse them
+    longest: int = 0  # tokens of the longest answer of the model, for APIs that demand a limit; 0: it is not known
     vendor: str = ""  # which gets back what it wants to have back with the conversation
 
 
@@ -31,6 +33,7 @@ class ConvertedRequest:
 
     body: Json
     dropped: list[str] = field(default_factory=list)  # parameters that are not sent, as reported to the client
+    names: Mapping[str, str] = field(default_factory=dict)  # the client's of tools, by those that the upstream is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +75,8 @@ class Decoder(Protocol):
 class Client(Protocol):
     """One request of a client, converted to the hub form and back."""
 
-    def hub_request(self) -> ConvertedRequest:
-        """The request in the hub form. Raises BadRequest for what no other API can express."""
-
-    def answer(self, completion: Json) -> Json:
-        """A hub completion in the client's API."""
-
+    def hub_request(self) -> ConvertedRequest: ...  # raises BadRequest for what no other API can express
+    def answer(self, completion: Json) -> Json: ...  # a hub completion in the client's API
     def encoder(self) -> Encoder: ...
 
 
@@ -86,13 +85,13 @@ class Upstream(Protocol):
 
     api: str  # its name among `relay.providers.apis.PATHS`
     answer_name: str  # what it calls a complete answer, for error messages
+    refuses_longer: bool  # it refuses a limit above that of the model, of which clients of other APIs do not know
 
+    def address(self, stream: bool) -> tuple[str, str]: ...  # the name in PATHS of what is asked, and its query
     def request(self, hub: Json, dialect: Dialect) -> ConvertedRequest:
         """A hub request in this API. Raises BadRequest for what the API cannot express and the answer depends on."""
 
-    def limit(self, body: Json, tokens: int, dialect: Dialect) -> None:
-        """Limit the answer to this number of tokens."""
-
+    def limit(self, body: Json, tokens: int, dialect: Dialect) -> None: ...  # limits the answer to so many tokens
     def encode(self, body: Json, stream: bool, dialect: Dialect) -> bytes: ...
     def completion(self, body: bytes, dialect: Dialect) -> Completion | None:
         """Parse a complete answer; None when the body is not one of this API."""

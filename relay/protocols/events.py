@@ -21,6 +21,11 @@ UNREADABLE_END: Final = (
     b'{"error":{"message":"The upstream ended its answer with an event that cannot be read.","type":"server_error",'
     b'"param":null,"code":"upstream_error"}}'
 )
+# The error of an answer without anything in it.
+NOTHING_MADE: Final = (
+    b'{"error":{"message":"The upstream ended its answer without saying anything. Try again.","type":"server_error",'
+    b'"param":null,"code":"upstream_error"}}'
+)
 FAILED: Final = b'{"error":{"message":"The upstream failed.","code":"upstream_error"}}'
 
 

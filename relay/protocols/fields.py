@@ -24,6 +24,7 @@ from portal.lib.json import (
     has_escaped_letters,
     has_more_values,
     strict_decode,
+    text_of,
     without_long_strings,
 )
 from relay.protocols.naming.references import Reference, may_name_objects, references_in
@@ -60,6 +61,9 @@ _PARAMETERS: Final = frozenset(
         "response_format", "return_documents", "safety_identifier", "seed", "service_tier", "size", "speed", "stop",
         "store", "stream", "stream_format", "stream_options", "style", "suffix", "temperature", "text", "tool_choice",
         "tools", "top_logprobs", "top_n", "top_p", "truncation", "user", "verbosity", "voice", "web_search_options",
+        # of Anthropic's
+        "container", "context_management", "mcp_servers", "output_config", "stop_sequences", "system", "thinking",
+        "top_k",
         # output limits of other servers
         "max_gen_len", "max_length", "max_new_tokens", "max_tokens_to_generate", "max_tokens_to_sample",
         "maximum_tokens", "min_length", "min_new_tokens", "min_tokens", "n_predict", "num_predict",
@@ -254,9 +258,12 @@ def check_inner_names(found: Json) -> None:
     """
     left: list[Json] = [found]
     while left:
-        for name, value in left.pop().items():
+        one_of = left.pop()
+        for name, value in one_of.items():
             if type(value) is str or name not in _STRUCTURES:
                 continue
+            if name == "input" and type(value) is dict and text_of(one_of, "type").endswith("_use"):
+                continue  # what a tool was called with
             for one in value if type(value) is list else (value,):
                 if type(one) is dict:
                     if not _INNER.issuperset(one):

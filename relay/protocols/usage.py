@@ -53,6 +53,7 @@ class Usage(msgspec.Struct, frozen=True, eq=False):
     cached_input: int = 0
     cached_audio_input: int = 0  # of the cached input
     cache_write: int = 0
+    cache_write_1h: int = 0  # of these, what is kept for an hour
     output: int = 0
     reasoning: int = 0
     audio_input: int = 0
@@ -109,6 +110,10 @@ class InputDetails(msgspec.Struct):
             sum_of(self.cache_write_tokens_details),
         )
 
+    def written_1h(self) -> int:
+        """Those of them that are kept for an hour."""
+        return hour_of(self.cache_creation)
+
 
 class OutputDetails(msgspec.Struct):
     reasoning_tokens: object = None
@@ -139,6 +144,7 @@ class Counts(msgspec.Struct):
     rejected: int = 0
     cached_audio: int = 0
     cached_images: int = 0
+    written_1h: int = 0
 
     def usage(self, raw: bytes | msgspec.Raw) -> Usage:
         """The usage that these counts mean, with no part larger than its whole.
@@ -166,7 +172,8 @@ class Counts(msgspec.Struct):
             input=self.input,
             cached_input=min(self.cached, self.input),
             cached_audio_input=min(self.cached_audio, self.cached, self.input),
-            cache_write=min(self.written, self.input - min(self.cached, self.input)),
+            cache_write=(written := min(self.written, self.input - min(self.cached, self.input))),
+            cache_write_1h=min(self.written_1h, written),
             output=self.output,
             reasoning=min(self.reasoning, self.output),
             audio_input=max(0, min(self.audio_input, self.input) - min(self.cached_audio, self.cached)),
@@ -200,6 +207,11 @@ def sum_of(value: object) -> int:
     return sum(map(count, value.values())) if isinstance(value, dict) else 0
 
 
+def hour_of(value: object) -> int:
+    """The tokens that were written to the cache for an hour, in an object with a member for each lifetime."""
+    return count(value.get("ephemeral_1h_input_tokens")) if isinstance(value, dict) else 0
+
+
 def present(raw: msgspec.Raw) -> bool:
     """Whether an optional member is present and not null."""
     return bytes(raw) not in (b"", b"null")
@@ -222,7 +234,8 @@ def newer(before: Usage | None, now: Usage | None) -> Usage | None:
         return now
     contradictory = shrunk or before.report.contradictory or now.report.contradictory
     found = Usage(**largest, report=replace(now.report, contradictory=contradictory))
-    return replace(found, cache_write=min(found.cache_write, found.input - found.cached_input))
+    written = min(found.cache_write, found.input - found.cached_input)
+    return replace(found, cache_write=written, cache_write_1h=min(found.cache_write_1h, written))
 
 
 # -- believing ---------------------------------------------------------------------------------------------------------
@@ -248,7 +261,9 @@ _DENSEST_SO_FAR: Final = 2  # the same of an answer that broke off, whose last r
 _THINNEST: Final = 4  # real tokens in one estimated: every character its own
 # Bytes of an answer for one reported token, from which it is worth counting its text. A chunk has about 300.
 _BYTES_PER_TOKEN: Final = 512
-_NO_PARTS: Final = dict.fromkeys(("cached_input", "cached_audio_input", "cache_write", "audio_input", "image_input"), 0)
+_NO_PARTS: Final = dict.fromkeys(
+    ("cached_input", "cached_audio_input", "cache_write", "cache_write_1h", "audio_input", "image_input"), 0
+)
 
 
 class Delivered(msgspec.Struct, frozen=True):

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-# By the name under which records have an API, its path below the base URL.
+# By the name under which records have an API, its path below the base URL. `{model}`: the upstream's name of the model.
 PATHS: Final[Mapping[str, str]] = {
     "chat.completions": "/chat/completions",
     "completions": "/completions",
+    "messages": "/messages",
+    "messages.count_tokens": "/messages/count_tokens",
+    "generate_content": "/models/{model}:generateContent",
+    "generate_content.stream": "/models/{model}:streamGenerateContent",
+    "generate_content.count_tokens": "/models/{model}:countTokens",
+    "generate_content.embed": "/models/{model}:embedContent",
+    "generate_content.embed_batch": "/models/{model}:batchEmbedContents",
     "responses": "/responses",
     "responses.compact": "/responses/compact",
     "responses.input_tokens": "/responses/input_tokens",
@@ -29,7 +36,10 @@ FAMILIES: Final = tuple(dict.fromkeys(api.partition(".")[0] for api in PATHS))
 
 CHAT: Final = frozenset(("chat.completions",))
 RESPONSES: Final = frozenset(("responses", "responses.compact", "responses.input_tokens"))
+MESSAGES: Final = frozenset(("messages", "messages.count_tokens"))  # Anthropic's
+GEMINI: Final = frozenset(api for api in PATHS if api.partition(".")[0] == "generate_content")
 AUDIO: Final = frozenset(("audio.speech", "audio.transcriptions", "audio.translations"))
 EVERYTHING: Final = frozenset(PATHS)
+OPENAI: Final = EVERYTHING - MESSAGES - GEMINI
 # What a server that is compatible with OpenAI may have; which of it, its 404 says.
-OPENAI_COMPATIBLE: Final = EVERYTHING - RESPONSES
+OPENAI_COMPATIBLE: Final = OPENAI - RESPONSES

@@ -2,7 +2,8 @@
 
 The entries of lists differ by vendor; the members read here are documented by OpenRouter (`context_length`,
 `architecture`, `supported_parameters`, `top_provider`), Mistral (`max_context_length`, `capabilities`), Groq
-(`context_window`, `max_completion_tokens`), Together (`type`), vLLM (`max_model_len`), and this portal itself
+(`context_window`, `max_completion_tokens`), Google (`inputTokenLimit`, `supportedGenerationMethods`), Anthropic
+(`max_input_tokens`, `max_tokens`, `capabilities`), Together (`type`), vLLM (`max_model_len`), and this portal itself
 (`abilities`, `max_output_tokens`); read in November 2026.
 """
 
@@ -101,10 +102,14 @@ def may_chat(name: str, abilities: tuple[str, ...]) -> bool:
 def facts_of_entry(entry: Mapping[str, object]) -> ModelFacts:
     """Return what an entry of an upstream's list of models says. Values that cannot be true are passed over."""
     top = _object(entry.get("top_provider"))
-    context = _first_tokens(entry, "context_window", "context_length", "max_context_length", "max_model_len")
-    output = _first_tokens(entry, "max_output_tokens", "max_completion_tokens", "output_token_limit") or _first_tokens(
-        top, "max_completion_tokens"
+    context = _first_tokens(
+        entry, "context_window", "context_length", "max_context_length", "max_model_len", "max_input_tokens"
     )
+    context = context or _first_tokens(entry, "inputTokenLimit")
+    limits: tuple[str, ...] = ("max_output_tokens", "max_completion_tokens", "output_token_limit", "outputTokenLimit")
+    if "max_input_tokens" in entry:
+        limits = (*limits, "max_tokens")
+    output = _first_tokens(entry, *limits) or _first_tokens(top, "max_completion_tokens")
     if output is not None and (output < _LEAST_OUTPUT or (context is not None and output > context)):
         output = None
     return ModelFacts(context, output, _listed_abilities(entry))
@@ -119,6 +124,10 @@ def _listed_abilities(entry: Mapping[str, object]) -> tuple[str, ...]:
     into, out = _words(architecture.get("input_modalities")), _words(architecture.get("output_modalities"))
     parameters = _words(entry.get("supported_parameters"))
     kind = found if isinstance(found := entry.get("type"), str) else ""
+    if entry.get("type") == "model" and "image_input" in capabilities:
+        return _anthropic_abilities(capabilities)
+    if methods := _words(entry.get("supportedGenerationMethods")):
+        return _gemini_abilities(entry, methods)
     said = {
         "chat": "text" in out or capabilities.get("completion_chat") is True or kind in {"chat", "language"},
         "vision": "image" in into or capabilities.get("vision") is True,
@@ -134,6 +143,28 @@ def _listed_abilities(entry: Mapping[str, object]) -> tuple[str, ...]:
         "rerank": kind == "rerank",
     }
     return tuple(name for name, true in said.items() if true)
+
+
+def _anthropic_abilities(capabilities: Mapping[str, object]) -> tuple[str, ...]:
+    """The abilities of a model of Anthropic's, which says of each whether it is supported. All call tools."""
+    named = {
+        "vision": "image_input",
+        "files": "pdf_input",
+        "structured_output": "structured_outputs",
+        "reasoning": "thinking",
+    }
+    supported = [name for name, theirs in named.items() if _object(capabilities.get(theirs)).get("supported") is True]
+    return ("chat", "tools", *supported)
+
+
+def _gemini_abilities(entry: Mapping[str, object], methods: list[str]) -> tuple[str, ...]:
+    """The abilities of a model at Google's: what its name says, as far as its methods allow."""
+    name = found.removeprefix("models/") if isinstance(found := entry.get("name"), str) else ""
+    if "generateContent" not in methods:
+        return ("embeddings",) if "embedContent" in methods else ()
+    known = tuple(ability for ability in abilities_of_name(name) if ability not in {"embeddings", "moderation"})
+    thinks = ("reasoning",) if entry.get("thinking") is True and "reasoning" not in known else ()
+    return (*(known or ("chat",)), *thinks)
 
 
 def _first_tokens(entry: Mapping[str, object], *names: str) -> int | None:

@@ -31,7 +31,7 @@ class Vendor:
     position: int = 500
 
     # The family of APIs that it speaks. Empty: none that the relay speaks, so that no channel can be made for it.
-    protocol: Literal["openai", ""] = "openai"
+    protocol: Literal["openai", "anthropic", "gemini", ""] = "openai"
     # Its own address with the version path, empty when every customer has another.
     base_url: str = ""
     # The path that its base URLs end in, where `base_url` does not say it.
@@ -40,6 +40,8 @@ class Vendor:
     built_in: bool = False
     # How a request is signed.
     credentials: StaticKey = BEARER
+    # Further headers of every request, by their names in lower case. Those that a client may set stand above them.
+    headers: Mapping[str, str] = field(default_factory=dict)
     # Whether a channel without a key makes no sense.
     needs_key: bool = True
     # Path of the list of models, below the base URL.
@@ -60,6 +62,8 @@ class Vendor:
     output_field: str = "max_tokens"
     # How it counts reasoning tokens in the usage of chat completions and responses.
     reasoning: ReasoningCount = "inside"
+    # Refuses thinking that it has not signed. Vendors of other models write and take thinking without a signature.
+    signs_thinking: bool = False
     # An output limit holds for what its models think as well; otherwise only for what they say then.
     limits_thinking: bool = True
     # The member of its usage that says what it charges for the request, empty: it says nothing. Only it may use the
@@ -83,13 +87,20 @@ class Vendor:
     price_list: str = ""
     # Vendors in genai-prices where every other model is looked up, too, each with its place in that search, ascending.
     price_search: Mapping[str, int] = field(default_factory=dict)
+    # Price classes that the list lacks, as multiples of the price of input.
+    price_multiples: Mapping[str, int] = field(default_factory=dict)
 
     def path(self, api: str) -> str:
         """The path of an API below the base URL."""
         return self.paths.get(api) or PATHS[api]
 
     def served(self, text_api: str) -> frozenset[str]:
-        """The APIs of a channel, by the API for text that its administrator chose; empty: as the vendor does."""
+        """The APIs of a channel, by the API for text that its administrator chose; empty: as the vendor does.
+
+        Vendors of another family have their own API for text alone.
+        """
+        if self.protocol != "openai":
+            return self.apis
         if text_api == "chat":
             return (self.apis | CHAT) - RESPONSES
         if text_api == "responses":

@@ -280,6 +280,7 @@ def _chunks(
                 ("house" if user in unlimited else "wallet") if cost else "",
                 "usage" if completed else "nothing",
                 0,
+                0,
             )
         )
         if len(rows) == _CHUNK:

@@ -29,6 +29,7 @@ TOKEN_FIELDS = (
     ("cached_input_tokens", "cached_input"),
     ("cached_audio_input_tokens", "cached_audio_input"),
     ("cache_write_tokens", "cache_write"),
+    ("cache_write_1h_tokens", "cache_write_1h"),
     ("output_tokens", "output"),
     ("reasoning_tokens", "reasoning"),
     ("audio_input_tokens", "audio_input"),

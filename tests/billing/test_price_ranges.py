@@ -14,6 +14,7 @@ AMOUNTS = st.dictionaries(st.sampled_from(CLASSES), st.decimals(0, 9, places=2),
 TIERS = st.dictionaries(st.integers(1, 50), AMOUNTS, max_size=3)
 LISTS = st.lists(st.builds(lambda base, more: [(0, base), *more.items()], AMOUNTS, TIERS), min_size=1, max_size=4)
 PART_OF = {
+    "cache_write_1h": ("cache_write", "input"),
     "reasoning": ("output",),
     "audio_output": ("output",),
     "cached_audio_input": ("cached_input", "audio_input", "input"),

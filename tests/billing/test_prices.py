@@ -21,7 +21,7 @@ M = 1_000_000_000  # nano-USD in a USD: a price of 1 USD per 1M tokens
 GPT = Price(input=5 * M // 2, cached_input=M // 4, output=15 * M)
 
 
-CLAUDE = Price(input=3 * M, cached_input=3 * M // 10, cache_write=15 * M // 4, output=15 * M)
+CLAUDE = Price(input=3 * M, cached_input=3 * M // 10, cache_write=15 * M // 4, cache_write_1h=6 * M, output=15 * M)
 
 
 GEMINI = Price(input=3 * M // 10, cached_input=3 * M // 100, audio_input=M, output=5 * M // 2)
@@ -93,6 +93,20 @@ REAL: list[tuple[str, Any, dict[str, Any], Price, int]] = [
         },
         CLAUDE,
         21 * 3000 + 2048 * 3750 + 188_086 * 300 + 393 * 15_000,
+    ),
+    # Of 2,048 written to the cache, 1,000 for an hour, at twice the price of input
+    (
+        "anthropic, cache written for an hour",
+        parse_messages_usage,
+        {
+            "input_tokens": 21,
+            "cache_creation_input_tokens": 2048,
+            "cache_read_input_tokens": 188_086,
+            "cache_creation": {"ephemeral_5m_input_tokens": 1048, "ephemeral_1h_input_tokens": 1000},
+            "output_tokens": 393,
+        },
+        CLAUDE,
+        21 * 3000 + 1048 * 3750 + 1000 * 6000 + 188_086 * 300 + 393 * 15_000,
     ),
     (
         "anthropic, plain",
@@ -195,6 +209,7 @@ numbers = st.integers(min_value=0, max_value=2**53)
         cached_input=numbers,
         cached_audio_input=numbers,
         cache_write=numbers,
+        cache_write_1h=numbers,
         output=numbers,
         reasoning=numbers,
         audio_input=numbers,
@@ -279,8 +294,20 @@ def test_what_is_charged_by_the_unit_is_charged_whether_or_not_a_call_costs_some
 def test_a_ceiling_is_that_of_the_dearest_class_of_each_direction() -> None:
     for name in ("output", "reasoning", "audio_output"):
         assert ceiling(Price(**{"output": M, name: 9 * M}), 0, 10, ONE) == 90_000
-    for name in ("input", "cache_write", "audio_input", "image_input"):
+    for name in ("input", "cache_write", "cache_write_1h", "audio_input", "image_input"):
         assert ceiling(Price(**{"input": M, name: 9 * M}), 10, 0, ONE) == 90_000
+
+
+def test_what_is_written_for_an_hour_costs_what_is_written_where_it_has_no_price_of_its_own() -> None:
+    usage = Usage(10, cache_write=8, cache_write_1h=5)
+    for price, expected in (
+        (Price(input=M, cache_write=2 * M, cache_write_1h=4 * M), 2 + 3 * 2 + 5 * 4),
+        (Price(input=M, cache_write=2 * M), 2 + 8 * 2),
+        (Price(input=M, cache_write_1h=4 * M), 2 + 3 + 5 * 4),
+        (Price(input=M, cache_write=2 * M, cache_write_1h=0), 2 + 3 * 2),
+        (Price(input=M), 10),
+    ):
+        assert cost(price, usage) == expected * 1000
 
 
 def test_no_request_costs_more_than_can_be_written() -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from portal.lib.redaction import verbatim
 from portal.lib.redaction.redact import clean_upstream_message, redact
+from portal.lib.redaction.sent import Sent
+from portal.lib.redaction.verbatim import kept_words
 
 
 @pytest.mark.parametrize(
@@ -81,3 +86,47 @@ def test_names_that_begin_as_keys_do_are_none(name: str) -> None:
 )
 def test_keys_without_digits_are_redacted(secret: str) -> None:
     assert secret not in redact(f"The key {secret} is wrong.")
+
+
+def test_an_error_that_is_passed_on_keeps_its_words_but_for_secrets() -> None:
+    text = (
+        '{"type": "error","error":{"type":"x","message":"prompt is too long: 210000 tokens > 200000 maximum. '
+        'See https://docs.claude.com/en/api/errors#long.","details":{"token":"<|end|>","at":[1,2.50]}}}'
+    )
+    assert kept_words(text.encode(), ("sk-own",)) == text.encode()
+    dirty = (
+        '{"error":{"message":"http://10.1.2.3:8000/internal and http://backend:80/x failed with '
+        'sk-own-key-0123456789 for org-AbCdEf123456 at 192.168.7.9"}}'
+    )
+    told = kept_words(dirty.encode(), ("sk-own-key-0123456789",)).decode()
+    for secret in ("10.1.2.3", "backend", "sk-own", "org-Ab", "192.168"):
+        assert secret not in told
+    account = b'{"error":{"message":"limit of 0f2a4c1e-1111-4222-8333-0123456789ab"}}'
+    assert kept_words(account) == account and b"0f2a4c1e" not in kept_words(account, accounts=True)
+    assert kept_words(b"<html>") == kept_words(b"\xff{") == b""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        r'{"error":{"message":"the key Zq8w\/Lm2xVb7nRt4 is wrong"}}',  # as PHP writes it
+        r'{"error":{"message":"the key \u005aq8w/Lm2xVb7nRt4 is wrong"}}',
+        '{"error":{"message":"x","details":[{"metadata":{"consumer":"Zq8w/Lm2xVb7nRt4"}}]}}',
+        '{"error":{"message":"x","api_key":"anything-at-all"}}',
+        '{"error":{"message":"x","Zq8w/Lm2xVb7nRt4":true}}',
+    ],
+)
+def test_a_key_in_an_error_that_is_passed_on_is_found_wherever_and_however_it_is_written(error: str) -> None:
+    told = kept_words(error.encode(), ("Zq8w/Lm2xVb7nRt4",))
+    found = json.dumps(json.loads(told))
+    assert "Lm2xVb7nRt4" not in found and "anything" not in found and "[re" in found
+
+
+def test_a_host_is_told_in_an_error_only_where_it_is_the_vendor_s_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = Sent()
+    known.remember_address("eu.cheap-relay-7.example")
+    monkeypatch.setattr(verbatim, "sent", known)
+    error = b'{"error":{"message":"top up at https://www.cheap-relay-7.example/pay"}}'
+    assert b"cheap-relay" not in kept_words(error) and kept_words(error, official=True) == error

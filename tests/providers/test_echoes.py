@@ -13,6 +13,7 @@ from relay.providers.classify import classify, rules_of
 from relay.providers.failures import CooldownScope, FailureClass, Rule
 from relay.providers.vendors import BUILT_IN, VENDORS, offered
 from tests.providers.corpus import every_case
+from tests.support.peers import gemini, messages
 from tests.support.portal import Portal, ask
 from tests.support.server import Server
 from tests.support.upstream import Call, Script, hello
@@ -188,20 +189,21 @@ def test_a_quoted_request_keeps_nothing_from_others(live: Portal, server: Server
     for turn, status in enumerate((*QUOTING, 402, 200)):
         text, form = texts[turn % len(texts)], MESSAGES[(turn * 5) % len(MESSAGES)]
         body = list(shapes(form.format(x=text), text))[turn % 5].encode()
-        refused = refusing(status, body)
+        refused = refusing(status, body, vendor)
         model = live.model(refused, channels=[live.channel(provider=vendor)])
         for _ in range(3):
             assert server.post(hostile, ask(model, messages=[{"role": "user", "content": "bad"}])).status_code >= 400
         assert server.post(other, ask(model)).status_code == 200, (status, body)
 
 
-def refusing(status: int, body: bytes) -> Script:
+def refusing(status: int, body: bytes, vendor: str) -> Script:
     """An upstream that refuses what says “bad”, and nothing else."""
+    good = {"anthropic": messages.saying(), "gemini": gemini.saying()}.get(vendor, hello)
 
     async def script(call: Call) -> None:
-        if call.json["messages"][0]["content"] == "bad":
+        if b'"bad"' in call.body:
             await call.reply(status, body)
         else:
-            await hello(call)
+            await good(call)
 
     return script

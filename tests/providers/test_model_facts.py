@@ -47,6 +47,21 @@ def test_unknown_names_tell_nothing_and_videos_do_not_chat() -> None:
     [
         (
             {
+                "type": "model",
+                "id": "claude-opus-4-7",
+                "max_input_tokens": 1_000_000,
+                "max_tokens": 128_000,
+                "capabilities": {
+                    "image_input": {"supported": True},
+                    "pdf_input": {"supported": False},
+                    "structured_outputs": {"supported": True},
+                    "thinking": {"supported": True, "types": {}},
+                },
+            },
+            ModelFacts(1_000_000, 128_000, ("chat", "tools", "vision", "structured_output", "reasoning")),
+        ),
+        (
+            {
                 "id": "a/b",
                 "context_length": 131072,
                 "architecture": {"input_modalities": ["text", "image"], "output_modalities": ["text"]},

@@ -107,7 +107,7 @@ def test_no_vendor_is_told_of_other_models(vendor: str, family: str) -> None:
         {"type": "openrouter:subagent", "parameters": {"model": "dear"}},
     ]
     out, dropped = apply(policy, fields(model="m", tools=tools, **OTHER_MODELS))
-    assert OTHER_MODELS.keys() & out.keys() <= ({"extra_body"} if vendor == "gemini" else set())
+    assert OTHER_MODELS.keys() & out.keys() <= set()
     assert shown(out)["tools"] == [tools[0], {"type": "image_generation"}, {"type": tools[2]["type"], "parameters": {}}]
     inside = {"tools[].model", "tools[].parameters.model", "tools[openrouter:subagent]"}
     assert {*OTHER_MODELS, *inside} - {"extra_body"} <= set(dropped)

@@ -61,7 +61,7 @@ def test_a_copied_file_does_not_take_another_vendors_place(tmp_path: Path, monke
 def test_channels_can_be_made_for_vendors_of_a_known_protocol_only() -> None:
     keys = [vendor.key for vendor in offered()]
     assert keys[:3] == ["demo", "openai", "azure"] and keys[-1] == "relay"
-    assert set(VENDORS) - set(keys) == {"anthropic", "gemini", "cohere", "minimax"}
+    assert set(VENDORS) - set(keys) == {"cohere", "minimax"}
     assert {"demo"} == BUILT_IN
 
 
@@ -133,7 +133,11 @@ NAMED: Final[dict[str, tuple[set[str], str]]] = {
         "a default and an example of the model, which its migrations record",
     ),
     "relay/providers/demo.py": ({"demo"}, "the name of the model that the demo offers"),
-    "relay/providers/vendor.py": ({"openai"}, "the family of APIs"),
+    "relay/protocols/gemini/contents/signatures.py": (
+        {"gemini", "google"},
+        "who can read its signatures, a part of its models' names, and a member of Google's",
+    ),
+    "relay/providers/vendor.py": ({"openai", "anthropic", "gemini"}, "the families of APIs"),
     "relay/usage/demo_data.py": (
         {"openai", "deepseek", "DeepSeek", "groq", "Groq", "mistral", "Mistral", "openrouter", "OpenRouter"},
         "made-up channels",

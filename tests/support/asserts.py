@@ -19,6 +19,16 @@ def check(response: httpx.Response, status: int, type_: str, code: str | None, p
     assert response.headers["content-type"] == "application/json"
     assert response.headers["x-request-id"].startswith("req_")
     error = response.json()["error"]
+    if response.json().get("type") == "error":  # of Anthropic's API, in its own shape
+        assert response.headers["request-id"] == response.json()["request_id"] == response.headers["x-request-id"]
+        details = error["details"]
+        error = {"type": error["type"], "message": error["message"], "code": details["error_code"], "param": None}
+        error["param"] = details.get("param")
+    if "status" in error:  # of Google's APIs
+        assert error["code"] == status
+        info = next(one for one in error["details"] if one["@type"].endswith("ErrorInfo"))
+        told = {"message": error["message"], "code": info["reason"].lower(), "type": type_}
+        error = {**told, "param": info.get("metadata", {}).get("field")}
     assert set(error) == {"message", "type", "param", "code"}
     assert (error["type"], error["code"], error["param"]) == (type_, code, param)
     assert error["message"][-1] in ".;!" and "127.0.0.1" not in error["message"] and "req_" not in error["message"]

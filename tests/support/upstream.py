@@ -8,18 +8,21 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import threading
 import wave
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+from urllib.parse import unquote
 
 from relay.protocols.multipart import MultipartForm, parse_form
 from tests.support.asserts import until
 
 Script = Callable[["Call"], Awaitable[None]]
 
+_IN_PATH = re.compile(r"/models/([^/:?]+):")
 USAGE = {
     "prompt_tokens": 9,
     "completion_tokens": 7,
@@ -50,6 +53,14 @@ class Call:
             return dict(parse_form(self.body, self.headers["content-type"]).texts())
         found: dict[str, Any] = json.loads(self.body)
         return found
+
+    @property
+    def model(self) -> str:
+        """That the body names, or the path, as Google's do."""
+        named = _IN_PATH.search(self.path)
+        if named is not None:
+            return unquote(named[1])
+        return str(self.json.get("model", "")) if self.body else ""
 
     @property
     def form(self) -> MultipartForm:
@@ -131,7 +142,10 @@ def completion(content: str = "Hello there.", **more: Any) -> dict[str, Any]:
 
 async def hello(call: Call) -> None:
     """What an upstream does on a good day."""
-    if call.path.endswith("/models"):
+    if call.path.partition("?")[0].endswith("/models"):
+        if "x-goog-api-key" in call.headers:
+            await call.reply(200, {"models": GOOGLES_MODELS})
+            return
         await call.reply(
             200, {"object": "list", "data": [{"id": name, "object": "model"} for name in ("mock-large", "mock-small")]}
         )
@@ -147,6 +161,23 @@ async def hello(call: Call) -> None:
         await call.event({**chunk(), "choices": [], "usage": USAGE})
     await call.event("[DONE]")
     await call.end()
+
+
+GOOGLES_MODELS = [
+    {
+        "name": "models/gemini-mock",
+        "inputTokenLimit": 1048576,
+        "outputTokenLimit": 65536,
+        "supportedGenerationMethods": ["generateContent", "countTokens"],
+        "thinking": True,
+    },
+    {
+        "name": "models/gemini-embedding-001",
+        "inputTokenLimit": 2048,
+        "outputTokenLimit": 1,
+        "supportedGenerationMethods": ["embedContent"],
+    },
+]
 
 
 class Upstream:
@@ -170,7 +201,7 @@ class Upstream:
 
     def last(self, model: str) -> Call:
         """The newest request for a model."""
-        return [call for call in self.calls if call.body and call.json.get("model") == model][-1]
+        return [call for call in self.calls if call.body and call.model == model][-1]
 
     def wait_closed(self, model: str) -> None:
         """Until the relay has closed the newest request for a model. Waits for that request first."""
@@ -182,7 +213,7 @@ class Upstream:
         self._loop.call_soon_threadsafe(event.set)
 
     def count(self, model: str) -> int:
-        return sum(1 for call in self.calls if call.body and call.json.get("model") == model)
+        return sum(1 for call in self.calls if call.body and call.model == model)
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -212,8 +243,7 @@ class Upstream:
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
                 call = Call(method, path, headers, body, writer)
                 self.calls.append(call)
-                model = call.json.get("model", "") if body else ""
-                work = asyncio.ensure_future(self._script(call, model)(call))
+                work = asyncio.ensure_future(self._script(call, call.model)(call))
                 watch = asyncio.ensure_future(self._gone(reader, writer, call))
                 await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
                 if not work.done():
@@ -275,9 +305,7 @@ def failing(status: int, code: object = "mock_code", headers: dict[str, str] | N
 
 
 def keys_used(upstream: Upstream, model: str) -> list[str]:
-    return [
-        call.headers["authorization"][-10:] for call in upstream.calls if call.body and call.json.get("model") == model
-    ]
+    return [call.headers["authorization"][-10:] for call in upstream.calls if call.body and call.model == model]
 
 
 async def two_words(call: Call) -> None:

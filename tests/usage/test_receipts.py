@@ -39,6 +39,7 @@ def test_a_receipt_tells_everything_to_its_owner(live: Portal, server: Server) -
         "cached_input": 4,
         "cached_audio_input": 0,
         "cache_write": 0,
+        "cache_write_1h": 0,
         "output": 7,
         "reasoning": 3,
         "audio_input": 1,

@@ -35,6 +35,7 @@ _PUBLIC: Final = frozenset(
         "user-agent",
     )
 )
+_CLIENTS: Final = "anthropic-"  # begins the names of headers that clients of Anthropic's API choose
 # What is entered as a key where none is needed.
 _PLACEHOLDERS: Final = frozenset(
     ("lm-studio", "no-key-required", "none-needed", "not-needed", "not-required", "placeholder", "sk-no-key-required")
@@ -72,7 +73,7 @@ class Sent:
     def remember(self, headers: Iterable[tuple[str, str]]) -> None:
         """Remember the secrets in the headers of a request."""
         for name, value in headers:
-            if value not in self._values and name.lower() not in _PUBLIC:
+            if value not in self._values and name.lower() not in _PUBLIC and not name.lower().startswith(_CLIENTS):
                 if len(self._values) >= self._most:
                     self._values.clear()
                 self._values.add(value)

@@ -9,7 +9,6 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
-from relay.api.urls import reference
 from relay.catalog.first_call import FirstCall, curl
 from relay.providers.demo import MODEL
 
@@ -130,7 +129,6 @@ def sections(
     base, model = f"{address}/v1", call.model
     if call.kind != "chat":
         return [Section(_("SDKs and everything else"), snippets(request, token, call))]
-    serves_anthropic = any("/messages" in path for path in reference()["paths"])
     return [
         Section(
             _("Chat apps"),
@@ -144,7 +142,7 @@ def sections(
             _("Agents and automation"),
             [
                 _codex(base, token, model),
-                _claude_code(address, token, model, serves_anthropic),
+                _claude_code(address, token, model),
                 _aider(base, token, model),
                 _n8n(base, token),
                 _langchain(base, token, model),
@@ -246,20 +244,13 @@ def _codex(base: str, token: str, model: str) -> Snippet:
     return Snippet("codex", "Codex CLI", text, where="~/.codex/config.toml")
 
 
-def _claude_code(address: str, token: str, model: str, served: bool) -> Snippet:
+def _claude_code(address: str, token: str, model: str) -> Snippet:
+    """A key in the environment would stand above the token; what goes on in the background has a model of its own."""
     text = (
-        f"export ANTHROPIC_BASE_URL={address}\nexport ANTHROPIC_AUTH_TOKEN={token}\nexport "
-        f"ANTHROPIC_MODEL={model}\nclaude\n"
+        f"export ANTHROPIC_BASE_URL={address}\nexport ANTHROPIC_AUTH_TOKEN={token}\nexport ANTHROPIC_API_KEY=\nexport "
+        f"ANTHROPIC_MODEL={model}\nexport ANTHROPIC_DEFAULT_HAIKU_MODEL={model}\nclaude\n"
     )
-    note = (
-        ""
-        if served
-        else _(
-            "Claude Code speaks Anthropic's API only, which this version of the portal does not serve yet: these "
-            "settings will work once /v1/messages is there."
-        )
-    )
-    return Snippet("claude-code", "Claude Code", text, note=note, where=_("Environment"))
+    return Snippet("claude-code", "Claude Code", text, where=_("Environment"))
 
 
 def _aider(base: str, token: str, model: str) -> Snippet:

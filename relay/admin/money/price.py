@@ -72,9 +72,9 @@ class ModelPriceAdmin(BaseAdmin):
                 "fields": (
                     ("input", "output"),
                     ("cached_input", "cached_audio_input"),
-                    ("cache_write", "reasoning"),
+                    ("cache_write", "cache_write_1h"),
+                    ("reasoning", "image_input"),
                     ("audio_input", "audio_output"),
-                    ("image_input",),
                 )
             },
         ),

@@ -11,15 +11,19 @@ from ninja import Router
 
 from portal.lib.money import plain
 from relay.api.auth import token_auth
-from relay.api.request import exchange_of
+from relay.api.request import exchange_of, query_of
 from relay.api.respond import json_response
 from relay.billing.price_ranges import Amounts, Tier, price_ranges, with_general
 from relay.billing.prices import ONE, Price, PriceList
+from relay.endpoints.errors import invalid
 from relay.errors import ModelNotFound
 from relay.gateway.access.authorization import find_model, serving_routes, usable_models
 from relay.gateway.runtime import runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.views import ModelView, Route
+from relay.protocols.anthropic_messages.models import model_info, model_page
+from relay.protocols.fields import BadRequest
+from relay.protocols.gemini.models import model_entry, model_list
 
 router = Router(auth=token_auth)
 
@@ -29,6 +33,12 @@ async def list_models(request: HttpRequest) -> HttpResponse:
     """The models that this token can call."""
     snapshot = snapshot_cache.snapshot
     data = await _model_objects(request, snapshot.models.values())
+    page = {"messages": model_page, "generate_content": model_list}.get(exchange_of(request).error_shape.api)
+    if page is not None:
+        try:
+            return json_response(page(data, query_of(request)))
+        except BadRequest as bad:
+            raise invalid(bad) from None
     ids = [entry["id"] for entry in data]
     return json_response(
         {
@@ -46,7 +56,8 @@ async def retrieve_model(request: HttpRequest, name: str) -> HttpResponse:
     """One model. One that this token cannot call is not found."""
     model = find_model(snapshot_cache.snapshot, name)
     for found in await _model_objects(request, [model] if model is not None else []):
-        return json_response(found)
+        shown = {"messages": model_info, "generate_content": model_entry}.get(exchange_of(request).error_shape.api)
+        return json_response(shown(found) if shown is not None else found)
     raise ModelNotFound(
         f"The model “{name[:100]}” does not exist, or your token cannot call it. GET /v1/models lists those that are.",
         param="model",
@@ -69,6 +80,7 @@ _PRICES = (
     ("cached_input", "cached_input"),
     ("cached_audio_input", "cached_audio_input"),
     ("cache_write", "cache_write"),
+    ("cache_write_1h", "cache_write_1h"),
     ("output", "output"),
     ("reasoning", "reasoning"),
     ("audio_input", "audio_input"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 Schema = dict[str, Any]
 
@@ -37,3 +37,7 @@ def any_of(*options: Schema) -> Schema:
 
 def nullable(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
+
+
+ANY: Final[Schema] = {"type": "object"}
+COUNT: Final[Schema] = integer(minimum=0)

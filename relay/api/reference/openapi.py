@@ -11,6 +11,7 @@ from typing import Any, Final
 from ninja import NinjaAPI
 
 from relay.api.reference.json_schema import Schema
+from relay.api.reference.objects import GEMINI_ERROR
 from relay.api.reference.schemas import SHAPES, Shape
 
 _TAGS: Final = {
@@ -18,6 +19,7 @@ _TAGS: Final = {
     "chat": "Text",
     "completions": "Text",
     "responses": "Text",
+    "messages": "Text",
     "conversations": "Conversations",
     "embeddings": "Embeddings, moderation, rerank",
     "moderations": "Embeddings, moderation, rerank",
@@ -64,6 +66,28 @@ _ERROR: Final[Schema] = {
         }
     },
 }
+# Of Anthropic's API, by the beginning of the paths.
+_MESSAGES: Final = "/v1/messages"
+_MESSAGES_ERROR: Final[Schema] = {
+    "type": "object",
+    "required": ["type", "error"],
+    "properties": {
+        "type": {"type": "string", "enum": ["error"]},
+        "error": {
+            "type": "object",
+            "required": ["type", "message"],
+            "properties": {
+                "type": {"type": "string"},
+                "message": {"type": "string"},
+                "details": {
+                    "type": "object",
+                    "properties": {"error_code": {"type": "string"}, "param": {"type": "string"}},
+                },
+            },
+        },
+        "request_id": {"type": "string"},
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +101,12 @@ class Operation:
 
     @property
     def tag(self) -> str:
-        return _TAGS.get(self.path.split("/")[2], "Other")
+        return "Text" if self.is_gemini else _TAGS.get(self.path.split("/")[2], "Other")
+
+    @property
+    def is_gemini(self) -> bool:
+        """Whether it is of Gemini's API, whose paths end in a method."""
+        return ":" in self.path
 
 
 def operations(api: NinjaAPI) -> Iterator[Operation]:
@@ -113,7 +142,7 @@ def build_document(api: NinjaAPI, version: str) -> Schema:
         "paths": paths,
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-            "schemas": {"Error": _ERROR},
+            "schemas": {"Error": _ERROR, "MessagesError": _MESSAGES_ERROR, "GeminiError": GEMINI_ERROR},
         },
     }
 
@@ -146,7 +175,10 @@ def _describe(operation: Operation, shape: Shape) -> Schema:
     errors = {**_ERRORS, **(_UPSTREAM_ERRORS if shape.upstream else {})}
     if operation.name == "create_response":
         errors["422"] = _UPSTREAM_ERRORS["422"]
-    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    name = "MessagesError" if operation.path.startswith(_MESSAGES) else "Error"
+    if operation.is_gemini:
+        name = "GeminiError"
+    error = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
     found["responses"] = {
         shape.status: {"description": "It worked.", "content": content},
         **{status: {"description": about, "content": error} for status, about in sorted(errors.items())},

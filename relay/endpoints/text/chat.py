@@ -35,7 +35,7 @@ from relay.protocols.chat_completions.answer import (
 from relay.protocols.chat_completions.client import ChatClient
 from relay.protocols.chat_completions.request import ChatRequest, conversation_key, parse_chat_request
 from relay.protocols.chat_completions.stream import ChatStream, error_event
-from relay.protocols.codec import BrokenOff
+from relay.protocols.codec import EVENT_STREAM, BrokenOff
 from relay.protocols.fields import BadRequest, Fields
 from relay.protocols.prompts.content import models_in_tools
 from relay.protocols.usage import Usage
@@ -89,6 +89,7 @@ class ChatTextRequest:
     """A chat completions request, for the common text endpoint."""
 
     api = _ENDPOINT
+    stream_type = EVENT_STREAM
     parameters_renamed = True  # an upstream's rules name `max_output_tokens` and the like if it speaks responses
     unserved_message = "The upstream of this model serves no chat. Use another endpoint or another model."
 
@@ -127,7 +128,10 @@ class ChatTextRequest:
     def client(self) -> ChatClient:
         if self._client is None:
             self._client = ChatClient(
-                decode_object(self.parsed.body) or {}, self.parsed.include_usage, f"chatcmpl-{time_ordered_hex()}"
+                decode_object(self.parsed.body) or {},
+                self.parsed.include_usage,
+                f"chatcmpl-{time_ordered_hex()}",
+                self.created,
             )
         return self._client
 

@@ -6,7 +6,8 @@ answer are converted through the hub (`relay.protocols.contract`).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
@@ -23,10 +24,13 @@ from relay.gateway.snapshot.views import ChannelView
 from relay.gateway.stream import stream_answer
 from relay.gateway.upstream import UpstreamAnswer
 from relay.protocols import contract
+from relay.protocols.anthropic_messages.upstream import MessagesUpstream
 from relay.protocols.chat_completions.upstream import ChatUpstream
-from relay.protocols.codec import BrokenOff, Codec, Conversion
+from relay.protocols.codec import BrokenOff, Codec, Conversion, NameRestoring
 from relay.protocols.contract import Dialect
 from relay.protocols.fields import BadRequest, Fields
+from relay.protocols.gemini.upstream import GeminiUpstream
+from relay.protocols.naming.tool_names import restore_in_completion
 from relay.protocols.responses.unfinished.response import broken_response
 from relay.protocols.responses.upstream import ResponsesUpstream
 from relay.protocols.usage import Delivered, Usage
@@ -36,7 +40,12 @@ from relay.providers.failures import FailureClass
 
 T = TypeVar("T")
 # The APIs to convert to when a channel does not speak the client's: the first that it serves is used.
-UPSTREAMS: Final[tuple[contract.Upstream, ...]] = (ChatUpstream(), ResponsesUpstream())
+UPSTREAMS: Final[tuple[contract.Upstream, ...]] = (
+    ChatUpstream(),
+    ResponsesUpstream(),
+    MessagesUpstream(),
+    GeminiUpstream(),
+)
 
 
 class OpenedAnswer(Protocol):
@@ -70,6 +79,7 @@ class TextRequest(Protocol):
     api: str  # its name among `relay.providers.apis.PATHS`
     unserved_message: str  # the error when a channel serves no text API
     left_out: list[str]  # parts of the request that the current channel is not sent, as the client is told
+    stream_type: str  # the content type of its streams
     parameters_renamed: bool  # whether a converted request uses other parameter names than the vendors' rules
 
     @property
@@ -139,7 +149,7 @@ async def try_text(request: TextRequest, attempt: Attempt) -> HttpResponseBase:
         await attempt.finish(answer, usage, Delivered.by(answer, opened.received), opened.rows())
         if decoded is None:
             return Answer(answer)
-        return EventStream(partial(attempt.exchange.write_last, request.events_of(decoded)))
+        return EventStream(partial(attempt.exchange.write_last, request.events_of(decoded)), request.stream_type)
 
     return await ask_amended(request, attempt, ask)
 
@@ -189,42 +199,55 @@ def _upstream_of(run: Runtime, channel: ChannelView) -> contract.Upstream | None
 
 
 async def _open_converted(request: TextRequest, attempt: Attempt) -> _Converted:
-    channel, record = attempt.channel, attempt.record
-    protocol, dialect = _upstream_of(attempt.run, channel), dialect_of(channel)
+    channel, record, name = attempt.channel, attempt.record, attempt.candidate.route.upstream_name
+    protocol = _upstream_of(attempt.run, channel)
     assert protocol is not None  # noqa: S101  # `check_text_channel` has found one
+    dialect = replace(dialect_of(channel), longest=record.charge.model.max_output_tokens or 0)
     try:
         hub = request.client.hub_request()
-        form = protocol.request(hub.body, dialect)
+        form = protocol.request({**hub.body, "model": name}, dialect)
     except BadRequest as bad:  # in earlier turns, which had not been read when the channels were checked
         raise Failure(FailureClass.CLIENT, invalid(bad), detail=bad.message) from None
-    body: Json = {**form.body, "model": attempt.candidate.route.upstream_name}
+    body: Json = {**form.body, "model": name}
     if record.charge.clamp is not None:
         protocol.limit(body, record.charge.clamp, dialect)
+    elif protocol.refuses_longer and 0 < dialect.longest < (request.output_limit or 0):
+        protocol.limit(body, dialect.longest, dialect)
     record.dropped = [
         *request.left_out,
         *hub.dropped,
         *form.dropped,
         *parameters.apply_to(channel.policy(protocol.api), body),
     ]
-    upstream = await attempt.open(protocol.api, protocol.encode(body, request.stream, dialect))
-    return _Converted(request, attempt, protocol, upstream)
+    api, query = protocol.address(request.stream)
+    upstream = await attempt.open(api, protocol.encode(body, request.stream, dialect), query=query)
+    return _Converted(request, attempt, protocol, upstream, form.names)
 
 
 class _Converted:
     """An answer in another API than the client's, converted through the hub."""
 
     def __init__(
-        self, request: TextRequest, attempt: Attempt, protocol: contract.Upstream, upstream: UpstreamAnswer
+        self,
+        request: TextRequest,
+        attempt: Attempt,
+        protocol: contract.Upstream,
+        upstream: UpstreamAnswer,
+        names: Mapping[str, str],
     ) -> None:
+        """`names`: the client's of tools, by what the upstream calls them."""
         self.upstream, self.received = upstream, b""
-        self._request, self._attempt, self._protocol = request, attempt, protocol
+        self._request, self._attempt, self._protocol, self._names = request, attempt, protocol, names
         self._encoder: contract.Encoder | None = None
         self._answer: Json | None = None
 
     def codec(self) -> Conversion:
         self._encoder = encoder = self._request.client.encoder()
+        decoder = self._protocol.decoder(dialect_of(self._attempt.channel))
+        if self._names:
+            decoder = NameRestoring(decoder, self._names)
         return Conversion(
-            decoder=self._protocol.decoder(dialect_of(self._attempt.channel)), encoder=encoder, ending=encoder.ending
+            decoder=decoder, encoder=encoder, ending=encoder.ending, content_type=self._request.stream_type
         )
 
     async def read_whole(self) -> tuple[bytes, Usage | None]:
@@ -235,6 +258,7 @@ class _Converted:
             raise self._attempt.unreadable_answer(text, self._protocol.answer_name)
         if found.completion is None:
             raise self._attempt.error_in_body(found.error or text)
+        restore_in_completion(found.completion, self._names)
         self._answer = self._request.client.answer(found.completion)
         return encode(self._answer), found.usage
 

@@ -30,6 +30,7 @@ from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import Pair
 from relay.models import Conversation, ConversationItem, StoredResponse
+from relay.protocols.codec import EVENT_STREAM
 from relay.protocols.fields import BadRequest, Fields
 from relay.protocols.responses.client import ResponsesClient
 from relay.protocols.responses.compaction import expand_summaries
@@ -93,6 +94,7 @@ class ResponseTurn:
     created: int = 0  # seconds since 1970
     api: str = ENDPOINT
     endpoint: str = ENDPOINT  # in usage records
+    stream_type: str = EVENT_STREAM
     parameters_renamed: bool = False
     unserved_message: str = "The upstream of this model serves no text. Use another endpoint or another model."
     # What the current channel is sent, set by `prepare`.

@@ -47,8 +47,12 @@ def unusable(state: CallerState) -> TokenUnusable:
     return TokenUnusable(message, code=code)
 
 
+_KEYS: Final = (b"x-api-key", b"api-key", b"x-goog-api-key")
+
+
 def presented_token(headers: Mapping[bytes, bytes]) -> str:
-    """The token of a request: `Authorization: Bearer`, a bare `Authorization`, `x-api-key`, or Azure's `api-key`.
+    """The token of a request: `Authorization: Bearer`, a bare `Authorization`, `x-api-key`, Azure's `api-key`, or
+    Google's `x-goog-api-key`.
 
     Empty when there is none.
     """
@@ -56,7 +60,7 @@ def presented_token(headers: Mapping[bytes, bytes]) -> str:
     scheme, _, rest = value.partition(" ")
     if rest:
         value = rest.strip() if scheme.lower() == "bearer" else ""
-    found = value or (headers.get(b"x-api-key") or headers.get(b"api-key", b"")).decode("latin-1").strip()
+    found = value or next((headers[name] for name in _KEYS if headers.get(name)), b"").decode("latin-1").strip()
     return found[:512]
 
 

@@ -16,7 +16,9 @@ from relay.providers.vendors.openai import GPT_FAMILY, GPT_LINK
 # The endpoints that a token's purpose allows, by the first word of their names. The list of models and the caller's own
 # usage are open to every token.
 PURPOSES: Final[Mapping[str, frozenset[str]]] = {
-    "chat": frozenset(("chat", "completions", "responses", "embeddings", "moderations", "rerank")),
+    "chat": frozenset(
+        ("chat", "completions", "responses", "messages", "generate_content", "embeddings", "moderations", "rerank")
+    ),
     "images": frozenset(("images",)),
     "audio": frozenset(("audio", "realtime")),
     "tasks": frozenset(("tasks",)),

@@ -12,7 +12,7 @@ from portal.lib import net
 from portal.lib.ids import time_ordered_hex
 from relay.billing.ledger.rows import RowWrite
 from relay.billing.prices import ONE
-from relay.errors import RelayError, RelayUnavailable, RequestTooLarge
+from relay.errors import OPENAI_ERRORS, ErrorShape, RelayError, RelayUnavailable, RequestTooLarge
 from relay.gateway.exchange.interrupts import Ended, Interrupt
 from relay.gateway.limits.memory import HeldBytes
 from relay.gateway.snapshot.callers import Caller
@@ -46,6 +46,7 @@ class Exchange:
         "early_start",
         "ended_by",
         "error_event",
+        "error_shape",
         "farewell",
         "gone_at",
         "headers",
@@ -69,6 +70,7 @@ class Exchange:
         "reply_headers",
         "request_id",
         "rows_for",
+        "sign_of_life",
         "started",
         "streaming",
         "task",
@@ -93,6 +95,7 @@ class Exchange:
         self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
         self.client_id = self.headers.get(b"x-client-request-id", b"")[:64].decode("ascii", "replace")
         self.ip = ip
+        self.error_shape: ErrorShape = OPENAI_ERRORS  # of the API that the client speaks
         self.model_in_path = ""  # that the path names, as Azure's paths do; empty: the body names it
         self.model_asked = ""  # as the client wrote it, once it has been read
         self.caller: Caller | None = None
@@ -132,6 +135,7 @@ class Exchange:
         self.early_start: asyncio.Future[None] | None = None  # its sending, once that has begun
         self.error_event: Callable[[bytes], bytes] = _no_event  # the event in place of an error's body after that
         self.quiet_since = 0.0  # when the client got its last piece, 0 while no comment may be sent
+        self.sign_of_life = KEEP_ALIVE  # what a stream is sent while it waits
         self.reply_headers: list[tuple[bytes, bytes]] = []  # that the gateway adds to the answer
         self.upstream_seconds = 0.0  # spent waiting for upstreams
         self.tokens_used: int | None = None  # what the limits count, None while it is not known
@@ -295,7 +299,7 @@ class Exchange:
 
     async def keep_alive(self) -> None:
         if not self.left:
-            await self._send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
+            await self._send({"type": "http.response.body", "body": self.sign_of_life, "more_body": True})
 
     # -- records and prices ------------------------------------------------------------------------------------------
 

@@ -156,6 +156,7 @@ def price_view(row: ModelPrice) -> Price:
         cached_input=classes["cached_input"],
         cached_audio_input=classes["cached_audio_input"],
         cache_write=classes["cache_write"],
+        cache_write_1h=classes["cache_write_1h"],
         reasoning=classes["reasoning"],
         audio_input=classes["audio_input"],
         audio_output=classes["audio_output"],

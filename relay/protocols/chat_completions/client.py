@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from portal.lib.json import Json, object_of, objects_of, text_of
 from relay.protocols.chat_completions.client_stream import ChatEncoder
-from relay.protocols.chat_completions.hub import made_call_id, strip_extensions, strip_foreign
+from relay.protocols.chat_completions.hub import STOP, made_call_id, strip_extensions, strip_foreign
 from relay.protocols.contract import ConvertedRequest
 
 
@@ -20,9 +20,10 @@ class ChatClient:
     request: Json  # decoded
     include_usage: bool  # whether a stream ends with a usage chunk
     fallback_id: str  # of the completion, when the upstream sends none
+    created: int = 0  # seconds since 1970, when the upstream sends none
 
     def hub_request(self) -> ConvertedRequest:
-        request = self.request
+        request = strip_extensions(self.request)
         if self.legacy:
             request = {
                 name: value
@@ -51,12 +52,15 @@ class ChatClient:
                     "function_call" if choice.get("finish_reason") == "tool_calls" else choice.get("finish_reason")
                 )
             choice["message"] = message
+            choice.pop(STOP, None)
+        if not completion.get("created"):
+            completion["created"] = self.created
         if not text_of(completion, "id"):
             completion["id"] = self.fallback_id
         return completion
 
     def encoder(self) -> ChatEncoder:
-        return ChatEncoder(self.include_usage, self.legacy, self.fallback_id)
+        return ChatEncoder(self.include_usage, self.legacy, self.fallback_id, self.created)
 
     @property
     def legacy(self) -> bool:

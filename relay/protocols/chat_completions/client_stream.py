@@ -15,17 +15,18 @@ _HEAD: Final = ("id", "object", "created", "model")
 
 @dataclass(slots=True)
 class ChatEncoder:
-    """Writes each chunk as it arrives. The chunk with the finish_reason is sent at the end, with the end marker."""
+    """Writes each chunk as it arrives. The chunks with the finish_reasons are sent at the end, with the end marker."""
 
     include_usage: bool  # whether the stream ends with a usage chunk
     legacy: bool  # tool calls are written as the deprecated `function_call`
     fallback_id: str  # of the completion, when the upstream sends none
+    created: int = 0  # seconds since 1970, when the upstream sends none
     units: float = 0.0  # estimated tokens of the text written so far
     ending: bytes = DONE
     final: Json | None = None  # always None: chat completions are not stored
-    _finish: bytes = b""
+    _finishes: dict[int, bytes] = field(default_factory=dict)  # by choice
     _usage: bytes = b""
-    _opened: bool = False
+    _opened: set[int] = field(default_factory=set)  # choices that have begun
     _head: Json = field(default_factory=dict)
 
     def chunk(self, chunk: Json) -> bytes:
@@ -38,6 +39,7 @@ class ChatEncoder:
                 **{name: chunk[name] for name in _HEAD if name in chunk},
             }
             self._head["id"] = self._head["id"] or self.fallback_id
+            self._head["created"] = self._head["created"] or self.created
         usage = chunk.get("usage")
         choices = objects_of(chunk, "choices")
         if isinstance(usage, dict) and not choices:
@@ -50,18 +52,17 @@ class ChatEncoder:
         """Chat completions are not stored."""
 
     def _choice(self, choice: Json) -> bytes:
-        out = b""
-        if not self._opened:
-            self._opened = True
-            out = self._written({"role": "assistant", "content": "", "refusal": None}, None, None)
+        out, index = b"", int_of(choice, "index")
+        if index not in self._opened:
+            self._opened.add(index)
+            out = self._written(index, {"role": "assistant", "content": "", "refusal": None}, None, None)
         delta = object_of(choice, "delta")
         if THINKING in delta:
             delta = strip_extensions(delta)
         finish = text_of(choice, "finish_reason")
         if finish:
-            self._finish = self._written(
-                {}, "function_call" if self.legacy and finish == "tool_calls" else finish, None
-            )
+            told = "function_call" if self.legacy and finish == "tool_calls" else finish
+            self._finishes[index] = self._written(index, {}, told, None)
         if not delta:
             return out
         calls = objects_of(delta, "tool_calls")
@@ -73,17 +74,17 @@ class ChatEncoder:
             if call.get("type") and not call.get("id"):
                 call["id"] = made_call_id(self.fallback_id, int_of(call, "index"))
         self.units += text_units(encode(delta))
-        return out + self._written(delta, None, choice.get("logprobs"))
+        return out + self._written(index, delta, None, choice.get("logprobs"))
 
-    def _written(self, delta: Json, finish: str | None, logprobs: object) -> bytes:
-        choice: Json = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+    def _written(self, index: int, delta: Json, finish: str | None, logprobs: object) -> bytes:
+        choice: Json = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
         chunk: Json = {**self._head, "choices": [choice]}
         if self.include_usage:
             chunk["usage"] = None
         return b"data: " + encode(chunk) + b"\n\n"
 
     def end(self) -> tuple[bytes, bytes]:
-        return b"", self._finish + self._usage + DONE
+        return b"", b"".join(self._finishes.values()) + self._usage + DONE
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         """The error event that ends a stream which cannot continue."""

@@ -30,7 +30,7 @@ _FINISH: Final[Mapping[str, str]] = {
     **dict.fromkeys(
         (
             "length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded",
-            "context_length_exceeded", "continuation",
+            "context_length_exceeded", "continuation", "pause_turn",
         ),
         "length",
     ),
@@ -186,7 +186,7 @@ def cited_url(annotation: Json) -> str:
 
 # What a vendor wants back in the next request goes to clients of other APIs as the opaque signature of a thought. It is
 # given to the same vendor only: others refuse members that they do not know.
-_MARK: Final = "airelays-reasoning."
+MARK: Final = "airelays-reasoning."
 _TEXTS: Final = ("text", "summary", "thinking")
 
 
@@ -231,23 +231,33 @@ class Returned:
         if not shown:
             return ""
         self.details, self.blocks, self.part, self.extra, self.calls = [], [], {}, None, []
-        return _MARK + base64.b64encode(encode(clean({"vendor": vendor, **shown}))).decode()
+        return packed(shown, vendor)
+
+
+def packed(members: Json, vendor: str) -> str:
+    """Members for a vendor as an opaque signature; `returned_members` reads them again."""
+    return MARK + base64.b64encode(encode(clean({"vendor": vendor, **members}))).decode()
 
 
 def is_packed(signature: object) -> bool:
     """Whether the portal made this signature, so that only `returned_members` can read it."""
-    return isinstance(signature, str) and signature.startswith(_MARK)
+    return isinstance(signature, str) and signature.startswith(MARK)
 
 
 def returned_members(signature: object, vendor: str) -> Json:
     """What a signature packs for a vendor, as the members of `Returned`; empty for any other signature or vendor."""
-    if not isinstance(signature, str) or not signature.startswith(_MARK):
+    found = unpacked(signature)
+    return found if text_of(found, "vendor") == vendor else {}
+
+
+def unpacked(signature: object) -> Json:
+    """What a signature packs, with its `vendor`; empty for one that the portal did not make."""
+    if not isinstance(signature, str) or not signature.startswith(MARK):
         return {}
     try:
-        found = decode_object(base64.b64decode(signature[len(_MARK) :], validate=True))
+        return decode_object(base64.b64decode(signature[len(MARK) :], validate=True)) or {}
     except (binascii.Error, ValueError):
         return {}
-    return found if found is not None and text_of(found, "vendor") == vendor else {}
 
 
 def _merge(kept: list[Json], entries: list[Json]) -> None:

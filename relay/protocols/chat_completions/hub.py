@@ -7,6 +7,13 @@ vendor's member is mistaken for one.
 
     hub_thinking       of a message or a delta: the model's reasoning, a list of {"id", "text", "summary", "signature"};
                        text and summary are lists of strings, signature is what the vendor needs to accept it again
+    hub_budget         of a request: the tokens that the model may think for, beside the `reasoning_effort` that comes
+                       nearest to it; 0: it shall not think
+    hub_top_k          of a request: from how many of the likeliest tokens the next is chosen; others report `top_k`
+                       among the dropped parameters
+    hub_error          of a tool's message: true where the tool failed; others say so in words (`failure_in_words`)
+    hub_stop           of a choice: {"reason", "sequence", "details"}, why the model stopped in the words of its API,
+                       where these say more than the `finish_reason`
     hub_cache_control  of a message, a content part or a tool: the end of a cached prefix, as the client wrote it
     hub_citations      of an assistant's message: the sources of its text, in the annotation form of the Responses API
     hub_document       a content part: {"type": "hub_document", "hub_document": {"url", "filename"}, "where"}
@@ -30,7 +37,14 @@ CACHE_CONTROL: Final = "hub_cache_control"
 CITATIONS: Final = "hub_citations"
 DOCUMENT: Final = "hub_document"
 RAW: Final = "hub_raw"
-EXTENSIONS: Final = frozenset((THINKING, CACHE_CONTROL, CITATIONS, DOCUMENT, RAW))
+BUDGET: Final = "hub_budget"
+TOP_K: Final = "hub_top_k"
+FAILED_TOOL: Final = "hub_error"
+STOP: Final = "hub_stop"
+EXTENSIONS: Final = frozenset((THINKING, CACHE_CONTROL, CITATIONS, DOCUMENT, RAW, BUDGET, TOP_K, FAILED_TOOL, STOP))
+# Request members that are reported as dropped by APIs that lack them, under the client's name.
+_REPORTED: Final = {TOP_K: "top_k"}
+_FAILED: Final = "[The tool failed.]"
 
 
 def thinking_entry(ident: str, text: list[str], summary: list[str], signature: object) -> Json:
@@ -83,15 +97,36 @@ def without_extensions(request: Json) -> Json:
     Raises BadRequest for a document or a raw block, unless it says the same in words (`chat_completions.transcript`):
     dropping either would change the answer.
     """
-    found = {**request, "messages": [_message(message) for message in objects_of(request, "messages")]}
+    found = strip_extensions(
+        {**request, "messages": [_message(message) for message in objects_of(request, "messages")]}
+    )
     if any(CACHE_CONTROL in tool for tool in objects_of(request, "tools")):
         found["tools"] = [strip_extensions(tool) for tool in objects_of(request, "tools")]
     return found
 
 
+def reported_extensions(request: Json) -> list[str]:
+    """The extension members of a request itself that an API without them reports as dropped, by the client's names."""
+    return [name for member, name in _REPORTED.items() if request.get(member) is not None]
+
+
+def failure_in_words(message: Json) -> Json:
+    """A tool's message that says in words that the tool failed, where it did."""
+    if not message.get(FAILED_TOOL):
+        return message
+    content = message.get("content")
+    if isinstance(content, list):
+        told: object = [{"type": "text", "text": _FAILED}, *content]
+    else:
+        told = f"{_FAILED}\n{content}" if content else _FAILED
+    return {**message, "content": told}
+
+
 def _message(message: Json) -> Json:
     if RAW in message:
         raise unsupported_block_error(message)
+    if FAILED_TOOL in message:
+        message = failure_in_words(message)
     content = message.get("content")
     if isinstance(content, list):
         message = {**message, "content": [_part(part) if isinstance(part, dict) else part for part in content]}

@@ -20,7 +20,12 @@ from relay.protocols.chat_completions.dialects import (
     reasoning_of,
     returned_messages,
 )
-from relay.protocols.chat_completions.hub import THINKING, thinking_entry, without_extensions
+from relay.protocols.chat_completions.hub import (
+    THINKING,
+    reported_extensions,
+    thinking_entry,
+    without_extensions,
+)
 from relay.protocols.chat_completions.transcript import strict_messages
 from relay.protocols.chat_completions.upstream_stream import ChatDecoder
 from relay.protocols.contract import Completion, ConvertedRequest, Dialect
@@ -35,6 +40,10 @@ class ChatUpstream:
 
     api = "chat.completions"
     answer_name = "a chat completion"
+    refuses_longer = False
+
+    def address(self, stream: bool) -> tuple[str, str]:
+        return self.api, ""
 
     def request(self, hub: Json, dialect: Dialect) -> ConvertedRequest:
         messages = returned_messages(objects_of(hub, "messages"), THINKING, dialect.vendor)
@@ -42,7 +51,7 @@ class ChatUpstream:
         body = without_extensions({**hub, "messages": messages})
         if dialect.output_field != _LIMIT and _LIMIT in body:
             body[dialect.output_field] = body.pop(_LIMIT)
-        return ConvertedRequest(body, dropped)
+        return ConvertedRequest(body, [*reported_extensions(hub), *dropped])
 
     def limit(self, body: Json, tokens: int, dialect: Dialect) -> None:
         body[dialect.output_field] = lower_limit(body.get(dialect.output_field), tokens)

@@ -22,6 +22,7 @@ from relay.protocols.usage import (
     SomeOutputDetails,
     Usage,
     count,
+    hour_of,
     sum_of,
 )
 
@@ -115,6 +116,7 @@ def parse_chat_usage(raw: bytes | msgspec.Raw, other: bool = False) -> Usage | N
         image_input=count(details.image_tokens),
         cached_audio=details.cached_of("audio_tokens"),
         cached_images=details.cached_of("image_tokens"),
+        written_1h=details.written_1h() or hour_of(found.cache_creation),
         milliseconds=count(seconds * 1000) if 0 < seconds < CEILING else 0,
     ).usage(raw)
 

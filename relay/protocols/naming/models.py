@@ -38,6 +38,12 @@ OTHERS: Final = (
             "[].parameters.model",
         )
     ),
+    # Vertex AI may answer with a model that these choose.
+    *(
+        f"{config}.{name}"
+        for config in ("generationConfig", "generation_config")
+        for name in ("routingConfig", "routing_config", "modelSelectionConfig", "model_selection_config", "modelConfig")
+    ),
 )  # fmt: skip
 # The same, where the answer would be another without it.
 NEEDED: Final = ("chat/moderation", "responses/moderation", "data_sources", "dataSources")

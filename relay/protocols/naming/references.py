@@ -43,7 +43,8 @@ _MEMBERS: Final = {
         (("skill_id",), "a skill", "Send the skill itself, as one of the type “inline”."),
         (("tunnel_id",), "a tunnel to an MCP server", "Name an address that can be reached, in “server_url”."),
         (("comparison_response_id",), "a response", "Leave it out."),
-        (("cached_content",), "a cached content", "Send the text itself."),  # Gemini's, by OpenAI's API
+        (("cached_content", "cachedContent"), "a cached content", "Send the text itself."),  # Gemini's
+        (("file_search_store_names", "fileSearchStoreNames"), "a store of files", "Put the texts into the request."),
     )
     for name in names
 }
@@ -60,11 +61,12 @@ _HOLDERS: Final = {
 _OF_CONTAINERS: Final = ("cntr_", "container_")  # begin the ids of OpenAI's and Anthropic's
 _WITH_CONTAINER: Final = frozenset(("code_interpreter", "shell"))  # types of tools
 _PUBLIC_SKILLS: Final = "openai-"  # begins the ids of those that OpenAI offers to everybody
+_OF_ANTHROPIC: Final = frozenset(("pptx", "xlsx", "docx", "pdf"))  # API reference, November 2026
 _IMAGE: Final = "image_generation_call"
 # Texts that are searched for before a body is walked through.
 _MARKS: Final = (
     b'"vector_store_id', b'"skill_id"', b'"tunnel_id"', b'"comparison_response_id"', b'"container', b'"prompt"',
-    b'"voice"', b'"cached_content"',
+    b'"voice"', b'"cached_content"', b'"cachedContent"', b'"file_search_store', b'"fileSearchStore',
 )  # fmt: skip
 _setting = {"allowed": False}
 WRITTEN: Final = frozenset(("output_text", "refusal", "reasoning_text", "summary_text"))  # what a model wrote
@@ -73,6 +75,9 @@ OWN: Final = frozenset(
     (
         "annotations", "arguments", "documents", "headers", "input_schema", "json_schema", "metadata", "parameters",
         "response_schema", "schema",
+        # of Gemini's
+        "functionCall", "function_call", "functionResponse", "function_response", "parametersJsonSchema",
+        "parameters_json_schema", "responseJsonSchema", "response_json_schema", "responseSchema",
     )
 )  # fmt: skip
 
@@ -96,7 +101,7 @@ def references_in(value: object, where: str = "") -> list[Reference]:
         if isinstance(one, list):
             left += [(entry, f"{place}[{at}]") for at, entry in enumerate(one) if isinstance(entry, (dict, list))]
         elif isinstance(one, dict) and (kind := text_of(one, "type")) not in WRITTEN:
-            called = kind.endswith("_call")  # a model made it: only where it ran can be named again
+            called = kind.endswith(("_call", "_use"))  # a model made it: only where it ran can be named again
             for name, member in one.items():
                 path = f"{place}.{name}" if place else name
                 found += _named(one, name, member, path, called)
@@ -116,8 +121,13 @@ def _named(holder: Json, name: str, member: object, path: str, called: bool) -> 
     elif name in _HOLDERS and isinstance(member, dict):
         if member.get("id"):
             yield Reference(str(member["id"]), f"{path}.id", *_HOLDERS[name], may_be_own=name == "container")
-    elif name in _MEMBERS and member and not (name == "skill_id" and str(member).startswith(_PUBLIC_SKILLS)):
+    elif name in _MEMBERS and member and not (name == "skill_id" and _is_public(holder, str(member))):
         yield Reference(str(member), path, *_MEMBERS[name])
+
+
+def _is_public(holder: Json, skill: str) -> bool:
+    """Whether a skill is one that its vendor offers to everybody; of Anthropic's, the names are known."""
+    return skill.startswith(_PUBLIC_SKILLS) or (text_of(holder, "type") != "custom" and skill in _OF_ANTHROPIC)
 
 
 def items_named(items: Sequence[Json], where: str) -> list[Reference]:

@@ -55,7 +55,7 @@ _TEXTS: Final = frozenset((
 ))  # fmt: skip
 _SAID: Final = frozenset((
     "type", "text", "refusal", "encrypted_content", "annotations", "logprobs", "cache_control",
-    "prompt_cache_breakpoint", "id",
+    "prompt_cache_breakpoint", "id", "citations",
 ))  # fmt: skip
 _IMAGES: Final = frozenset(("image_url", "input_image", "image", "computer_screenshot"))
 _BESIDE: Final = frozenset(("type", "cache_control", "prompt_cache_breakpoint", "uuid", "id"))
@@ -69,6 +69,16 @@ _MEDIA: Final = {
     "file": _BESIDE | {"file"},
     "input_file": _BESIDE | {"file_data", "file_id", "filename", "detail"},
 }
+# Blocks of Anthropic's messages whose size is known, and their members.
+_BLOCKS: Final = {
+    "image": _BESIDE | {"source", "transformations"},
+    "document": _BESIDE | {"source", "citations", "context", "title"},
+    "redacted_thinking": _BESIDE | {"data"},
+    "tool_use": _BESIDE | {"name", "input", "caller", "toolset_name"},
+    "tool_result": _BESIDE | {"tool_use_id", "content", "is_error", "toolset_name"},
+    "search_result": _BESIDE | {"source", "title", "content", "citations"},
+}
+_SOURCES: Final = frozenset(("base64", "text"))  # types of sources whose data is in the request
 # Members of the objects in them.
 _HOLDERS: Final = frozenset(("url", "detail", "file_data", "file_id", "filename", "format", "data", "uuid"))
 # An address that does not say that it is of something else than a picture: behind others, upstreams that fetch by
@@ -143,6 +153,9 @@ def _of_parts(parts: list[object], unbounded: bool) -> Content:
             continue
         images += _is_image(part)
         unbounded = unbounded or not _is_bounded(part)
+        if isinstance(part.get("content"), list):  # of a tool's result
+            inner = _of_parts(part["content"], unbounded=False)
+            images, unbounded = images + inner.images, unbounded or inner.unbounded
     return Content(images, True, unbounded)
 
 
@@ -161,6 +174,8 @@ def _is_bounded(part: Json) -> bool:
         thought = part.get("thinking")
         texts = _of_parts(thought, unbounded=False) if isinstance(thought, list) else TEXT
         return not texts.media and not _has_more(part, _SAID.union(("thinking", "signature", "closed")))
+    if kind in _BLOCKS:
+        return not _has_more(part, _BLOCKS[kind]) and _has_own_source(part)
     if kind not in _MEDIA or _has_more(part, _MEDIA[kind]):
         return False
     holder = object_of(part, kind) or part
@@ -172,6 +187,20 @@ def _is_bounded(part: Json) -> bool:
     sources = [holder[name] for name in ("url", "data", "file_data", kind) if name in holder and holder is not part]
     sources += [part[name] for name in ("file_data", kind) if name in part and holder is part]
     return all(source is None or (isinstance(source, str) and _is_inline(source)) for source in sources)
+
+
+def _has_own_source(part: Json) -> bool:
+    """Whether the source of a block of Anthropic's messages is in the request, or the address of a picture."""
+    source = part.get("source")
+    if not isinstance(source, dict):
+        return source is None or isinstance(source, str)
+    kind = text_of(source, "type")
+    if kind == "content":
+        inner = source.get("content")
+        return isinstance(inner, str) or (isinstance(inner, list) and not _of_parts(inner, unbounded=False).unbounded)
+    return kind in _SOURCES or (
+        kind == "url" and part.get("type") == "image" and _shows_picture(text_of(source, "url"))
+    )
 
 
 def _is_inline(text: str) -> bool:

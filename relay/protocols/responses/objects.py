@@ -24,11 +24,6 @@ IGNORED: Final = (
     b'{"error":{"message":"The upstream ignored previous_response_id: it does not keep responses.",'
     b'"type":"invalid_request_error","param":"previous_response_id","code":"previous_response_not_found"}}'
 )
-# The error of one without anything in it.
-NOTHING_MADE: Final = (
-    b'{"error":{"message":"The upstream ended its answer without saying anything. Try again.","type":"server_error",'
-    b'"param":null,"code":"upstream_error"}}'
-)
 # Members of items and of their parts that are converted, or say nothing to the model.
 _ITEM_MEMBERS: Final = {
     "message": ("role", "content"),

@@ -25,14 +25,13 @@ from relay.protocols.characters import (
 from relay.protocols.codec import EventCodec
 from relay.protocols.error_objects import clean_member, event_name, is_error_object, named_error, unreadable_error
 from relay.protocols.errors import Told, told_plainly
-from relay.protocols.events import FAILED, UNREADABLE, UNREADABLE_END, payload, typed_event
+from relay.protocols.events import FAILED, NOTHING_MADE, UNREADABLE, UNREADABLE_END, payload, typed_event
 from relay.protocols.output_items import distinct_raw
 from relay.protocols.responses.client_stream import responses_error_event
 from relay.protocols.responses.objects import (
     DONE_ALIAS,
     ERRORS,
     IGNORED,
-    NOTHING_MADE,
     TERMINAL,
     event_error,
     event_type,

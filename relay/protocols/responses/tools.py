@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from portal.lib.json import Json, decode_object, encode, json_text, object_of, objects_of, text_of
 from relay.protocols.characters import read_whole_object
+from relay.protocols.chat_completions.hub import EXTENSIONS
 from relay.protocols.fields import lost_members, unsupported
 
 FUNCTION: Final = "function"
@@ -308,7 +309,7 @@ def lost_of_tools(tools: Sequence[Json]) -> list[str]:
     """The names of members of a chat completions request's tools that the Responses API lacks."""
     functions = [object_of(tool, FUNCTION) for tool in tools]
     return [
-        *lost_members(tools, ("type", FUNCTION, CUSTOM), "tools[]."),
+        *lost_members(tools, ("type", FUNCTION, CUSTOM, *EXTENSIONS), "tools[]."),
         *lost_members(functions, _FUNCTION_MEMBERS, "tools[].function."),
     ]
 

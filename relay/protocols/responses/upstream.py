@@ -17,6 +17,8 @@ from relay.protocols.chat_completions.hub import (
     EXTENSIONS,
     RAW,
     THINKING,
+    failure_in_words,
+    reported_extensions,
     unsupported_block_error,
 )
 from relay.protocols.contract import Completion, ConvertedRequest, Dialect
@@ -30,7 +32,7 @@ from relay.protocols.responses.answer import (
     unfinished_error,
 )
 from relay.protocols.responses.objects import in_full_form
-from relay.protocols.responses.request import PROTOCOL, with_short_call_ids
+from relay.protocols.responses.request import PROTOCOL, user_item, with_short_call_ids
 from relay.protocols.responses.stream import whole_response
 from relay.protocols.responses.tools import (
     lost_of_tools,
@@ -85,6 +87,10 @@ class ResponsesUpstream:
 
     api = "responses"
     answer_name = "a response"
+    refuses_longer = False
+
+    def address(self, stream: bool) -> tuple[str, str]:
+        return self.api, ""
 
     def request(self, hub: Json, dialect: Dialect) -> ConvertedRequest:
         return ConvertedRequest(*responses_request(hub, dialect.least_output))
@@ -186,8 +192,9 @@ def responses_request(request: Json, least_output: int = 1) -> tuple[Json, list[
         body["include"] = ["message.output_text.logprobs"]
         if request.get("top_logprobs"):
             body["top_logprobs"] = request["top_logprobs"]
-    known = _HANDLED.union(_SAME, _NEEDED)
+    known = _HANDLED.union(_SAME, _NEEDED, EXTENSIONS)
     dropped = [name for name, value in request.items() if name not in known and value not in _EMPTY]
+    dropped += reported_extensions(request)
     return body, [*dropped, *_lost_of_messages(messages), *lost_of_tools(tools)]
 
 
@@ -196,6 +203,8 @@ def _lost_of_messages(messages: Sequence[Json]) -> list[str]:
     found: list[str] = []
     for message in messages:
         if RAW in message:
+            raw = object_of(message, RAW)
+            found += [text_of(raw, "ignored")] if text_of(raw, "protocol") != PROTOCOL else []
             continue
         known = _RESULT_MEMBERS if text_of(message, "role") == "tool" else _MESSAGE_MEMBERS
         found += lost_members([message], known, "messages[].")
@@ -252,11 +261,11 @@ def input_items_of(messages: Sequence[Json]) -> tuple[str, list[Json]]:
                 {
                     "type": "function_call_output",
                     "call_id": text_of(message, "tool_call_id") or f"call_{text_of(message, 'name')}",
-                    "output": _output(content, where),
+                    "output": _output(failure_in_words(message).get("content"), where),
                 }
             )
         elif RAW in message:
-            items.append(_raw(message))
+            items.append(_raw_item(message))
         else:
             error = f"The role of {where} must be system, developer, user, assistant or tool."
             raise BadRequest(error, f"{where}.role")
@@ -269,6 +278,14 @@ def _raw(block: Json) -> Json:
     if text_of(raw, "protocol") != PROTOCOL:
         raise unsupported_block_error(block)
     return object_of(raw, "value")
+
+
+def _raw_item(message: Json) -> Json:
+    """A raw item of the Responses API, unchanged; one of another API in words. Raises BadRequest for one without."""
+    raw = object_of(message, RAW)
+    if text_of(raw, "protocol") != PROTOCOL and text_of(raw, "text"):
+        return user_item(text_of(raw, "text"))
+    return _raw(message)
 
 
 def _reasoning(thought: Json) -> Json:

@@ -9,7 +9,7 @@ from portal.lib.json import Json, encode, int_of, object_of, objects_of, text_of
 from relay.protocols.characters import clean, read_object
 from relay.protocols.chat_completions.hub import THINKING
 from relay.protocols.error_objects import event_name, is_error_object, named_error, unreadable_error
-from relay.protocols.events import UNREADABLE, Unreadable, payload
+from relay.protocols.events import NOTHING_MADE, UNREADABLE, Unreadable, payload
 from relay.protocols.output_items import ARGUMENTS, CALLS, INPUT, OutputItem, OutputItems
 from relay.protocols.responses.answer import (
     call_of,
@@ -25,7 +25,6 @@ from relay.protocols.responses.answer import (
 from relay.protocols.responses.objects import (
     DONE_ALIAS,
     ERRORS,
-    NOTHING_MADE,
     TERMINAL,
     event_error,
     in_full_form,

@@ -22,3 +22,5 @@ class StaticKey:
 
 BEARER: Final = StaticKey("authorization", "Bearer ")  # RFC 6750, section 2.1
 API_KEY: Final = StaticKey("api-key")
+X_API_KEY: Final = StaticKey("x-api-key")
+X_GOOG_API_KEY: Final = StaticKey("x-goog-api-key")  # never in the address, which is written into logs

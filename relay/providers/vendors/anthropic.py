@@ -1,4 +1,4 @@
-"""Anthropic. The relay does not speak its Messages API, so that no channel can be made for it.
+"""Anthropic.
 
 Source: Anthropic's API reference and the errors that its SDKs know, read in November 2026.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from relay.providers.apis import MESSAGES
+from relay.providers.credentials.static import X_API_KEY
 from relay.providers.failures import FailureClass, rule
 from relay.providers.vendor import Vendor
 
@@ -14,7 +16,16 @@ VENDOR: Final = Vendor(
     key="anthropic",
     label="Anthropic",
     position=40,
-    protocol="",
+    protocol="anthropic",
+    base_url="https://api.anthropic.com/v1",
+    credentials=X_API_KEY,
+    headers={"anthropic-version": "2023-06-01"},
+    # A page of them; the API has twenty on a page otherwise.
+    models_path="/models?limit=1000",
+    apis=MESSAGES,
+    signs_thinking=True,
+    # Both make an answer dearer than its model's price.
+    parameters={"messages/speed": 'refuse:"standard"', "messages/inference_geo": 'refuse:"global"'},
     failures=(
         rule(FailureClass.KEY_DEAD, "400 403", "organization_on_hold"),
         rule(FailureClass.KEY_DEAD, "400 403", text=r"^(this|your) organi[sz]ation (has been disabled|is on hold)"),
@@ -38,5 +49,7 @@ VENDOR: Final = Vendor(
         rule(FailureClass.RATE, "429", "rate_limit_error ramp_limit_exceeded"),
         rule(FailureClass.TRANSIENT, "500 504", "api_error timeout_error"),
     ),
+    price_list="anthropic",
+    price_multiples={"cache_write_1h": 2},
     price_search={"anthropic": 20},
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from relay.providers.apis import EVERYTHING
+from relay.providers.apis import OPENAI
 from relay.providers.credentials.static import API_KEY
 from relay.providers.failures import FailureClass, rule
 from relay.providers.vendor import Vendor
@@ -19,7 +19,7 @@ VENDOR: Final = Vendor(
     position=30,
     version_path="/openai/v1",
     credentials=API_KEY,
-    apis=EVERYTHING - {"moderations", "rerank"},
+    apis=OPENAI - {"moderations", "rerank"},
     stores=True,
     output_field="max_completion_tokens",
     least_output=16,

@@ -1,4 +1,4 @@
-"""Google Gemini. The relay does not speak its generateContent API, so that no channel can be made for it.
+"""Google Gemini. Its API in OpenAI's form is served by channels of the vendor “OpenAI, or compatible with it”.
 
 Source: the Gemini API's reference and error codes, read in November 2026.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from relay.providers.apis import GEMINI
+from relay.providers.credentials.static import X_GOOG_API_KEY
 from relay.providers.failures import FailureClass, rule
 from relay.providers.vendor import Vendor
 
@@ -14,8 +16,12 @@ VENDOR: Final = Vendor(
     key="gemini",
     label="Google Gemini",
     position=50,
-    protocol="",
-    reasoning="unlisted",  # of its API in OpenAI's form
+    protocol="gemini",
+    base_url="https://generativelanguage.googleapis.com/v1beta",
+    credentials=X_GOOG_API_KEY,
+    # A page of them; the API has fifty on a page otherwise.
+    models_path="/models?pageSize=1000",
+    apis=GEMINI,
     failures=(
         rule(FailureClass.KEY_DEAD, "400 403", "api_key_invalid"),
         rule(FailureClass.KEY_DEAD, "400", text=r"^api key (not valid|expired)"),
@@ -51,7 +57,8 @@ VENDOR: Final = Vendor(
         rule(FailureClass.TRANSIENT, "500 504", "internal deadline_exceeded"),
         rule(FailureClass.CLIENT, "400", "invalid_argument"),
     ),
-    # What its own SDK-less clients write into it is of its own: `google`, which names no model.
-    parameters={"extra_body": "forward"},
+    # Answers of other tiers have other prices than their model's.
+    parameters={"generate_content/serviceTier": "drop", "generate_content/service_tier": "drop"},
+    price_list="google",
     price_search={"google": 30},
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from relay.providers.apis import EVERYTHING
+from relay.providers.apis import OPENAI
 from relay.providers.failures import FailureClass, rule
 from relay.providers.vendor import Vendor
 
@@ -20,7 +20,7 @@ VENDOR: Final = Vendor(
     label="OpenAI, or compatible with it",
     position=20,
     base_url="https://api.openai.com/v1",
-    apis=EVERYTHING,
+    apis=OPENAI,
     stores=True,
     output_field="max_completion_tokens",
     least_output=16,

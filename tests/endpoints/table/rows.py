@@ -2,46 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from relay.protocols.usage import Usage
 from relay.storage.batch_input import ENDPOINTS
+from tests.endpoints.table import vendor_rows
+from tests.endpoints.table.row import ASK, CHUNKS, ENDLESS, REPORT, SAID, TEXT, USED, Row
 from tests.endpoints.text.responses_upstream import response
-from tests.support.upstream import Call, chunk, completion, sound
+from tests.support.upstream import completion, sound
 
-# A price for every class, no two alike.
-PRICE = {
-    "input": 1,
-    "cached_input": "0.5",
-    "cached_audio_input": "0.25",
-    "output": 8,
-    "reasoning": 16,
-    "audio_input": 4,
-    "audio_output": 32,
-    "image_input": 2,
-    "per_call": "0.000064",
-    "per_image": "0.000128",
-    "per_second": "0.000256",
-    "per_character": "0.000000512",
-}
-# A key of no vendor's form: only what was sent tells what it is.
-SECRET, HOST, ORGANISATION = "Qm7vXn2kLr9s.Tb4wYc6dHj5p", "10.1.2.3", "org-AbCdEf123456"
-DIRT = (
-    f"The server at http://{HOST}:8000/internal had an error with key {SECRET} "
-    f"({SECRET[:4]}***{SECRET[-4:]}) in organization {ORGANISATION}."
-)
-TEXT = "word " * 40  # 51 tokens
-REPORT = {
-    "prompt_tokens": 100,
-    "completion_tokens": 50,
-    "total_tokens": 150,
-    "prompt_tokens_details": {"cached_tokens": 10, "audio_tokens": 20, "image_tokens": 5},
-    "completion_tokens_details": {"reasoning_tokens": 8, "audio_tokens": 4},
-}
 OF_RESPONSES = {
     "input_tokens": 100,
     "output_tokens": 50,
@@ -62,91 +32,9 @@ OF_TRANSCRIPTS = {
     "total_tokens": 25,
     "input_token_details": {"text_tokens": 0, "audio_tokens": 20},
 }
-USED = Usage(100, cached_input=10, output=50, reasoning=8, audio_input=20, audio_output=4, image_input=5)
 USED_OF_RESPONSES = Usage(100, cached_input=10, output=50, reasoning=8)
 USED_OF_IMAGES = Usage(10, image_input=6, output=100, images=1)
 USED_OF_TRANSCRIPTS = Usage(20, audio_input=20, output=5, milliseconds=2000)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One endpoint, or one way to be answered by it."""
-
-    name: str
-    path: str  # below /v1
-    body: dict[str, Any]
-    used: Usage  # of the answer below
-    answer: Any = b""  # of the upstream, plain: JSON or bytes
-    events: Sequence[Any] = ()  # in place of it, a stream's, the last of which completes it
-    file: str = ""  # the name of the form's file
-    kind: str = "application/json"  # of the answer
-    limit: str = ""  # the member by which the upstream is told the longest answer; empty: none can be told
-    channel: dict[str, Any] = field(default_factory=dict)
-    other_purpose: str = "images"  # of tokens that may not use it
-    named: Any = None  # adds another model to a body
-    background: bool = False
-    batch: bool = False  # it is a line of a batch
-    socket: Sequence[dict[str, Any]] = ()  # what the client says on a websocket
-    endless: Any = None  # an event that an upstream can repeat for ever
-    call: bool = False  # it is a call over WebRTC, which its client joins with a websocket
-    asked: str = ""  # the path that the upstream is asked at, where it is another
-
-    @property
-    def stream(self) -> bool:
-        return bool(self.events)
-
-    async def begin(self, call: Call) -> None:
-        """The head of the answer, and its first part."""
-        if self.events:
-            await call.open_stream()
-            for event in self.events[:-1]:
-                await call.event(event)
-        else:
-            data = self.data()
-            await call.raw(f"HTTP/1.1 200 OK\r\ncontent-type: {self.kind}\r\n".encode())
-            await call.raw(b"content-length: %d\r\n\r\n%s" % (len(data), data[: len(data) // 2]))
-
-    async def finish(self, call: Call) -> None:
-        if self.events:
-            await call.event(self.events[-1])
-            if "choices" in self.events[0]:
-                await call.event("[DONE]")
-            await call.end()
-        else:
-            data = self.data()
-            await call.raw(data[len(data) // 2 :])
-
-    def data(self) -> bytes:
-        return self.answer if isinstance(self.answer, bytes) else json.dumps(self.answer).encode()
-
-    async def good(self, call: Call) -> None:
-        assert call.path == f"/v1/{self.asked or self.path}", call.path
-        await self.begin(call)
-        await self.finish(call)
-
-
-def held(row: Row, go: asyncio.Event) -> Any:
-    """An upstream that ends its answer when it is told to."""
-
-    async def script(call: Call) -> None:
-        await row.begin(call)
-        await go.wait()
-        await row.finish(call)
-
-    return script
-
-
-async def dirty(call: Call) -> None:
-    """A refusal that tells what nobody may know."""
-    await call.error(400, DIRT, "bad_request")
-
-
-async def dirty_in_200(call: Call) -> None:
-    await call.reply(200, {"error": {"message": DIRT, "type": "server_error", "param": None, "code": None}})
-
-
-async def broken(call: Call) -> None:
-    await call.error(500, DIRT)
 
 
 def _tool(body: dict[str, Any], model: str) -> dict[str, Any]:
@@ -157,11 +45,9 @@ def _text(text: str) -> dict[str, Any]:
     return {"id": "c", "object": "text_completion", "choices": [{"text": text, "index": 0, "finish_reason": None}]}
 
 
-_ASK = {"messages": [{"role": "user", "content": TEXT}], "max_tokens": 1000}
 _INPUT = {"input": TEXT, "max_output_tokens": 1000}
 _TALK = {"input": [{"role": "user", "content": "I like tea."}, {"role": "assistant", "content": "Noted."}]}
-_SAID = "said " * 20
-_WHOLE = response(1, _SAID, usage=OF_RESPONSES)
+_WHOLE = response(1, SAID, usage=OF_RESPONSES)
 _DELTAS = [
     {"type": "response.created", "sequence_number": 0, "response": {**_WHOLE, "status": "in_progress", "output": []}},
     {
@@ -176,7 +62,7 @@ _DELTAS = [
         "item_id": "msg_1",
         "output_index": 0,
         "content_index": 0,
-        "delta": _SAID,
+        "delta": SAID,
     },
 ]
 _COMPLETED = {"type": "response.completed", "sequence_number": 3, "response": _WHOLE}
@@ -191,8 +77,6 @@ _MADE = {"created": 1, "data": [{"b64_json": "AAAA" * 20}], "usage": OF_IMAGES}
 _IMAGE = {"prompt": "a cat", "quality": "low"}
 _SPEECH = {"input": "x" * 100, "voice": "a", "response_format": "pcm"}
 _TRANSCRIPT = {"text": "one two three four five", "usage": OF_TRANSCRIPTS}
-_CHUNKS = [chunk(_SAID), chunk(None, "stop"), {**chunk(), "choices": [], "usage": REPORT}]
-_ENDLESS = chunk("word " * 40)
 _PICTURE = {"type": "image_generation.partial_image", "b64_json": "AAAA" * 20, "partial_image_index": 0}
 _EDIT = {"type": "image_edit.partial_image", "b64_json": "AAAA" * 20, "partial_image_index": 0}
 
@@ -203,20 +87,21 @@ def _completed(event: dict[str, Any]) -> dict[str, Any]:
 
 
 ROWS = (
-    Row("chat", "chat/completions", _ASK, USED, completion(_SAID, usage=REPORT), limit="max_tokens"),
+    *vendor_rows.ROWS,
+    Row("chat", "chat/completions", ASK, USED, completion(SAID, usage=REPORT), limit="max_tokens"),
     Row(
         "chat, streamed",
         "chat/completions",
-        {**_ASK, "stream": True},
+        {**ASK, "stream": True},
         USED,
-        events=_CHUNKS,
+        events=CHUNKS,
         limit="max_tokens",
-        endless=_ENDLESS,
+        endless=ENDLESS,
     ),
     Row(
         "chat over responses",
         "chat/completions",
-        _ASK,
+        ASK,
         USED_OF_RESPONSES,
         _WHOLE,
         limit="max_output_tokens",
@@ -238,7 +123,7 @@ ROWS = (
         "responses",
         _INPUT,
         USED,
-        completion(_SAID, usage=REPORT),
+        completion(SAID, usage=REPORT),
         limit="max_completion_tokens",
         channel={"text_api": "chat"},
         asked="chat/completions",
@@ -248,10 +133,10 @@ ROWS = (
         "responses",
         {**_INPUT, "stream": True},
         USED,
-        events=_CHUNKS,
+        events=CHUNKS,
         limit="max_completion_tokens",
         channel={"text_api": "chat"},
-        endless=_ENDLESS,
+        endless=ENDLESS,
         asked="chat/completions",
     ),
     Row(
@@ -285,7 +170,7 @@ ROWS = (
         "completions",
         {"prompt": TEXT, "max_tokens": 1000},
         USED,
-        {**_text(_SAID), "usage": REPORT},
+        {**_text(SAID), "usage": REPORT},
         limit="max_tokens",
     ),
     Row(
@@ -294,7 +179,7 @@ ROWS = (
         {"prompt": TEXT, "max_tokens": 1000, "stream": True},
         USED,
         events=[
-            _text(_SAID),
+            _text(SAID),
             {**_text(""), "choices": [{"text": "", "index": 0, "finish_reason": "stop"}]},
             {"choices": [], "usage": REPORT},
         ],

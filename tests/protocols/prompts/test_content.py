@@ -71,7 +71,6 @@ def test_what_is_in_the_request_is_counted_by_its_size(part: Any, images: int) -
     [
         message({"type": "document_url", "document_url": URL}),  # Mistral
         message({"type": "document", "source": {"type": "url", "url": URL}}),  # Anthropic
-        message({"type": "image", "source": {"type": "url", "url": URL}}),
         message({"type": "video", "video": [URL, URL]}),  # Qwen-omni
         message({"type": "video_url", "video_url": {"url": URL}}),
         message({"type": "input_audio", "input_audio": {"data": URL, "format": "mp3"}}),

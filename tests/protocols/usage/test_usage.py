@@ -393,6 +393,26 @@ def test_a_stream_whose_counters_go_back_keeps_the_largest_and_is_marked() -> No
             chat(1500, 9) | {"prompt_tokens_details": {"cache_creation": {"ephemeral_5m_input_tokens": 1000}}},
             Usage(1500, cache_write=1000, output=9),
         ),
+        (  # a relay in front of Anthropic
+            parse_chat_usage,
+            chat(1500, 9)
+            | {
+                "prompt_tokens_details": {
+                    "cache_creation": {"ephemeral_5m_input_tokens": 400, "ephemeral_1h_input_tokens": 600}
+                }
+            },
+            Usage(1500, cache_write=1000, cache_write_1h=600, output=9),
+        ),
+        (  # more for an hour than was written
+            parse_messages_usage,
+            {
+                "input_tokens": 21,
+                "output_tokens": 3,
+                "cache_creation_input_tokens": 10,
+                "cache_creation": {"ephemeral_1h_input_tokens": 200},
+            },
+            Usage(31, cache_write=10, cache_write_1h=10, output=3),
+        ),
         (  # new-api
             parse_chat_usage,
             chat(1500, 9) | {"prompt_tokens_details": {"cached_tokens": 400, "cached_creation_tokens": 1000}},
@@ -437,7 +457,7 @@ def test_a_stream_whose_counters_go_back_keeps_the_largest_and_is_marked() -> No
                 "cache_creation": {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 200},
                 "output_tokens_details": {"thinking_tokens": 300},
             },
-            Usage(321, cache_write=300, output=393, reasoning=300),
+            Usage(321, cache_write=300, cache_write_1h=200, output=393, reasoning=300),
         ),
         (  # Gemini, blocked after thinking
             parse_gemini_usage,

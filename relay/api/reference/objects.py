@@ -1,0 +1,96 @@
+"""JSON Schemas of what answers hold."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from relay.api.reference.json_schema import ANY, COUNT, Schema, array, boolean, integer, nullable, obj, string
+
+MOMENT: Final[Schema] = integer("Seconds since 1970.")
+IDS: Final = {"first_id": nullable({"type": "string"}), "last_id": nullable({"type": "string"}), "has_more": boolean()}
+VECTOR: Final = obj("values", values=array({"type": "number"}))
+GENERATED: Final = obj(
+    "",
+    candidates=array(ANY),
+    promptFeedback=ANY,
+    usageMetadata=ANY,
+    modelVersion=string(),
+    responseId=string(),
+)
+GEMINI_ERROR: Final = obj(
+    "error",
+    error=obj("code message status", code=integer(), message=string(), status=string(), details=array(ANY)),
+)
+MODEL_OBJECT: Final = obj(
+    "id object created owned_by",
+    id=string(),
+    object=string(enum=["model"]),
+    created=MOMENT,
+    owned_by=string(),
+    context_window=COUNT,
+    max_output_tokens=COUNT,
+    abilities=array(string()),
+    pricing=ANY
+    | {
+        "description": (
+            "USD: per 1M tokens (input, output …), per call, image, second or character; the highest of the channels "
+            "that can serve it, with `lowest` where they differ, and `tiers` of longer prompts."
+        )
+    },
+)
+FILE_OBJECT: Final = obj(
+    "id object bytes created_at filename purpose status",
+    id=string(),
+    object=string(enum=["file"]),
+    bytes=COUNT,
+    created_at=MOMENT,
+    expires_at=MOMENT,
+    filename=string(),
+    purpose=string(),
+    status=string(),
+)
+UPLOAD_OBJECT: Final = obj(
+    "id object bytes created_at filename purpose status expires_at",
+    id=string(),
+    object=string(enum=["upload"]),
+    bytes=COUNT,
+    created_at=MOMENT,
+    filename=string(),
+    purpose=string(),
+    status=string(enum=["pending", "completed", "cancelled", "expired"]),
+    expires_at=MOMENT,
+    file=FILE_OBJECT,
+)
+BATCH_OBJECT: Final = obj(
+    "id object endpoint input_file_id completion_window status created_at",
+    id=string(),
+    object=string(enum=["batch"]),
+    endpoint=string(),
+    input_file_id=string(),
+    completion_window=string(),
+    status=string(),
+    created_at=MOMENT,
+    errors=nullable(ANY),
+    output_file_id=nullable(string()),
+    error_file_id=nullable(string()),
+    request_counts=obj("total completed failed", total=COUNT, completed=COUNT, failed=COUNT),
+    waiting_for=string(),
+    waiting_until=MOMENT,
+    estimated_end_at=MOMENT,
+)
+CONVERSATION_OBJECT: Final = obj(
+    "id object created_at metadata", id=string(), object=string(enum=["conversation"]), created_at=MOMENT, metadata=ANY
+)
+RESPONSE_OBJECT: Final = obj(
+    "id object created_at status output",
+    id=string(),
+    object=string(enum=["response"]),
+    created_at={"type": "number"},
+    status=string(),
+    output=array(ANY),
+)
+DELETED: Final = obj("id object deleted", id=string(), object=string(), deleted=boolean())
+
+
+def listed(items: Schema, ids: bool = True) -> Schema:
+    return obj("object data", object=string(enum=["list"]), data=array(items), **(IDS if ids else {}))

@@ -1,0 +1,88 @@
+"""The short request by which a channel is tested, in the API for text that its upstream speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from portal.lib.json import Json, decode_object, text_of
+from relay.models import Channel
+from relay.protocols.anthropic_messages.answer import parse_messages_answer
+from relay.protocols.anthropic_messages.stream import MessagesStream
+from relay.protocols.chat_completions.answer import ChatAnswer, parse_chat_answer
+from relay.protocols.chat_completions.client_stream import ChatEncoder
+from relay.protocols.chat_completions.stream import ChatStream
+from relay.protocols.codec import Codec, Conversion
+from relay.protocols.gemini.answer import Framing, parse_gemini_answer
+from relay.protocols.gemini.stream import GeminiStream
+from relay.protocols.responses.answer import parse_responses_answer
+from relay.protocols.responses.request import user_item
+from relay.protocols.responses.upstream_stream import ResponsesDecoder
+
+_MESSAGE_TOKENS: Final = 64  # of a test's answer, where the API demands a limit
+_ASK: Final = "Reply with the word OK."
+
+
+@dataclass(frozen=True, slots=True)
+class ShortRequest:
+    """A request, and how its answer is read."""
+
+    path: str  # below the base URL, with its query
+    body: Json
+    scanner: Codec  # of a stream
+    read: Callable[[bytes], ChatAnswer | None]  # a plain answer; None when it is none
+
+
+def short_request(channel: Channel, model: str, streamed: bool) -> ShortRequest:
+    """The request that tests an upstream's `model`."""
+    served = channel.vendor.served(channel.text_api)
+    api = next((api for api in _READERS if api in served), "responses")
+    path = channel.vendor.path(api)
+    body: Json = {"model": model, "messages": [{"role": "user", "content": _ASK}]}
+    scanner: Codec = ChatStream()
+    if api == "responses":
+        body = {"model": model, "instructions": "Be brief.", "input": [user_item(_ASK)], "store": False}
+        encoder = ChatEncoder(include_usage=False, legacy=False, fallback_id="")
+        scanner = Conversion(decoder=ResponsesDecoder(), encoder=encoder)
+    elif api == "messages":
+        body["max_tokens"] = _MESSAGE_TOKENS
+        scanner = MessagesStream()
+    elif api == "generate_content":
+        body = {"contents": [{"role": "user", "parts": [{"text": _ASK}]}]}
+        scanner = GeminiStream(Framing(sse=True))
+        if streamed:
+            path = f"{channel.vendor.path('generate_content.stream')}?alt=sse"
+        path = path.replace("{model}", quote(model.removeprefix("models/"), safe=""))
+    if streamed and api != "generate_content":
+        body["stream"] = True
+    return ShortRequest(path.lstrip("/"), body, scanner, _READERS[api])
+
+
+def _of_response(content: bytes) -> ChatAnswer | None:
+    """What a test needs of an answer of /v1/responses."""
+    found, whole = parse_responses_answer(content), decode_object(content) or {}
+    if found is None:
+        return None
+    return ChatAnswer(found.usage, content if found.is_error or found.failed else None, text_of(whole, "model"))
+
+
+def _of_message(content: bytes) -> ChatAnswer | None:
+    """What a test needs of an answer of /v1/messages."""
+    found, whole = parse_messages_answer(content), decode_object(content) or {}
+    return ChatAnswer(found.usage, found.error, text_of(whole, "model")) if found is not None else None
+
+
+def _of_generated(content: bytes) -> ChatAnswer | None:
+    """What a test needs of an answer of generateContent."""
+    found, whole = parse_gemini_answer(content), decode_object(content) or {}
+    return ChatAnswer(found.usage, found.error, text_of(whole, "modelVersion")) if found is not None else None
+
+
+_READERS: Final[Mapping[str, Callable[[bytes], ChatAnswer | None]]] = {
+    "chat.completions": parse_chat_answer,
+    "responses": _of_response,
+    "messages": _of_message,
+    "generate_content": _of_generated,
+}

@@ -1,0 +1,118 @@
+"""POST /v1beta/models/{model}:embedContent and :batchEmbedContents."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from django.http.response import HttpResponseBase
+
+from portal import limits
+from portal.lib.json import decode_object, encode
+from relay.billing.estimate import estimate_contents, estimate_kinds
+from relay.endpoints.errors import invalid, refused_parameter
+from relay.errors import RelayError, UnsupportedEndpoint
+from relay.gateway.attempt import Attempt
+from relay.gateway.exchange.exchange import Exchange
+from relay.gateway.exchange.request import GatewayRequest
+from relay.gateway.pipeline import check_end, check_large, serve
+from relay.gateway.replies import Answer
+from relay.gateway.runtime import Runtime
+from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.views import ChannelView
+from relay.protocols.fields import BadRequest
+from relay.protocols.gemini.embedding.answer import gemini_answer, read_embedded
+from relay.protocols.gemini.embedding.request import EmbedRequest, parse_embed_request
+from relay.protocols.passthrough.answers import read_embeddings
+from relay.protocols.passthrough.requests import PassthroughRequest
+from relay.protocols.usage import LEAST_ADDED
+from relay.providers import parameters
+
+_ONE: Final = "generate_content.embed"
+_SEVERAL: Final = "generate_content.embed_batch"
+_OPENAI: Final = "embeddings"
+
+
+async def embed_content(exchange: Exchange, caller: Caller, run: Runtime, model: str, batch: bool) -> HttpResponseBase:
+    """Serve one request. Raises RelayError if no part of an answer has been sent; the record is on disk by then."""
+    endpoint = _SEVERAL if batch else _ONE
+    exchange.model_in_path = model
+    body = await exchange.read_body(run.config.max_body_bytes)
+    check_end(exchange)
+    if len(body) > limits.LARGE_BODY_BYTES:
+        await check_large(exchange, caller, run, endpoint, body)
+    try:
+        parsed = parse_embed_request(body, batch)
+    except BadRequest as bad:
+        raise invalid(bad) from None
+    texts, files = parsed.texts, parsed.files
+    size = estimate_contents("\n".join(texts).encode("utf-8", "replace"), files)
+    wanted = GatewayRequest(
+        endpoint=endpoint,
+        model=model,
+        check_channel=partial(_check_channel, run, parsed, endpoint),
+        prompt_tokens=size.tokens,
+        most_prompt=lambda: None if parsed.content.unbounded else size.most,
+        exact=True,
+        most_input=lambda: None if parsed.content.media or parsed.content.unbounded else parsed.size + LEAST_ADDED,
+        input_parts=lambda: estimate_kinds(files),
+        dearer_input=lambda: None if parsed.content.unbounded else estimate_kinds(files),
+    )
+    return await serve(exchange, caller, run, wanted, partial(_try, parsed, endpoint))
+
+
+def _check_channel(run: Runtime, parsed: EmbedRequest, endpoint: str, channel: ChannelView) -> RelayError | None:
+    if run.health.serves_api(channel, endpoint):
+        return None
+    if not run.health.serves_api(channel, _OPENAI):
+        return UnsupportedEndpoint("The upstream of this model makes no vectors. Use another model.", param="model")
+    try:
+        body, _ = parsed.openai_request("")
+    except BadRequest as bad:
+        return invalid(bad)
+    policy = channel.policy(_OPENAI)
+    name = parameters.refused_value(policy, body) if policy else ""
+    return refused_parameter(name) if name else None
+
+
+async def _try(parsed: EmbedRequest, endpoint: str, attempt: Attempt) -> HttpResponseBase:
+    """Make one attempt. Raises Failure, Ended, CancelledError; RelayUnavailable when the answer cannot be recorded."""
+    attempt.record.sent = True
+    try:
+        if attempt.run.health.serves_api(attempt.channel, endpoint):
+            return await _pass(parsed, endpoint, attempt)
+        return await _convert(parsed, attempt)
+    finally:
+        attempt.close()
+
+
+async def _pass(parsed: EmbedRequest, endpoint: str, attempt: Attempt) -> HttpResponseBase:
+    upstream = await attempt.open(endpoint, parsed.upstream_body(attempt.candidate.route.upstream_name))
+    text = await upstream.read_all()
+    found = read_embedded(text, len(parsed.requests))
+    if found is None:
+        raise attempt.unreadable_answer(text, f"an answer of {endpoint}")
+    if found.error is not None:
+        raise attempt.error_in_body(found.error)
+    attempt.answered()
+    await attempt.finish(text, found.usage)
+    return Answer(text)
+
+
+async def _convert(parsed: EmbedRequest, attempt: Attempt) -> HttpResponseBase:
+    channel, record = attempt.channel, attempt.record
+    body, lost = parsed.openai_request(attempt.candidate.route.upstream_name)
+    record.dropped = [*lost, *parameters.apply_to(channel.policy(_OPENAI), body)]
+    upstream = await attempt.open(_OPENAI, encode(body))
+    text = await upstream.read_all()
+    found = read_embeddings(text, PassthroughRequest(inputs=len(parsed.requests), encoding="float"))
+    if found is None:
+        raise attempt.unreadable_answer(text, "an answer of embeddings")
+    if found.is_error:
+        raise attempt.error_in_body(found.body)
+    answer = gemini_answer(decode_object(found.body) or {}, parsed.batch)
+    if read_embedded(answer, len(parsed.requests)) is None:
+        raise attempt.unreadable_answer(text, "an answer of embeddings")
+    attempt.answered()
+    await attempt.finish(answer, found.usage)
+    return Answer(answer)

@@ -1,0 +1,41 @@
+"""The bodies of Gemini's countTokens. Pure.
+
+A request counts `contents`, or a whole request in `generateContentRequest`, which then names the model once more.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from portal.lib.json import Json, decode_object, encode
+from relay.protocols.fields import BadRequest, as_object, read_document
+from relay.protocols.gemini.request import camel
+
+_WHOLE: Final = "generateContentRequest"
+
+
+def counted_request(body: bytes) -> bytes:
+    """The request whose tokens are counted. Raises BadRequest."""
+    _, fields, _ = read_document(body)
+    name = next((name for name in fields if camel(name) == _WHOLE), None)
+    if name is None:
+        return body
+    if len(fields) > 1:
+        message = f"Send the request that is counted in “{name}” alone, or without it."
+        raise BadRequest(message, next(key for key in fields if key != name))
+    inner = {key: raw for key, raw in as_object(fields[name]).items() if key != "model"}
+    return encode(inner)
+
+
+def upstream_count_body(body: bytes, model: str) -> bytes:
+    """The body for an upstream that knows the model by this name."""
+    found: Json = decode_object(body) or {}
+    name = next((name for name in found if camel(name) == _WHOLE), None)
+    inner = found.get(name) if name is not None else None
+    if name is None or not isinstance(inner, dict):
+        return encode({key: value for key, value in found.items() if key != "model"}) if "model" in found else body
+    fields = as_object(msgspec.Raw(encode(inner)))
+    fields["model"] = msgspec.Raw(encode(f"models/{model.removeprefix('models/')}"))
+    return encode({**found, name: fields})
