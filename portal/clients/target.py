@@ -1,0 +1,100 @@
+"""The portal that a client app is to be connected to, as the app itself sees it: its address, a token, its models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+
+_SECONDS: Final = 10.0
+_CHAT: Final = "chat"
+_SHOWN: Final = 20  # models that an error names
+
+
+class CannotConnect(Exception):
+    """Why an app cannot be connected, in a sentence that says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedModel:
+    """A model that the token may use. Numbers are tokens, None where the portal does not know them."""
+
+    name: str
+    context_window: int | None = None
+    max_output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What an app is connected to."""
+
+    address: str  # without a path, such as http://127.0.0.1:8000
+    token: str
+    models: Sequence[OfferedModel]
+    model: str  # that the app begins with
+
+    def like(self, *words: str) -> str:
+        """The newest-looking model whose name has one of these words, or else the one that the app begins with."""
+        found = [one.name for one in self.models if any(word in one.name.lower() for word in words)]
+        return self.model if any(word in self.model.lower() for word in words) or not found else max(found)
+
+
+def look_up(address: str, token: str, model: str = "") -> Target:
+    """Ask a portal which models the token may use. Raises CannotConnect. `model`: as in `chosen`."""
+    address = without_path(address)
+    answer = _get(f"{address}/v1/models", {"authorization": f"Bearer {token}"})
+    if answer.status_code == 401:
+        raise CannotConnect("The portal does not accept this token. Give another one with --token.")
+    try:
+        listed: list[dict[str, Any]] = answer.raise_for_status().json()["data"]
+        offered = [_offered(one) for one in listed if _CHAT in one.get("abilities", [_CHAT])]
+    except (httpx.HTTPStatusError, ValueError, LookupError, TypeError, AttributeError):
+        raise CannotConnect(
+            f"{address}/v1/models answers with status {answer.status_code} and no list of models. Give the portal's "
+            "own address with --url."
+        ) from None
+    return chosen(address, token, offered, model)
+
+
+def chosen(address: str, token: str, offered: Sequence[OfferedModel], model: str = "") -> Target:
+    """What an app is to be connected to. Raises CannotConnect where the token may not use the model, or none.
+
+    `model`: that the app is to begin with; empty: the first by name.
+    """
+    names = sorted(one.name for one in offered)
+    if not names:
+        raise CannotConnect("The token may use no model that can chat. Add a channel with models to the portal first.")
+    if model and model not in names:
+        more = ", …" if len(names) > _SHOWN else "."
+        raise CannotConnect(f"The token may not chat with “{model}”. It may with: {', '.join(names[:_SHOWN])}{more}")
+    return Target(address, token, offered, model or names[0])
+
+
+def check_answers(address: str) -> None:
+    """Raises CannotConnect when no portal answers there."""
+    answer = _get(f"{address}/healthz", {})
+    if answer.status_code != 200:
+        raise CannotConnect(
+            f"What answers at {address} is no portal (status {answer.status_code}). Give its address with --url."
+        )
+
+
+def without_path(address: str) -> str:
+    return address.rstrip("/").removesuffix("/v1")
+
+
+def _get(url: str, headers: dict[str, str]) -> httpx.Response:
+    address = without_path(url.rpartition("/")[0])
+    try:
+        return httpx.get(url, headers=headers, timeout=_SECONDS, trust_env=False)
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+        raise CannotConnect(
+            f"The portal does not answer at {address}: {error or type(error).__name__}. Start it, or give the address "
+            "at which it can be reached with --url."
+        ) from None
+
+
+def _offered(found: dict[str, Any]) -> OfferedModel:
+    return OfferedModel(str(found["id"]), found.get("context_window"), found.get("max_output_tokens"))
