@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
+from tests.support import forks
 from tests.support.portal import Portal
-from tests.support.server import ROOT
 from tests.support.upstream import hello
 
 pytestmark = pytest.mark.shared
 
 
 def run_jobs(*arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "manage.py", "jobs", "--once", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = forks.run(["manage.py", "jobs", "--once", *arguments])
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -10,7 +10,6 @@ import socket
 import sqlite3
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -20,6 +19,7 @@ from typing import Any
 
 import httpx
 
+from tests.support import forks
 from tests.support.asserts import until
 
 # Most calls make a client of their own, as strangers would; to read the certificates of the world for each would take
@@ -46,7 +46,7 @@ def free_port() -> int:
 @dataclass
 class Server:
     port: int
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | forks.Forked
     log: Path
     database: str
     seen: tuple[int, int] = (-1, 0)  # the changes that it is known to have taken over
@@ -144,16 +144,16 @@ def serving(
 ) -> Iterator[Server]:
     """Start `manage.py serve`, or another command that listens on `port`, and end it afterwards."""
     port = port or free_port()
-    command = command or [sys.executable, "manage.py", "serve", "--port", str(port), *arguments]
+    environ = {**os.environ, **(env or {})}
+    process: subprocess.Popen[bytes] | forks.Forked
     with log.open("ab") as out:
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, **(env or {})},
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        if command:
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=environ, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        else:
+            serve = ["manage.py", "serve", "--port", str(port), *arguments]
+            process = forks.start(serve, environ, out.fileno(), out.fileno())
     url = (env or {}).get("AIRELAYS_DATABASE_URL", os.environ.get("AIRELAYS_DATABASE_URL", ""))
     database = url or str(
         Path((env or {}).get("AIRELAYS_DATA_DIR") or os.environ["AIRELAYS_DATA_DIR"]) / "state.sqlite3"
@@ -179,12 +179,20 @@ def wait_until_up(server: Server) -> None:
             )
         try:
             if (
-                httpx.get(f"{server.url}/healthz", timeout=10, trust_env=False, verify=NO_CERTIFICATES).status_code
+                _listens(server.port)
+                and httpx.get(f"{server.url}/healthz", timeout=10, trust_env=False, verify=NO_CERTIFICATES).status_code
                 == 200
             ):
                 return
         except httpx.HTTPError:
-            time.sleep(0.05)
+            pass
+        time.sleep(0.05)
+
+
+def _listens(port: int) -> bool:
+    """Asked twenty times a second while a server starts, for which a client would be too dear."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _rss(pid: int) -> int:

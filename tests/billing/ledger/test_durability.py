@@ -59,6 +59,7 @@ def test_what_is_told_to_be_tried_again_is_charged_only_if_it_was_delivered(
 
         upstream.script("plain", script)
         response = server.post(token, body)
+        upstream.script("plain", hello)
         assert "relay_unavailable" in response.text and response.status_code == (200 if stream else 503)
         holder.execute("ROLLBACK")
         name = response.headers["x-request-id"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from datetime import timedelta
 from typing import Any
@@ -16,6 +15,7 @@ from portal.lib import clock
 from portal.lib.money import NANO
 from relay.billing.ledger import movements, proofs
 from relay.models import BooksProof
+from tests.support import forks
 from tests.support.asserts import until
 from tests.support.portal import People, Portal
 from tests.support.server import Server
@@ -71,7 +71,5 @@ def test_a_process_of_its_own_makes_the_proof(live: Portal, server: Server) -> N
         proof = BooksProof.objects.get()
         assert proof.state == "clean" and proof.actor == boss and proof.accounts, proof.differences
         assert "The books balance" in client.get(address).text
-    done = subprocess.run(
-        [sys.executable, "manage.py", "ledger", "prove", str(proof.pk)], capture_output=True, text=True, timeout=60
-    )
+    done = forks.run(["manage.py", "ledger", "prove", str(proof.pk)])
     assert done.returncode == 1 and "No proof" in done.stderr and "Traceback" not in done.stderr

@@ -7,7 +7,6 @@ import hashlib
 import json
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +15,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support import environment
+from tests.support import environment, forks
 from tests.support.asserts import until
 from tests.support.portal import Portal, ask
-from tests.support.server import ROOT, Server, _rss, serving
+from tests.support.server import Server, _rss, serving
 
 pytestmark = pytest.mark.shared
 
@@ -40,28 +39,30 @@ def small(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> It
     }
     environment.new_sqlite(folder / "data")
     with serving(folder / "log", env=env) as running:
-        running.env = env  # type: ignore[attr-defined]
+        running.env, running.tokens = env, []  # type: ignore[attr-defined]
         yield running
     assert "Traceback" not in (folder / "log").read_text()
 
 
 def manage(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "manage.py", *arguments],
-        cwd=ROOT,
-        env={**__import__("os").environ, **env},
-        capture_output=True,
-        text=True,
-        timeout=60,
+    return forks.run(["manage.py", *arguments], env)
+
+
+def new_tokens(env: dict[str, str], count: int) -> list[str]:
+    """Tokens of as many users. Made at once, since a command takes a second."""
+    code = (
+        "import secrets; from accounts.models import User; from relay.tokens.lifecycle import create_token; "
+        f"users = [User.objects.create_user('u' + secrets.token_hex(4)) for _ in range({count})]; "
+        "print(*(create_token(user, 't', actor=None)[1] for user in users))"
     )
+    return manage(env, "shell", "-v", "0", "-c", code).stdout.splitlines()[-1].split()
 
 
 def token_of(small: Any) -> str:
-    code = (
-        "import secrets; from accounts.models import User; from relay.tokens.lifecycle import create_token; "
-        "u = User.objects.create_user('u' + secrets.token_hex(4)); print(create_token(u, 't', actor=None)[1])"
-    )
-    return manage(small.env, "shell", "-v", "0", "-c", code).stdout.strip().splitlines()[-1]
+    """A token of a new user."""
+    if not small.tokens:
+        small.tokens = new_tokens(small.env, 10)
+    return str(small.tokens.pop())
 
 
 def upload(
@@ -271,8 +272,7 @@ def test_a_kill_in_the_middle_leaves_nothing(django_db_setup: None, tmp_path: Pa
     }
     environment.new_sqlite(tmp_path / "data")
     with serving(tmp_path / "log", env=env) as running:
-        running.env = env  # type: ignore[attr-defined]
-        token = token_of(running)
+        (token,) = new_tokens(env, 1)
         kept = upload(running, token, b"kept" * 1000).json()["id"]
         connection = _half(running.port, token, 2_500_000)
         until(lambda: list((tmp_path / "data" / "uploads" / "tmp").glob("*")))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -14,33 +12,11 @@ from typing import Any
 
 import httpx
 
-from tests.support import environment
+from tests.support import environment, forks
 from tests.support.asserts import until
 from tests.support.money import COST
-from tests.support.server import NO_CERTIFICATES, ROOT, Server, serving
+from tests.support.server import NO_CERTIFICATES, Server, serving
 from tests.support.upstream import Upstream
-
-PREPARE = """
-import django, sys
-django.setup()
-from decimal import Decimal
-from accounts.models import User
-from relay.billing.ledger import movements
-from relay.models import ApiKey, Channel, ChannelModel, Model, ModelPrice
-from relay.tokens.lifecycle import create_token
-channel = Channel.objects.create(name="Mock", provider="openai", base_url=sys.argv[1])
-key = ApiKey(channel=channel)
-key.set_secret("sk-upstream-0123456789")
-key.save()
-for name in ("plain", "slow"):
-    model = Model.objects.create(name=name, is_open=True)
-    ChannelModel.objects.create(channel=channel, model=model)
-    ModelPrice.objects.create(model=model, input=Decimal("2.5"), cached_input=Decimal("1.25"), output=10)
-for amount in sys.argv[2:]:
-    user = User.objects.create_user("user-" + amount)
-    movements.top_up(user, int(amount), actor=None, reason="test")
-    print(create_token(user, "test", actor=None)[1])
-"""
 
 
 def new_database(folder: Path) -> dict[str, str]:
@@ -55,17 +31,15 @@ def new_database(folder: Path) -> dict[str, str]:
 
 
 def manage(env: dict[str, str], *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "manage.py", *arguments], cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True
-    )
+    done = forks.run(["manage.py", *arguments], env)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def prepare(env: dict[str, str], upstream: Upstream, *amounts: int) -> list[str]:
     """Tokens of users with these balances, in nano-USD."""
-    command = [sys.executable, "-c", PREPARE, upstream.base_url, *map(str, amounts)]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True)
+    setup = ["-m", "tests.support.load.priced_setup", upstream.base_url, *map(str, amounts)]
+    done = forks.run(setup, env)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 

@@ -19,13 +19,15 @@ from django.core.management import call_command  # noqa: E402
 
 from accounts.models import User  # noqa: E402
 from portal.lib.money import NANO  # noqa: E402
+from portal.serving.first_run import migrations_missing  # noqa: E402
 from relay.billing.ledger import movements  # noqa: E402
 from relay.models import ApiKey, Budget, Channel, ChannelModel, Model, ModelPrice  # noqa: E402
 from relay.tokens.lifecycle import create_token  # noqa: E402
 
 
 def main(base_url: str) -> str:
-    call_command("migrate", interactive=False, verbosity=0)
+    if migrations_missing():
+        call_command("migrate", interactive=False, verbosity=0)
     user = User.objects.create_user("bench")
     channel = Channel.objects.create(name="Bench", provider="openai", base_url=base_url)
     key = ApiKey(channel=channel)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from contextlib import closing
@@ -15,24 +12,17 @@ from pathlib import Path
 
 import httpx
 
-from tests.support import environment
+from tests.support import environment, forks
 from tests.support.asserts import until
-from tests.support.server import NO_CERTIFICATES, ROOT, Server, serving
+from tests.support.server import NO_CERTIFICATES, Server, serving
 from tests.support.upstream import Upstream
 
 
 def prepare(folder: Path, upstream: Upstream) -> str:
     """A data folder of its own with the bench's models; returns the token."""
     environment.new_sqlite(folder)
-    env = {**os.environ, "AIRELAYS_DATA_DIR": str(folder)}
-    made = subprocess.run(
-        [sys.executable, "-m", "tests.support.load.portal_setup", upstream.base_url],
-        cwd=ROOT,
-        env=env,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    made = forks.run(["-m", "tests.support.load.portal_setup", upstream.base_url], {"AIRELAYS_DATA_DIR": str(folder)})
+    assert made.returncode == 0, made.stderr
     return made.stdout.split()[-1]
 
 
