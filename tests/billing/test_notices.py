@@ -28,7 +28,7 @@ from relay.billing.ledger.sql import LedgerSql
 from relay.models import Budget, LedgerAccount, Notice, NoticeSettings
 from relay.tokens.lifecycle import create_token
 from tests.services.stalled import stalled
-from tests.support.mailbox import Mailbox
+from tests.support.pages.mailbox import Mailbox
 from tests.support.portal import People
 from tests.support.sessions import with_config
 

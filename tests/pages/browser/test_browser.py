@@ -22,8 +22,8 @@ import pytest
 from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.support.mailbox import Mailbox
 from tests.support.pages.browser import CHROMIUM, BrowserFaults, chromium, sign_in
+from tests.support.pages.mailbox import Mailbox
 from tests.support.provider import issuing
 from tests.support.server import ROOT, Server, free_port, serving
 from tests.support.streams import running
