@@ -150,7 +150,9 @@ def _key(channel: Channel, key: ApiKey) -> KeyView | DisabledKey | None:
 def _usable(channel: Channel, key: ApiKey) -> KeyView | None:
     """A key as requests are signed with it, None: it may not be, or cannot."""
     try:
-        headers = request_headers(channel.vendor.credentials.headers(key.secret_for(channel)))
+        headers = request_headers(
+            {**channel.vendor.headers, **channel.vendor.credentials.headers(key.secret_for(channel))}
+        )
     except KeyGivenElsewhere:
         _log_once(
             f"API key {key.pk} of channel “{channel.name}” was given for another address and is not sent to this "
@@ -176,7 +178,7 @@ def _channel(
     vendor, config = VENDORS[channel.provider], settings.CONFIG
     views = [key for key in keys if isinstance(key, KeyView)]
     if not keys and not vendor.needs_key:  # with keys that are all disabled it is out of service, not without a key
-        views.append(KeyView(0, 1, request_headers({})))
+        views.append(KeyView(0, 1, request_headers(vendor.headers)))
     refusal = channel.refusal(allowed)
     if refusal:
         _log_once(f"channel “{channel.name}” is not used: {refusal}")
