@@ -40,6 +40,11 @@ from relay.providers.vendors import VENDORS
 from relay.transport.body import USER_AGENT
 
 _MAX_BYTES: Final = 8 << 20  # of an answer
+# Requests that test models of vendors without an API for text.
+_WITHOUT_TEXT: Final[Mapping[str, dict[str, object]]] = {
+    "embeddings": {"input": ["OK"]},
+    "rerank": {"query": "OK", "documents": ["OK"]},
+}
 # What a failed test means for the person who runs it, by class of failure.
 _EXPLANATIONS: Final = {
     FailureClass.CLIENT: gettext_noop("The upstream refused the test request"),
@@ -106,7 +111,7 @@ class _List(msgspec.Struct):
 
 
 def probe_channel(channel: Channel, key: ApiKey | None, model: str, streamed: bool = False) -> ProbeResult:
-    """Send one short chat request to an upstream's `model` with one key. Raises portal.lib.crypto.Undecryptable.
+    """Send one short request to an upstream's `model` with one key. Raises portal.lib.crypto.Undecryptable.
 
     `streamed` measures the time to the first token, too.
     """
@@ -184,7 +189,7 @@ def _list(channel: Channel, headers: dict[str, str], allowed: Sequence[Allowance
 def _headers(channel: Channel, key: ApiKey | None) -> dict[str, str]:
     """Return the headers of a request with a key. Raises portal.lib.crypto.Undecryptable."""
     auth = channel.vendor.credentials.headers(key.secret_for(channel)) if key else {}
-    return {"user-agent": USER_AGENT, "accept-encoding": "identity", **auth}
+    return {"user-agent": USER_AGENT, "accept-encoding": "identity", **channel.vendor.headers, **auth}
 
 
 def why_unusable(error: Undecryptable) -> str:
@@ -205,7 +210,7 @@ async def _probe(
     rules: Sequence[Rule],
     streamed: bool,
 ) -> ProbeResult:
-    api = "chat.completions" if "chat.completions" in channel.vendor.served(channel.text_api) else "responses"
+    api = _api_of_test(channel.vendor.served(channel.text_api), model)
     body: dict[str, object] = {"model": model, "messages": [{"role": "user", "content": "Reply with the word OK."}]}
     if api == "responses":
         body = {
@@ -214,6 +219,8 @@ async def _probe(
             "input": [user_item("Reply with the word OK.")],
             "store": False,
         }
+    elif api in _WITHOUT_TEXT:
+        body, streamed = {"model": model, **_WITHOUT_TEXT[api]}, False
     if streamed:
         body["stream"] = True
     began = time.monotonic()
@@ -255,7 +262,7 @@ async def _probe(
             "",
             first,
         )
-    answer = (parse_chat_answer(content) if api == "chat.completions" else _as_chat(content)) if good else None
+    answer = _READERS.get(api, _of_list)(content) if good else None
     if answer is None or answer.error is not None:
         failed = content if answer is None else answer.error or content
         if good and scanner.error is not None:
@@ -290,6 +297,22 @@ def _as_chat(content: bytes) -> ChatAnswer | None:
     if found is None:
         return None
     return ChatAnswer(found.usage, content if found.is_error or found.failed else None, text_of(whole, "model"))
+
+
+def _of_list(content: bytes) -> ChatAnswer | None:
+    """What a test needs of an answer without text. None when it lists nothing."""
+    whole = decode_object(content) or {}
+    listed = whole.get("data") or whole.get("results")
+    return ChatAnswer(None, None, text_of(whole, "model")) if isinstance(listed, list) else None
+
+
+_READERS: Final = {"chat.completions": parse_chat_answer, "responses": _as_chat}
+
+
+def _api_of_test(served: frozenset[str], model: str) -> str:
+    """The API by which a model is tested: one for text, unless the vendor has none."""
+    found = next((api for api in (*_READERS, "embeddings") if api in served), "responses")
+    return "rerank" if found == "embeddings" and "rerank" in served and "rerank" in model.lower() else found
 
 
 def _since(began: float) -> int:
