@@ -9,6 +9,7 @@ from typing import Final
 
 import pytest
 
+from relay.providers.apis import CHAT
 from relay.providers.classify import classify, rules_of
 from relay.providers.failures import CooldownScope, FailureClass, Rule
 from relay.providers.vendors import BUILT_IN, VENDORS, offered
@@ -180,7 +181,9 @@ def test_a_real_404_for_something_in_the_request_is_the_requests() -> None:
             assert classify(404, {}, body.encode(), vendor, now=NOW).kind is FailureClass.CLIENT, (vendor, message)
 
 
-@pytest.mark.parametrize("vendor", [vendor.key for vendor in offered() if vendor.key not in BUILT_IN])
+@pytest.mark.parametrize(
+    "vendor", [vendor.key for vendor in offered() if vendor.key not in BUILT_IN and vendor.apis & CHAT]
+)
 def test_a_quoted_request_keeps_nothing_from_others(live: Portal, server: Server, vendor: str) -> None:
     """Of one key and one channel: whatever one user's requests bring about, the next user is served."""
     texts = written_by_a_client(vendor)
