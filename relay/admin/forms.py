@@ -16,6 +16,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget,
 from accounts.models import LIMIT_FIELDS, AuditEvent, User
 from accounts.rights import exceeds
 from portal.lib import clock, money, net
+from relay.admin.widgets import BASE_URL_HELP, VendorSelect
 from relay.channels.cooldowns import close_circuits
 from relay.channels.keys import secrets_of
 from relay.channels.urls import allowance_for, base_url_of, check_typed_url
@@ -243,6 +244,7 @@ class ChannelForm(LimitingListForm, BaseUrlForm):
             "disconnect_policy",
             *LIMIT_FIELDS,
         )
+        widgets, help_texts = {"provider": VendorSelect}, {"base_url": BASE_URL_HELP}
 
     def clean_parameters(self) -> dict[str, str]:
         rules = self.cleaned_data["parameters"] or {}

@@ -45,7 +45,8 @@ def complete_base_url(typed: str, vendor: Vendor) -> str:
         path = path[: -len(ending)].rstrip("/")
     path = re.sub(r"(/v\d+)\1+$", r"\1", path)
     if not path and not (parts.query or parts.fragment):
-        path = vendor.version_path or urlsplit(vendor.base_url).path.rstrip("/") or "/v1"
+        own = urlsplit(vendor.base_url)
+        path = vendor.version_path or own.path.rstrip("/") or ("" if own.netloc == parts.netloc else "/v1")
     scheme = _SCHEMES.get(parts.scheme, parts.scheme)
     return urlunsplit((scheme, parts.netloc, path, parts.query, parts.fragment))
 

@@ -103,7 +103,7 @@ class _List(msgspec.Struct):
 
 
 def probe_channel(channel: Channel, key: ApiKey | None, model: str, streamed: bool = False) -> ProbeResult:
-    """Send one short chat request to an upstream's `model` with one key. Raises portal.lib.crypto.Undecryptable.
+    """Send one short request to an upstream's `model` with one key. Raises portal.lib.crypto.Undecryptable.
 
     `streamed` measures the time to the first token, too.
     """

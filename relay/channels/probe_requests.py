@@ -23,6 +23,11 @@ from relay.protocols.responses.upstream_stream import ResponsesDecoder
 
 _MESSAGE_TOKENS: Final = 64  # of a test's answer, where the API demands a limit
 _ASK: Final = "Reply with the word OK."
+# Bodies for vendors without an API for text.
+_WITHOUT_TEXT: Final[Mapping[str, Json]] = {
+    "embeddings": {"input": ["OK"]},
+    "rerank": {"query": "OK", "documents": ["OK"]},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +36,17 @@ class ShortRequest:
 
     path: str  # below the base URL, with its query
     body: Json
+    streamed: bool
     scanner: Codec  # of a stream
     read: Callable[[bytes], ChatAnswer | None]  # a plain answer; None when it is none
 
 
 def short_request(channel: Channel, model: str, streamed: bool) -> ShortRequest:
-    """The request that tests an upstream's `model`."""
-    served = channel.vendor.served(channel.text_api)
-    api = next((api for api in _READERS if api in served), "responses")
+    """The request that tests an upstream's `model`; only text is streamed."""
+    api = _api_of_test(channel.vendor.served(channel.text_api), model)
+    if api in _WITHOUT_TEXT:
+        path = channel.vendor.path(api).lstrip("/")
+        return ShortRequest(path, {"model": model, **_WITHOUT_TEXT[api]}, False, ChatStream(), _of_list)
     path = channel.vendor.path(api)
     body: Json = {"model": model, "messages": [{"role": "user", "content": _ASK}]}
     scanner: Codec = ChatStream()
@@ -57,7 +65,13 @@ def short_request(channel: Channel, model: str, streamed: bool) -> ShortRequest:
         path = path.replace("{model}", quote(model.removeprefix("models/"), safe=""))
     if streamed and api != "generate_content":
         body["stream"] = True
-    return ShortRequest(path.lstrip("/"), body, scanner, _READERS[api])
+    return ShortRequest(path.lstrip("/"), body, streamed, scanner, _READERS[api])
+
+
+def _api_of_test(served: frozenset[str], model: str) -> str:
+    """The API by which a model is tested: one for text, unless the vendor has none."""
+    found = next((api for api in (*_READERS, "embeddings") if api in served), "responses")
+    return "rerank" if found == "embeddings" and "rerank" in served and "rerank" in model.lower() else found
 
 
 def _of_response(content: bytes) -> ChatAnswer | None:
@@ -78,6 +92,13 @@ def _of_generated(content: bytes) -> ChatAnswer | None:
     """What a test needs of an answer of generateContent."""
     found, whole = parse_gemini_answer(content), decode_object(content) or {}
     return ChatAnswer(found.usage, found.error, text_of(whole, "modelVersion")) if found is not None else None
+
+
+def _of_list(content: bytes) -> ChatAnswer | None:
+    """What a test needs of an answer without text. None when it lists nothing."""
+    whole = decode_object(content) or {}
+    listed = whole.get("data") or whole.get("results")
+    return ChatAnswer(None, None, text_of(whole, "model")) if isinstance(listed, list) else None
 
 
 _READERS: Final[Mapping[str, Callable[[bytes], ChatAnswer | None]]] = {

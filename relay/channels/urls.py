@@ -70,7 +70,9 @@ def base_url_of(vendor: Vendor, typed: str, also: Sequence[net.Allowance] = ()) 
         return url
     if not url and not vendor.base_url:
         reason = _("%(vendor)s has no address of its own: type the base URL of the upstream.")
-        raise net.AddressRefused(reason % {"vendor": _(vendor.label)})
+        if vendor.address_form:
+            reason = _("%(vendor)s has another address for every customer. Type yours, which has this form: %(form)s")
+        raise net.AddressRefused(reason % {"vendor": _(vendor.label), "form": vendor.address_form})
     clean = check_typed_url(complete_base_url(url, vendor) or vendor.base_url, also=also)
     return "" if clean == vendor.base_url else clean
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.contrib.auth.models import Group
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -15,12 +15,16 @@ from portal.lib.crypto import Undecryptable, mask
 from relay.models.fields import box
 from relay.models.pool import Pool
 from relay.providers.vendor import Vendor
-from relay.providers.vendors import VENDORS, offered
+from relay.providers.vendors import VENDORS, grouped
 
 
-def provider_choices() -> list[tuple[str, str]]:
-    """Return the choices of vendors. A function, so that a new vendor needs no migration."""
-    return [(vendor.key, str(_(vendor.label))) for vendor in offered()]
+def provider_choices() -> list[Any]:
+    """Return the choices of vendors by group. A function, so that a new vendor needs no migration."""
+    found: list[Any] = []
+    for title, vendors in grouped():
+        named = [(vendor.key, str(_(vendor.label))) for vendor in vendors]
+        found += [(str(_(title)), named)] if title else named
+    return found
 
 
 _TIMEOUT = [MinValueValidator(1), MaxValueValidator(86_400)]

@@ -215,6 +215,8 @@ def _words(inner: dict[str, object], envelope: dict[str, object]) -> frozenset[s
         envelope.get("code"),
         envelope.get("type"),
         envelope.get("error_type"),
+        envelope.get("error_code"),  # Databricks
+        envelope.get("reason"),  # Novita
     ]
     for name, keys in (("innererror", ("code",)), ("metadata", ("limit_source", "error_type"))):
         nested = inner.get(name)

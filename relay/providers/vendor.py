@@ -26,8 +26,8 @@ class Vendor:
     key: str
     # Its name on pages.
     label: str
-    # Where it stands in lists of vendors, ascending; vendors at the same place go by key. Up to 499: chosen by hand;
-    # from 900: servers that people run themselves.
+    # Where it stands in lists of vendors, ascending; vendors at the same place go by key. The groups of
+    # `relay.providers.vendors` are ranges of it, and a plan stands behind its vendor.
     position: int = 500
 
     # The family of APIs that it speaks. Empty: none that the relay speaks, so that no channel can be made for it.
@@ -36,6 +36,8 @@ class Vendor:
     base_url: str = ""
     # The path that its base URLs end in, where `base_url` does not say it.
     version_path: str = ""
+    # The form of its base URLs where every customer has another, with what is the customer's own in braces.
+    address_form: str = ""
     # Answers inside the portal: there is no address, no key and no network.
     built_in: bool = False
     # How a request is signed.

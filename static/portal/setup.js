@@ -9,6 +9,7 @@
   const fill = () => {
     const chosen = provider.selectedOptions[0];
     if (!url.value || url.value === filled) url.value = filled = chosen.dataset.url;
+    url.placeholder = chosen.dataset.form;
     const label = chosen.textContent.split(/[,(]/)[0].trim();
     if (!name.value || name.value === named) name.value = named = label;
   };

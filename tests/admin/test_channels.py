@@ -129,6 +129,13 @@ def test_guard_speaks_when_a_channel_is_saved(staff: Client, field: str, url: st
         ("openai", "http://10.0.0.1/v1", "10.0.0.1 is not a public Internet address."),
         ("vllm", "", "vLLM has no address of its own: type the base URL of the upstream."),
         ("vllm", "https://gpu.example.org/v1//", "https://gpu.example.org/v1"),
+        (
+            "snowflake",
+            "",
+            "Snowflake Cortex has another address for every customer. Type yours, which has this form: "
+            "https://{account}.snowflakecomputing.com/api/v2/cortex/v1",
+        ),
+        ("perplexity", "api.perplexity.ai/", ""),
         ("ollama", "", "127.0.0.1 is not a public Internet address."),
         ("ollama", "http://127.0.0.1:11434/v1", "127.0.0.1 is not a public Internet address."),
         ("demo", "", ""),

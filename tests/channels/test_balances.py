@@ -34,6 +34,9 @@ pytestmark = pytest.mark.shared
         ("openrouter", "/v1/key", {"data": {"limit": 100, "limit_remaining": 75.25, "usage": 24.75}}, "75.25 USD"),
         ("openrouter", "/v1/key", {"data": {"limit": None, "limit_remaining": None, "usage": 24.75}}, ""),
         ("siliconflow", "/v1/user/info", {"code": 20000, "data": {"balance": "0.88", "totalBalance": "88.00"}}, "88"),
+        ("vercel", "/v1/credits", {"balance": "95.50", "total_used": "4.50"}, "95.5 USD"),
+        ("poe", "/usage/current_balance", {"current_point_balance": 2500}, "2500 points"),
+        ("novita", "/openapi/v1/billing/balance/detail", {"availableBalance": "15000"}, "1.5 USD"),
         ("deepseek", "/user/balance", {"nonsense": 1}, ""),
     ],
 )

@@ -89,3 +89,27 @@ def test_a_key_that_breaks_the_test_keeps_no_other_key_from_being_looked_after(
         del live.upstream.scripts[""]
     well.refresh_from_db()
     assert well.balance == 5
+
+
+def test_a_vendor_without_an_api_for_text_is_tested_by_what_it_has(live: Portal) -> None:
+    from relay.channels.health_checks import test_channel as run_test
+
+    asked: list[str] = []
+
+    async def vectors(call: Call) -> None:
+        asked.append(call.path)
+        listed = [{"object": "embedding", "index": 0, "embedding": [0.5]}]
+        await call.reply(200, {"object": "list", "data": listed, "model": call.json["model"]})
+
+    channel = live.channel(provider="voyage")
+    model = live.model(vectors, channels=[channel])
+    result = run_test(channel, None)
+    assert result.ok and model in result.message and live.upstream.last(model).json["input"] == ["OK"]
+    ranker = live.name("rerank")
+    live.upstream.script(ranker, vectors)
+    channel.test_model = ranker
+    assert run_test(channel, None).ok and live.upstream.last(ranker).json["documents"] == ["OK"]
+    assert asked == ["/v1/embeddings", "/v1/rerank"]
+    live.upstream.scripts[model] = hello
+    channel.test_model = ""
+    assert not run_test(channel, None).ok, "an answer that lists nothing is none"

@@ -15,7 +15,7 @@ from relay.protocols.errors import read_error
 from relay.providers.apis import EVERYTHING
 from relay.providers.classify import find_rule
 from relay.providers.failures import BY_WORD, RULE_CLASSES
-from relay.providers.vendors import BUILT_IN, VENDORS, discover, offered
+from relay.providers.vendors import BUILT_IN, VENDORS, discover, grouped, offered
 from tests.providers.corpus import FAILURES, every_case
 from tests.support.portal import Portal, ask
 from tests.support.server import ROOT, Server
@@ -61,8 +61,20 @@ def test_a_copied_file_does_not_take_another_vendors_place(tmp_path: Path, monke
 def test_channels_can_be_made_for_vendors_of_a_known_protocol_only() -> None:
     keys = [vendor.key for vendor in offered()]
     assert keys[:3] == ["demo", "openai", "azure"] and keys[-1] == "relay"
-    assert set(VENDORS) - set(keys) == {"cohere", "minimax"}
+    assert set(VENDORS) == set(keys)
     assert {"demo"} == BUILT_IN
+
+
+def test_forms_show_every_vendor_once_with_plans_behind_their_vendors_and_own_servers_last() -> None:
+    groups = grouped()
+    keys = [vendor.key for _title, vendors in groups for vendor in vendors]
+    assert keys == [vendor.key for vendor in offered()]
+    assert groups[0][0] == "" and [vendor.key for vendor in groups[0][1]] == ["demo"]
+    assert all(title for title, _vendors in groups[1:]) and len({title for title, _vendors in groups}) == len(groups)
+    for key in keys:
+        of, _plan, rest = key.partition("_plan")
+        assert rest or of == key or keys.index(key) == keys.index(of) + 1, key
+    assert all(not vendor.needs_key for vendor in groups[-1][1] if vendor.key != "relay")
 
 
 @pytest.mark.parametrize("key", VENDORS)
@@ -72,6 +84,11 @@ def test_a_vendor_is_whole(key: str) -> None:
     assert all(rule.kind in RULE_CLASSES and not rule.provider for rule in vendor.failures)
     assert vendor.base_url == "" or re.fullmatch(r"(https|http|demo)://[^/]+(/.*[^/])?", vendor.base_url)
     document = importlib.import_module(f"relay.providers.vendors.{key}").__doc__ or ""
+    assert not vendor.address_form or (
+        not vendor.base_url
+        and re.fullmatch(r"https://[^ ]*{[a-z]+}[^ ]+", vendor.address_form)
+        and vendor.address_form.endswith(vendor.version_path)
+    )
     sourced = re.search(r"^Source: .+, read in [A-Z][a-z]+ 20\d\d\.$", document, re.M)
     assert sourced or vendor.built_in, "name the source of the facts, and when it was read"
 
@@ -113,6 +130,14 @@ def test_requests_are_signed_as_the_vendor_wants(live: Portal, server: Server) -
         assert sent[name] == value and not {"authorization", "api-key"} - {name} & set(sent)
 
 
+def test_headers_of_the_vendors_own_are_sent_with_the_key(live: Portal, server: Server) -> None:
+    model = live.model(channels=[live.channel(provider="snowflake", keys=("pat-of-snowflake",))])
+    assert server.post(live.token(), ask(model)).status_code == 200
+    sent = live.upstream.last(model).headers
+    assert sent["authorization"] == "Bearer pat-of-snowflake"
+    assert sent["x-snowflake-authorization-token-type"] == "PROGRAMMATIC_ACCESS_TOKEN"
+
+
 @pytest.mark.parametrize(("provider", "sent"), [("openai", True), ("groq", False), ("mistral", False)])
 def test_nulls_reach_no_vendor_that_refuses_them(live: Portal, server: Server, provider: str, sent: bool) -> None:
     model = live.model(provider=provider)
@@ -138,6 +163,7 @@ NAMED: Final[dict[str, tuple[set[str], str]]] = {
         "who can read its signatures, a part of its models' names, and a member of Google's",
     ),
     "relay/providers/vendor.py": ({"openai", "anthropic", "gemini"}, "the families of APIs"),
+    "relay/protocols/passthrough/answers.py": ({"meta"}, "a member of rerank answers"),
     "relay/usage/demo_data.py": (
         {"openai", "deepseek", "DeepSeek", "groq", "Groq", "mistral", "Mistral", "openrouter", "OpenRouter"},
         "made-up channels",

@@ -23,6 +23,7 @@ from relay.admin.channels.inlines import ApiKeyInline, ChannelModelInline, TagFi
 from relay.admin.channels.model_list import ModelListAdmin, complete_models
 from relay.admin.forms import BaseUrlForm, ChannelForm, parse_served
 from relay.admin.money.below_cost import warn_below_cost
+from relay.admin.widgets import VendorFilter
 from relay.billing.price_import import listings_for
 from relay.catalog.margins import below_cost, margins
 from relay.channels import cooldowns
@@ -59,7 +60,7 @@ class ChannelAdmin(ModelListAdmin):
     list_display = ("named", "state", "enabled", "priority", "weight", "key_count", "model_count", "last_test")
     list_editable = ("enabled", "priority", "weight")
     list_before_template = "admin/relay/channel_states.html"
-    list_filter = ("enabled", "provider", TagFilter)
+    list_filter = ("enabled", VendorFilter, TagFilter)
     search_fields = ("name", "base_url", "notes", "tags")
     autocomplete_fields = ("groups",)
     readonly_fields = (

@@ -15,7 +15,7 @@ from accounts.models import AuditEvent
 from relay.admin.forms import BaseUrlForm
 from relay.channels.cooldowns import end_cooldowns
 from relay.models import Channel, ChannelEvent
-from relay.providers.vendors import offered
+from relay.providers.vendors import grouped
 
 
 class SetupChannelForm(BaseUrlForm):
@@ -51,8 +51,12 @@ def save_channel(request: HttpRequest, channel: Channel | None) -> Channel | dic
         done = _("The channel “%(name)s” is there.") if edited is None else _("The channel “%(name)s” is saved.")
         messages.success(request, done % {"name": made.name})
         return made
-    vendors = [(one.key, _(one.label), one.base_url, one.needs_key) for one in offered() if not one.built_in]
-    return {"form": form, "vendors": vendors, "chosen": form["provider"].value(), "edited": edited}
+    groups = [
+        (_(title), [(one.key, _(one.label), one.base_url, one.address_form) for one in vendors])
+        for title, vendors in grouped()
+        if title  # what answers inside the portal stands alone
+    ]
+    return {"form": form, "groups": groups, "chosen": form["provider"].value(), "edited": edited}
 
 
 def _may(request: HttpRequest, right: str) -> bool:

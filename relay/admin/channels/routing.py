@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.admin.base import BaseAdmin, ReadOnlyAdmin, display, format_time, request_ip
 from accounts.rights import may
 from portal.lib import clock
+from relay.admin.widgets import VendorFilter
 from relay.channels import cooldowns
 from relay.models import Cooldown, FailureRule, Pool
 from relay.providers.failures import BY_WORD
@@ -41,7 +42,7 @@ class FailureRuleAdmin(BaseAdmin):
     list_display = ("position", "rule_text", "provider", "failure_class", "cooldown", "enabled", "note")
     list_display_links = ("rule_text",)
     list_editable = ("enabled",)
-    list_filter = ("provider", "failure_class", "enabled")
+    list_filter = (VendorFilter, "failure_class", "enabled")
     search_fields = ("word", "text", "note")
     actions = ("enable", "disable")
 

@@ -6,10 +6,12 @@ A file that is added to this folder is a vendor added: nothing else lists them.
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 from collections.abc import Iterable
 from typing import Final
 
+from portal.lib.texts import gettext_noop
 from relay.providers.vendor import Vendor
 
 
@@ -34,6 +36,26 @@ VENDORS: Final = discover(__name__, __path__)
 BUILT_IN: Final = frozenset(vendor.key for vendor in VENDORS.values() if vendor.built_in)
 
 
+# The groups of vendors in forms, each with the position that it ends before.
+_GROUPS: Final = (
+    (20, ""),
+    (300, gettext_noop("Makers of models")),
+    (400, gettext_noop("Clouds")),
+    (500, gettext_noop("Hosts and resellers of models")),
+    (900, gettext_noop("Others")),
+    (math.inf, gettext_noop("Your own servers, and other relays")),
+)
+
+
 def offered() -> list[Vendor]:
     """The vendors for which a channel can be made, in their order."""
     return [vendor for vendor in VENDORS.values() if vendor.protocol]
+
+
+def grouped() -> list[tuple[str, list[Vendor]]]:
+    """The same by group, as forms show them. The titles are to be translated; empty: the vendors stand alone."""
+    found: dict[str, list[Vendor]] = {}
+    for vendor in offered():
+        title = next(title for end, title in _GROUPS if vendor.position < end)
+        found.setdefault(title, []).append(vendor)
+    return list(found.items())

@@ -18,6 +18,7 @@ VENDOR: Final = Vendor(
     label="Azure OpenAI (v1 API)",
     position=30,
     version_path="/openai/v1",
+    address_form="https://{resource}.openai.azure.com/openai/v1",
     credentials=API_KEY,
     apis=OPENAI - {"moderations", "rerank"},
     stores=True,

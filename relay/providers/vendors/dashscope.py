@@ -1,5 +1,8 @@
 """Alibaba DashScope (Qwen): its OpenAI-compatible mode for customers outside China.
 
+Customers also have addresses of their own, which Alibaba recommends:
+https://{workspace}.{region}.maas.aliyuncs.com/compatible-mode/v1, for keys of that region.
+
 Source: Model Studio's API reference and error codes, read in November 2026.
 """
 

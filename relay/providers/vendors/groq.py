@@ -14,7 +14,7 @@ from relay.providers.vendor import Vendor
 VENDOR: Final = Vendor(
     key="groq",
     label="Groq",
-    position=110,
+    position=450,
     base_url="https://api.groq.com/openai/v1",
     apis=CHAT | AUDIO | {"responses", "embeddings"},
     parameters={

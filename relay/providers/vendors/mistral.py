@@ -14,7 +14,7 @@ from relay.providers.vendor import Vendor
 VENDOR: Final = Vendor(
     key="mistral",
     label="Mistral",
-    position=120,
+    position=100,
     base_url="https://api.mistral.ai/v1",
     apis=CHAT | {"responses", "responses.input_tokens", "embeddings", "moderations"} | (AUDIO - {"audio.translations"}),
     stream_usage=False,

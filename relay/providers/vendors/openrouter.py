@@ -23,7 +23,7 @@ def _balance(answers: Sequence[Any]) -> Balance:
 VENDOR: Final = Vendor(
     key="openrouter",
     label="OpenRouter",
-    position=100,
+    position=400,
     base_url="https://openrouter.ai/api/v1",
     apis=CHAT
     | {"responses", "completions", "embeddings", "images.generations", "audio.speech", "audio.transcriptions"},

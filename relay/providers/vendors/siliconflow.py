@@ -22,7 +22,7 @@ def _balance(answers: Sequence[Any]) -> Balance:
 VENDOR: Final = Vendor(
     key="siliconflow",
     label="SiliconFlow",
-    position=150,
+    position=470,
     base_url="https://api.siliconflow.com/v1",
     apis=CHAT | {"completions", "embeddings", "rerank", "images.generations", "audio.speech", "audio.transcriptions"},
     limits_thinking=False,  # which has a limit of its own, thinking_budget

@@ -14,7 +14,7 @@ from relay.providers.vendor import Vendor
 VENDOR: Final = Vendor(
     key="together",
     label="Together",
-    position=140,
+    position=470,
     base_url="https://api.together.ai/v1",
     apis=OPENAI_COMPATIBLE - {"moderations", "realtime", "realtime.calls", "images.variations"},
     failures=(

@@ -14,7 +14,7 @@ from relay.providers.vendor import Vendor
 VENDOR: Final = Vendor(
     key="xai",
     label="xAI",
-    position=130,
+    position=110,
     base_url="https://api.x.ai/v1",
     apis=CHAT | {"completions", "images.generations", "responses", "realtime"},
     stores=True,
