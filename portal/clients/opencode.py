@@ -1,6 +1,6 @@
 """opencode.
 
-Source: its documentation of providers and of opencode.json (opencode.ai/docs), read in November 2026.
+Source: its documentation of providers and of opencode.json, read in November 2026.
 """
 
 from __future__ import annotations

@@ -148,6 +148,7 @@ def test_nulls_reach_no_vendor_that_refuses_them(live: Portal, server: Server, p
 # File: the names of vendors in it that have to be there, and why.
 NAMED: Final[dict[str, tuple[set[str], str]]] = {
     "portal/clients/gemini_cli.py": ({"gemini"}, "the name of a client app"),
+    "portal/clients/opencode.py": ({"opencode", "https://opencode.ai/config.json"}, "the name of a client app"),
     "portal/settings.py": ({"relay", "google"}, "the Django application, and a provider of sign-in"),
     "portal/translations.py": ({"relay"}, "the Django application"),
     "relay/apps.py": ({"relay"}, "the Django application"),
