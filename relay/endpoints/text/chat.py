@@ -90,6 +90,7 @@ class ChatTextRequest:
 
     api = _ENDPOINT
     stream_type = EVENT_STREAM
+    demands_limit = False
     parameters_renamed = True  # an upstream's rules name `max_output_tokens` and the like if it speaks responses
     unserved_message = "The upstream of this model serves no chat. Use another endpoint or another model."
 

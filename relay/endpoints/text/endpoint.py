@@ -81,6 +81,7 @@ class TextRequest(Protocol):
     left_out: list[str]  # parts of the request that the current channel is not sent, as the client is told
     stream_type: str  # the content type of its streams
     parameters_renamed: bool  # whether a converted request uses other parameter names than the vendors' rules
+    demands_limit: bool  # its API wants a limit of every request, so that clients name one of any model
 
     @property
     def fields(self) -> Fields: ...
@@ -211,7 +212,7 @@ async def _open_converted(request: TextRequest, attempt: Attempt) -> _Converted:
     body: Json = {**form.body, "model": name}
     if record.charge.clamp is not None:
         protocol.limit(body, record.charge.clamp, dialect)
-    elif protocol.refuses_longer and 0 < dialect.longest < (request.output_limit or 0):
+    elif (protocol.refuses_longer or request.demands_limit) and 0 < dialect.longest < (request.output_limit or 0):
         protocol.limit(body, dialect.longest, dialect)
     record.dropped = [
         *request.left_out,

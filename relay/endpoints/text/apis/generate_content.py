@@ -153,6 +153,7 @@ class GeminiTextRequest:
     """A generateContent request, for the common text endpoint."""
 
     api = _ENDPOINT
+    demands_limit = False
     parameters_renamed = True  # an upstream's rules name the parameters of its own API
     unserved_message = "The upstream of this model serves no chat. Use another endpoint or another model."
 

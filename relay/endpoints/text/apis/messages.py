@@ -156,6 +156,7 @@ class MessagesTextRequest:
 
     api = _ENDPOINT
     stream_type = EVENT_STREAM
+    demands_limit = True
     parameters_renamed = True  # an upstream's rules name the parameters of its own API
     unserved_message = "The upstream of this model serves no chat. Use another endpoint or another model."
 
