@@ -304,8 +304,9 @@ def test_a_code_is_redeemed(ready: Token) -> None:
     page.fill("#id_usd", "7.50")
     page.fill("#id_count", "1")
     page.get_by_role("button", name="Save", exact=True).click()
-    text = page.locator("#main, body").first.inner_text()
-    code = re.search(r"[A-Z2-9]{5}(?:-[A-Z2-9]{5}){3}", text)
+    wanted = re.compile(r"[A-Z2-9]{5}(?:-[A-Z2-9]{5}){3}")
+    page.locator("body").filter(has_text=wanted).wait_for()  # the page that follows
+    code = wanted.search(page.locator("#main, body").first.inner_text())
     assert code
     user = site.page("wanda")
     user.goto(f"{site.base}/balance/")
