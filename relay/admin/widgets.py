@@ -40,7 +40,7 @@ def _help() -> str:
     """The help text of a base URL, with the forms of those that every customer has another of."""
     forms = [(_(vendor.label), vendor.address_form) for vendor in offered() if vendor.address_form]
     return format_html(
-        "{} {}<ul>{}</ul>",
+        '{} {}<ul class="ar-forms">{}</ul>',
         Channel._meta.get_field("base_url").help_text,
         _("These have another for every customer:"),
         format_html_join("", "<li>{}: <code>{}</code></li>", forms),
