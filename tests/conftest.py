@@ -6,6 +6,8 @@ Tests with the `db` fixture are rolled back, in a database where nothing else ha
 
 from __future__ import annotations
 
+import functools
+import importlib
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -101,6 +103,18 @@ def contexts_of_pages() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(test_client, "store_rendered_templates", keep)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def certificates() -> Iterator[None]:
+    """Those of the world are read once, and not by each client that a test makes: that takes as long as ten requests
+    do.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("httpx._transports.default", "httpx2._transports.default"):
+            transports: Any = importlib.import_module(module)
+            patch.setattr(transports, "create_ssl_context", functools.cache(transports.create_ssl_context))
         yield
 
 
