@@ -35,10 +35,13 @@ def check(response: httpx.Response, status: int, type_: str, code: str | None, p
     return str(error["message"])
 
 
-def until(found: Callable[[], Any]) -> Any:
-    """What it returns as soon as that is something. The suite's time limit ends what never comes."""
+def until(found: Callable[[], Any], every: float = 0.02) -> Any:
+    """What it returns as soon as that is something, asked at intervals. The suite's time limit ends what never comes.
+
+    `every`: seconds.
+    """
     while not (value := found()):
-        time.sleep(0.02)
+        time.sleep(every)
     return value
 
 

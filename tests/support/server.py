@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -25,6 +26,7 @@ from tests.support.asserts import until
 # Most calls make a client of their own, as strangers would; to read the certificates of the world for each would take
 # a fifth of the suite's time.
 NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+_LOOK_SECONDS = 0.05  # as often as the server looks for changes: to answer costs it more than that
 _MARK = "INSERT INTO accounts_change (topic, key, created_at) VALUES ('test', '', now()) RETURNING id"
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -43,6 +45,36 @@ def free_port() -> int:
             return port
 
 
+class _Connection:
+    """To the PostgreSQL of a server, kept for as long as that runs: each one costs PostgreSQL a process."""
+
+    def __init__(self, url: str) -> None:
+        self._url, self._lock = url, threading.Lock()
+        self._open: Any = None
+
+    def query(self, sql: str) -> list[Any]:
+        import psycopg
+
+        with self._lock:
+            try:
+                return self._ask(sql)
+            except psycopg.OperationalError:  # a test has ended all connections
+                self.close()
+                return self._ask(sql)
+
+    def _ask(self, sql: str) -> list[Any]:
+        import psycopg
+
+        if self._open is None:
+            self._open = psycopg.connect(self._url, autocommit=True)
+        return list(self._open.execute(sql.encode()).fetchall())
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+
 @dataclass
 class Server:
     port: int
@@ -50,6 +82,9 @@ class Server:
     log: Path
     database: str
     seen: tuple[int, int] = (-1, 0)  # the changes that it is known to have taken over
+
+    def __post_init__(self) -> None:
+        self.connection = _Connection(self.database)
 
     @property
     def url(self) -> str:
@@ -62,10 +97,7 @@ class Server:
     def query(self, sql: str) -> list[Any]:
         """Ask the server's database, beside Django's connection."""
         if self.database.startswith("postgresql:"):
-            import psycopg
-
-            with psycopg.connect(self.database) as connection:
-                return connection.execute(sql.encode()).fetchall()
+            return self.connection.query(sql)
         with closing(sqlite3.connect(self.database)) as database:
             return database.execute(sql).fetchall()
 
@@ -78,15 +110,13 @@ class Server:
             # A change may be committed behind one with a higher id, and is read at the latest with the next one.
             newest = self.query(_MARK)[0][0]
             state = (newest, state[1] + 1)
-        until(
-            lambda: (
-                httpx.get(f"{self.url}/readyz", timeout=60, trust_env=False, verify=NO_CERTIFICATES).json()[
-                    "change_seen"
-                ]
-                >= newest
-            )
-        )
+        time.sleep(_LOOK_SECONDS)  # it has hardly looked since
+        until(lambda: self._change_seen() >= newest, every=_LOOK_SECONDS)
         self.seen = state
+
+    def _change_seen(self) -> int:
+        answer = httpx.get(f"{self.url}/readyz", timeout=60, trust_env=False, verify=NO_CERTIFICATES)
+        return int(answer.json()["change_seen"])
 
     def _changes(self) -> tuple[int, int]:
         """The newest change and their number, which grows with a late one of a lower id, too."""
@@ -169,6 +199,7 @@ def serving(
                 process.wait(60)
             except subprocess.TimeoutExpired:
                 server.kill()
+        server.connection.close()
 
 
 def wait_until_up(server: Server) -> None:
