@@ -100,7 +100,7 @@ def start_postgres() -> None:
         fail(f"initdb failed:\n{done.stderr[-2000:]}")
     options = (
         f"-p {POSTGRES_PORT} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=200 -c "
-        "fsync=off"
+        "fsync=off -c full_page_writes=off -c synchronous_commit=off"
     )
     control = [
         *postgres_user(),
