@@ -150,6 +150,7 @@ def machine(world: World, counter: Counter[str]) -> type[RuleBasedStateMachine]:
 
         def teardown(self) -> None:
             RedemptionBatch.objects.filter(name="random").delete()
+            world.replace_model("hello")
 
     return Books
 

@@ -6,13 +6,13 @@ import asyncio
 import json
 import time
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from relay.billing.ledger import requests
 from relay.billing.ledger.verify import verify
 from relay.billing.ledger.writer import writer
 from tests.support.portal import Portal, ask
-from tests.support.upstream import Call, chunk, hello
+from tests.support.upstream import Call, Script, chunk, hello
 
 
 async def dead(call: Call) -> None:
@@ -38,6 +38,10 @@ async def endless(call: Call) -> None:
         await asyncio.sleep(0.005)
 
 
+SCRIPTS: Final[dict[str, Script]] = {"hello": hello, "dead": dead, "cut": cut, "endless": endless}
+PRICE: Final = {"input": Decimal("2.5"), "cached_input": Decimal("1.25"), "output": 10}
+
+
 class World:
     """A portal inside this process: its ASGI application on an event loop of the test's."""
 
@@ -46,11 +50,7 @@ class World:
         self.loop = asyncio.new_event_loop()
         self.users = [live.user(balance=0), live.user(balance=0), live.user()]
         self.tokens = [live.token(user) for user in self.users]
-        price = {"input": Decimal("2.5"), "cached_input": Decimal("1.25"), "output": 10}
-        self.models = {
-            name: live.model(script, price=price)
-            for name, script in (("hello", hello), ("dead", dead), ("cut", cut), ("endless", endless))
-        }
+        self.models = {name: live.model(script, price=PRICE) for name, script in SCRIPTS.items()}
         from django.contrib.auth.models import Group
 
         from accounts.models import GroupSettings
@@ -113,6 +113,18 @@ class World:
         leaving.cancel()
         status = sent[0]["status"] if sent else 499
         return status, b"".join(message.get("body", b"") for message in sent[1:])
+
+    def replace_model(self, name: str) -> None:
+        """Go on with a new model on the same channel. Receipts keep the prices of the old one, and whenever the
+        configuration changes, those of all enabled models are read again.
+        """
+        from relay.models import Channel, Model
+
+        old = Model.objects.get(name=self.models[name])
+        channels = list(Channel.objects.filter(served__model=old))
+        old.enabled = False
+        old.save()
+        self.models[name] = self.live.model(SCRIPTS[name], channels=channels, price=PRICE)
 
     def crash(self) -> None:
         """The worker dies: what it had not written is lost, nobody gives back what it held; another one takes its
