@@ -306,12 +306,13 @@ LOGGING = {
     "filters": {
         "handshake": {"()": "portal.serving.logs.RefusedHandshakeFilter"},
         "refusal": {"()": "portal.serving.logs.RefusalFilter"},
+        "repeat": {"()": "portal.serving.logs.RepeatFilter"},
     },
     "handlers": {
         "stderr": {
             "class": "portal.serving.logs.StderrHandler",
             "formatter": "line",
-            "filters": ["handshake", "refusal"],
+            "filters": ["handshake", "refusal", "repeat"],
         }
     },
     "root": {"handlers": ["stderr"], "level": CONFIG.log_level},

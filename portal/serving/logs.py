@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import select
+import threading
 from datetime import UTC, datetime
 from typing import Final
 
@@ -17,7 +18,9 @@ class TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
+        line = redact(super().format(record))
+        repeated = getattr(record, "repeated", 0)
+        return f"{line} (and {repeated} more times before)" if repeated else line
 
 
 class JsonFormatter(logging.Formatter):
@@ -31,6 +34,9 @@ class JsonFormatter(logging.Formatter):
         request_id = getattr(record, "request_id", None)
         if isinstance(request_id, str):
             entry["request_id"] = request_id
+        repeated = getattr(record, "repeated", 0)
+        if repeated:
+            entry["repeated"] = repeated
         if record.exc_info:
             entry["traceback"] = redact(self.formatException(record.exc_info))
         return json.dumps(entry, ensure_ascii=False)
@@ -95,3 +101,33 @@ class RefusalFilter(logging.Filter):
         if record.exc_info and isinstance(status, int) and 400 <= status < 500:
             record.exc_info, record.exc_text = None, None
         return True
+
+
+_APART: Final = 10.0  # seconds between two lines with the same error
+_MOST_KNOWN: Final = 1000  # errors
+
+
+class RepeatFilter(logging.Filter):
+    """Drops an error that was logged in the last ten seconds. The next line with it says how often it came meanwhile.
+
+    While a database or Redis is away, each request would log the same line. Tracebacks are never dropped.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._known: dict[tuple[str, str], tuple[float, int]] = {}  # when an error was logged, and how often it was not
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.ERROR or record.exc_info:
+            return True
+        error = (record.name, record.getMessage())
+        with self._lock:
+            at, dropped = self._known.pop(error, (float("-inf"), 0))
+            apart = not 0 <= record.created - at < _APART
+            self._known[error] = (record.created, 0) if apart else (at, dropped + 1)
+            if len(self._known) > _MOST_KNOWN:
+                self._known.pop(next(iter(self._known)))
+        if apart and dropped:
+            record.repeated = dropped
+        return apart

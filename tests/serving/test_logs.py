@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from portal.serving.logs import JsonFormatter, RefusalFilter, StderrHandler, TextFormatter
+from portal.serving.logs import JsonFormatter, RefusalFilter, RepeatFilter, StderrHandler, TextFormatter
 
 
 @pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()])
@@ -63,3 +63,39 @@ def test_nobody_waits_for_a_reader_of_the_log_that_has_stopped() -> None:
     finally:
         os.close(reader)
         os.close(writer)
+
+
+def test_an_error_that_comes_again_and_again_is_one_line_in_ten_seconds() -> None:
+    repeats = RepeatFilter()
+
+    def shown(at: float, message: str = "limits cannot be counted: %s", level: int = logging.ERROR) -> str | None:
+        record = logging.LogRecord("x", level, __file__, 1, message, ("Redis",) if "%" in message else (), None)
+        record.created = at
+        return TextFormatter().format(record)[20:] if repeats.filter(record) else None
+
+    line = "ERROR x: limits cannot be counted: Redis"
+    assert [shown(1000.0 + number) for number in range(10)] == [line, *[None] * 9]
+    assert shown(1009.0, "another error") == "ERROR x: another error"
+    assert shown(1005.0, level=logging.WARNING) is not None
+    assert shown(1010.0) == f"{line} (and 9 more times before)"
+    assert shown(1030.0) == line, "nothing was dropped since"
+    assert shown(900.0) == line, "the clock was put back"
+    for number in range(2000):
+        shown(2000.0, f"error {number}")
+    assert len(repeats._known) <= 1000
+
+
+def test_a_traceback_is_never_dropped() -> None:
+    repeats = RepeatFilter()
+    for _ in range(3):
+        try:
+            raise ValueError("no")
+        except ValueError:
+            record = logging.LogRecord("x", logging.ERROR, __file__, 1, "a fault", (), sys.exc_info())
+        assert repeats.filter(record)
+
+
+def test_json_lines_say_how_often_an_error_came() -> None:
+    record = logging.LogRecord("x", logging.ERROR, __file__, 1, "away", (), None)
+    record.repeated = 7
+    assert json.loads(JsonFormatter().format(record))["repeated"] == 7
