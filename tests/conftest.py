@@ -29,6 +29,7 @@ from portal.lib import clock
 from relay.models import Model, ModelPermission, Upload, UsageRecord
 from relay.tokens.lifecycle import create_token
 from tests.support import environment
+from tests.support.environment import OwnDatabase
 from tests.support.portal import People, Portal
 from tests.support.server import Server, serving
 from tests.support.sessions import SECRET_WORD
@@ -42,9 +43,7 @@ LONG = (
 )
 """Files that take longest. They begin first, so that no worker is left alone with one of them at the end."""
 _servers = ""  # the name of their database
-_used: list[
-    Callable[[], AbstractContextManager[None]]
-] = []  # the servers' database, if a test of the file has written to it
+_used: dict[str, Callable[..., AbstractContextManager[None]]] = {}  # databases that tests of the file have written to
 
 # How fast examples are made depends on what else the machine does.
 hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -142,14 +141,14 @@ def _use(database: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def servers_database(django_db_setup: None, django_db_blocker: Any) -> Callable[[], AbstractContextManager[None]]:
-    """Inside, this process reads and writes the database of the servers, for real."""
+def servers_database(django_db_setup: None, django_db_blocker: Any) -> Callable[..., AbstractContextManager[None]]:
+    """Inside, this process reads and writes the database of the servers, or another one, for real."""
 
     @contextmanager
-    def inside() -> Iterator[None]:
+    def inside(database: str = "") -> Iterator[None]:
         alone = connection.settings_dict["NAME"]
         with django_db_blocker.unblock():
-            _use(_servers)
+            _use(database or _servers)
             try:
                 yield
             finally:
@@ -186,13 +185,12 @@ def server(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> I
 def tidy() -> Iterator[None]:
     """What the tests of a file made is switched off at its end: the servers would read it again at each change."""
     yield
-    if not _used:
-        return
     from relay.models import Channel, Model
 
-    with _used[0]():
-        Channel.objects.exclude(provider="demo").filter(enabled=True).update(enabled=False)
-        Model.objects.exclude(served_by__channel__provider="demo").filter(enabled=True).update(enabled=False)
+    for name, inside in _used.items():
+        with inside(name):
+            Channel.objects.exclude(provider="demo").filter(enabled=True).update(enabled=False)
+            Model.objects.exclude(served_by__channel__provider="demo").filter(enabled=True).update(enabled=False)
     _used.clear()
 
 
@@ -204,11 +202,25 @@ def language_and_zone() -> Iterator[None]:
     timezone.deactivate()
 
 
+@pytest.fixture(scope="module")
+def own_database(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> OwnDatabase:
+    """Of the servers that a file starts itself, where the suite's server cannot take batches from them. `live` writes
+    to it in the tests that ask for it.
+    """
+    return environment.make_own_database(tmp_path_factory.mktemp("own"))
+
+
 @pytest.fixture
-def live(servers_database: Callable[[], AbstractContextManager[None]], upstream: Upstream) -> Iterator[Portal]:
+def live(
+    request: pytest.FixtureRequest,
+    servers_database: Callable[..., AbstractContextManager[None]],
+    upstream: Upstream,
+) -> Iterator[Portal]:
     """Write to the servers' database for real."""
-    _used.append(servers_database)
-    with servers_database():
+    own = "own_database" in request.fixturenames
+    name = request.getfixturevalue("own_database").name if own else ""
+    _used[name] = servers_database
+    with servers_database(name):
         yield Portal(upstream)
 
 

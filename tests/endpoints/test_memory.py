@@ -14,6 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from tests.endpoints.batches.jobs import lines, results, submit, wait_for
 from tests.support.asserts import until
+from tests.support.environment import OwnDatabase
 from tests.support.peers.obedient import Obedient
 from tests.support.portal import Portal
 from tests.support.server import Server, serving
@@ -26,9 +27,9 @@ LARGE = "x" * 900_000
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with little memory."""
-    env = {"AIRELAYS_MAX_MEMORY_BYTES": str(MEMORY), "AIRELAYS_FEED_POLL_SECONDS": "0.05"}
+def small(own_database: OwnDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with little memory, alone on its database: another one would run its batches."""
+    env = {**own_database.env, "AIRELAYS_MAX_MEMORY_BYTES": str(MEMORY), "AIRELAYS_FEED_POLL_SECONDS": "0.05"}
     log: Path = tmp_path_factory.mktemp("small") / "log"
     with serving(log, env=env) as own:
         yield own

@@ -24,6 +24,7 @@ from relay.storage.responses import create_queued
 from tests.endpoints.batches.jobs import lines, results, submit, wait_for
 from tests.gateway.attempts import CALLER
 from tests.support.asserts import until
+from tests.support.environment import OwnDatabase
 from tests.support.money import books_balance, settled
 from tests.support.portal import Portal
 from tests.support.server import Server, serving
@@ -106,7 +107,7 @@ def test_one_that_does_not_end_in_time_has_failed_at_once_and_is_free(
 
 @pytest.mark.parametrize("in_time", [True, False])
 def test_lines_of_a_batch_are_finished_and_the_rest_goes_on_elsewhere(
-    live: Portal, tmp_path: Path, in_time: bool
+    live: Portal, own_database: OwnDatabase, tmp_path: Path, in_time: bool
 ) -> None:
     go, asked = asyncio.Event(), list[int]()
 
@@ -118,7 +119,8 @@ def test_lines_of_a_batch_are_finished_and_the_rest_goes_on_elsewhere(
 
     model, user = live.model(script, price=PRICE), live.user(balance=10**12)
     token = live.token(user)
-    env = {**ENV, "AIRELAYS_BATCH_CONCURRENCY": "2", **({} if in_time else {"AIRELAYS_SHUTDOWN_SECONDS": "0.5"})}
+    stopping = {} if in_time else {"AIRELAYS_SHUTDOWN_SECONDS": "0.5"}
+    env = {**ENV, **own_database.env, **stopping, "AIRELAYS_BATCH_CONCURRENCY": "2"}
     with serving(tmp_path / "log", env=env) as own, client(own, token) as sdk:
         batch = submit(sdk, lines(model, 4))
         until(lambda: live.upstream.count(model) == 2)

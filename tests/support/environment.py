@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")  # pytest-xdist names them gw0, gw1, …
@@ -96,6 +97,20 @@ def make_own_databases() -> str:
     new_database(DATA_DIR, f"{_NAME}_{WORKER}")
     url = new_database(DATA_DIR / "alone", f"{_NAME}_{WORKER}_alone")
     return url.rpartition("/")[2] or str(DATA_DIR / "alone" / "state.sqlite3")
+
+
+@dataclass(frozen=True)
+class OwnDatabase:
+    name: str  # in Django's settings
+    env: dict[str, str]  # of servers that use it
+
+
+def make_own_database(folder: Path) -> OwnDatabase:
+    """A migrated database in a folder, whose servers have the keys of this process."""
+    if url := new_database(folder):
+        return OwnDatabase(url.rpartition("/")[2], {"AIRELAYS_DATABASE_URL": url})
+    (folder / "keys").symlink_to(DATA_DIR / "keys")
+    return OwnDatabase(str(folder / "state.sqlite3"), {"AIRELAYS_DATA_DIR": str(folder)})
 
 
 for variable in list(os.environ):

@@ -24,14 +24,10 @@ from tests.support.portal import Portal
 pytestmark = pytest.mark.shared
 
 OPERATIONS = int(os.environ.get("BOOKS_OPERATIONS", "1000"))
-
-
+AT_ONCE = 1000  # on one set of books: all of it is verified after each
 STEPS = 50
 
-
 amounts = st.integers(min_value=1, max_value=400_000_000)
-
-
 people = st.integers(min_value=0, max_value=2)
 
 
@@ -155,13 +151,15 @@ def machine(world: World, counter: Counter[str]) -> type[RuleBasedStateMachine]:
     return Books
 
 
+@pytest.mark.parametrize("part", range(-(-OPERATIONS // AT_ONCE)))
 @pytest.mark.timeout(2400)
-def test_random_operations_leave_the_books_balanced(live: Portal) -> None:
+def test_random_operations_leave_the_books_balanced(live: Portal, part: int) -> None:
+    operations = min(AT_ONCE, OPERATIONS - part * AT_ONCE)
     assert isinstance(writer, UsageWriter)
     world, counter = World(live), Counter[str]()
     try:
-        while counter["steps"] < OPERATIONS:  # Hypothesis decides how long an example is
-            wanted = max(1, (OPERATIONS - counter["steps"]) // STEPS)
+        while counter["steps"] < operations:  # Hypothesis decides how long an example is
+            wanted = max(1, (operations - counter["steps"]) // STEPS)
             run_state_machine_as_test(
                 machine(world, counter),
                 settings=settings(

@@ -17,6 +17,7 @@ from openai import OpenAI
 
 from tests.endpoints.batches.jobs import lines, results, submit, wait_for
 from tests.support.asserts import until
+from tests.support.environment import OwnDatabase
 from tests.support.portal import Portal, ask
 from tests.support.server import Server, serving
 from tests.support.upstream import Call, completion, hello
@@ -113,11 +114,11 @@ def test_requests_that_fail_for_a_moment_are_made_again(sdk: OpenAI, live: Porta
     assert wait_for(sdk, submit(sdk, lines(model, 1)).id).request_counts.completed == 1
 
 
-def test_the_batch_price(live: Portal, upstream: Any, tmp_path: Path) -> None:
+def test_the_batch_price(live: Portal, own_database: OwnDatabase, tmp_path: Path) -> None:
     from relay.models import UsageRecord
 
     model, token = live.model(hello, price={"input": 1, "output": 1}), live.token()
-    env = {"AIRELAYS_BATCH_PRICE": "0.5", "AIRELAYS_FEED_POLL_SECONDS": "0.05"}
+    env = {**own_database.env, "AIRELAYS_BATCH_PRICE": "0.5", "AIRELAYS_FEED_POLL_SECONDS": "0.05"}
     with (
         serving(tmp_path / "log", env=env) as running,
         OpenAI(base_url=running.url + "/v1", api_key=token, max_retries=0) as sdk,
@@ -176,7 +177,9 @@ def test_a_batch_that_takes_too_long_expires(sdk: OpenAI, live: Portal, server: 
     assert {entry["error"]["code"] for entry in results(sdk, done.error_file_id)} == {"batch_expired"}
 
 
-def test_goes_on_after_a_kill_and_charges_nothing_twice(live: Portal, tmp_path: Path) -> None:
+def test_goes_on_after_a_kill_and_charges_nothing_twice(
+    live: Portal, own_database: OwnDatabase, tmp_path: Path
+) -> None:
     from relay.models import UsageRecord
 
     async def script(call: Call) -> None:
@@ -186,7 +189,7 @@ def test_goes_on_after_a_kill_and_charges_nothing_twice(live: Portal, tmp_path: 
     model = live.model(script, price={"input": 1, "output": 1})
     user = live.user(balance=10**12)
     token = live.token(user)
-    env = {"AIRELAYS_FEED_POLL_SECONDS": "0.05"}
+    env = {**own_database.env, "AIRELAYS_FEED_POLL_SECONDS": "0.05"}
     with (
         serving(tmp_path / "log", env=env) as running,
         OpenAI(base_url=running.url + "/v1", api_key=token, max_retries=0) as sdk,
