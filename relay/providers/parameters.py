@@ -50,7 +50,10 @@ _MORE_ANSWERS: Final = {
     "images": (*COUNTS, "best_of", "sequential_image_generation", "sequential_image_generation_options"),
 }
 _COUNTED: Final = [f"{family}/{name}" for family, names in _MORE_ANSWERS.items() for name in names]
-_DROPPED: Final = (*models.OTHERS, *_COUNTED)
+# By these, an answer costs more than its model's price: OpenAI's priority or fast processing twice as much or more, and
+# so at Azure, xAI, Groq, Fireworks, Bedrock and others (their price lists, November 2026).
+_DEARER: Final = ("service_tier",)
+_DROPPED: Final = (*models.OTHERS, *_COUNTED, *_DEARER)
 _FOR_ALL: Final[Policy] = {
     spelled: action
     for action, names in (("drop", _DROPPED), ("refuse", models.NEEDED))

@@ -227,6 +227,31 @@ def test_answers_are_counted_by_one_name(family: str, left: set[str]) -> None:
     assert sent == {"batch_size": 2}, "the rule that renames comes after"
 
 
+@pytest.mark.parametrize("family", ["chat", "responses", "completions", "embeddings"])
+def test_a_dearer_tier_is_left_out_unless_the_channel_sends_it_on(family: str) -> None:
+    asked = fields(model="m", service_tier="priority")
+    out, dropped = apply(policy_of(VENDORS["openai"].parameters, {}, family), asked)
+    assert shown(out) == {"model": "m"} and dropped == ["service_tier"]
+    assert apply(policy_of(VENDORS["openai"].parameters, {"service_tier": "forward"}, family), asked)[0] is asked
+    bought = fields(model="m", service_tier="auto")
+    assert apply(policy_of(VENDORS["anthropic"].parameters, {}, "messages"), bought)[0] is bought
+
+
+def test_a_tool_in_the_middle_of_a_conversation_names_no_model() -> None:
+    def talk(definition: dict[str, Any]) -> list[dict[str, Any]]:
+        tool = {"type": "tool_definition", "definition": definition}
+        return [
+            {"role": "user", "content": "x"},
+            {"role": "user", "content": [{"type": "tool_addition", "tool": tool}, {"type": "text", "text": "x"}]},
+        ]
+
+    advisor = {"type": "advisor_20260301", "name": "advisor"}
+    asked = fields(model="m", messages=talk({**advisor, "model": "dear"}))
+    out, dropped = apply(policy_of(VENDORS["anthropic"].parameters, {}, "messages"), asked)
+    assert shown(out)["messages"] == talk(advisor)
+    assert dropped == ["messages[].content[].tool.definition.model"]
+
+
 def test_what_no_rule_is_about_goes_on_as_it_is() -> None:
     found = fields(model="m", messages=[{"role": "user", "content": "x"}], tools=[{"type": "function"}])
     assert apply(policy_of(VENDORS["xai"].parameters, {}, "chat"), found)[0] is found

@@ -38,6 +38,8 @@ OTHERS: Final = (
             "[].parameters.model",
         )
     ),
+    # Anthropic's beta defines tools in the middle of a conversation, too.
+    "messages/messages[].content[].tool.definition.model",
     # Vertex AI may answer with a model that these choose.
     *(
         f"{config}.{name}"

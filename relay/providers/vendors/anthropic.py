@@ -24,8 +24,12 @@ VENDOR: Final = Vendor(
     models_path="/models?limit=1000",
     apis=MESSAGES,
     signs_thinking=True,
-    # Both make an answer dearer than its model's price.
-    parameters={"messages/speed": 'refuse:"standard"', "messages/inference_geo": 'refuse:"global"'},
+    # The first two make an answer dearer than its model's price. A tier is capacity that the account has bought before.
+    parameters={
+        "messages/speed": 'refuse:"standard"',
+        "messages/inference_geo": 'refuse:"global"',
+        "messages/service_tier": "forward",
+    },
     failures=(
         rule(FailureClass.KEY_DEAD, "400 403", "organization_on_hold"),
         rule(FailureClass.KEY_DEAD, "400 403", text=r"^(this|your) organi[sz]ation (has been disabled|is on hold)"),
