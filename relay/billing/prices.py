@@ -65,6 +65,11 @@ class Price:
         parts = (self.audio_input, self.image_input, self.audio_output)
         object.__setattr__(self, "prices_parts", any(part is not None for part in parts))
 
+    @property
+    def is_by_units(self) -> bool:
+        """Whether nothing but images, seconds and characters has a price: not tokens, and not the call."""
+        return self.has_units and not (self.call or self.dearest_input or self.dearest_output)
+
 
 @dataclass(frozen=True, slots=True)
 class PriceList:

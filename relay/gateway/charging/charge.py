@@ -27,6 +27,10 @@ STREAM_STEP: Final = 4096  # tokens that are reserved ahead, for streams without
 MIN_OUTPUT: Final = 16  # tokens; a request that can pay for less is refused
 _PROMPT_LOW: Final = 0.6  # the estimate of a prompt may be too high: refuse only below this share of its cost
 _FREE: Final = Price()
+# What is counted in tokens and calls alone: pictures, seconds and characters of such answers are not.
+_IN_TOKENS: Final = frozenset(
+    ("chat.completions", "completions", "responses", "responses.compact", "messages", "generate_content")
+)
 
 
 def fallback_price(setting: str) -> Price | None:
@@ -136,6 +140,13 @@ class RequestCharge:
             raise ModelNotPriced(
                 f"The model “{self.model.name}” has no price yet, so it cannot be used. Ask the portal's "
                 "administrator to set one.",
+                param="model",
+            )
+        if request.endpoint in _IN_TOKENS and any(price.is_by_units for price in own):
+            raise ModelNotPriced(
+                f"The price of the model “{self.model.name}” is per image, second or character, of which nothing is "
+                "counted here. Use the endpoint for what it makes, or ask the portal's administrator for a price per "
+                "token or per call.",
                 param="model",
             )
         self._limit, self._choices = None if request.exact else limit, choices
@@ -290,7 +301,8 @@ class RequestCharge:
         self.upstream_cost = self._upstream_cost(route, usage, price)
         if self._limit is not None and source == "reported":
             limit = self._limit * self._choices
-            answer_lengths.learn(route.channel.id, self.model.id, usage.output, limit, self._now)
+            answer = usage.output - usage.report.rejected
+            answer_lengths.learn(route.channel.id, self.model.id, answer, limit, self._now)
         self.billing = "usage" if source == "reported" else "estimate"
         if at_fault:
             self.cost, self.billing = 0, "free"

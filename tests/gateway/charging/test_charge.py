@@ -91,6 +91,17 @@ def test_a_model_without_a_price_is_refused(live: Portal, server: Server) -> Non
     assert response.json()["error"]["code"] == "model_not_priced" and response.headers["x-should-retry"] == "false"
 
 
+def test_a_model_that_is_sold_by_the_image_alone_answers_no_chat(live: Portal, server: Server) -> None:
+    token = live.token(live.user(balance=NANO))
+    tokens, image = {"input": 0, "output": 0}, {"per_image": Decimal("0.05")}
+    response = server.post(token, ask(live.model(price=tokens | image)))
+    assert response.status_code == 400 and response.json()["error"]["code"] == "model_not_priced"
+    assert "per image" in response.json()["error"]["message"]
+    by_call = live.record(server.post(token, ask(live.model(price=tokens | image | {"per_call": Decimal("0.01")}))))
+    assert by_call.cost == NANO // 100
+    assert server.post(token, ask(live.model(price=tokens))).status_code == 200, "it is given away"
+
+
 @pytest.mark.parametrize(
     ("policy", "billing"), [("delivered", "delivered"), ("free", "free"), ("reserved", "reserved")]
 )
