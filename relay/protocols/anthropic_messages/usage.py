@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from portal.lib.json import Json, encode, object_of
+from portal.lib.json import Json, encode, object_of, objects_of, text_of
 from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.usage import Counts, Usage, count, hour_of, sum_of
 
@@ -16,15 +16,20 @@ class _MessagesUsage(msgspec.Struct):
     cache_creation_input_tokens: object = None
     cache_creation: object = None  # the same by lifetime: ephemeral_5m_input_tokens, ephemeral_1h_input_tokens
     output_tokens_details: object = None
+    iterations: object = None  # beta: the same of each time that the model was asked
 
 
 _messages_decoder = msgspec.json.Decoder(_MessagesUsage)
+# The type of an iteration whose counts are not among those of the whole: a summary of the conversation that the
+# upstream makes when it is told to, or when the context is about to be full (SDK 2.14, `BetaIterationsUsage`).
+_COMPACTION = "compaction"
 
 
 def parse_messages_usage(raw: bytes | msgspec.Raw) -> Usage | None:
     """Parse the `usage` object of Anthropic's messages; None when it has no counts.
 
-    Its `input_tokens` exclude the tokens that were read from or written to the cache.
+    Its `input_tokens` exclude the tokens that were read from or written to the cache. What compactions took is part of
+    the usage here; what they wrote is no part of the answer, and under no limit of it.
     """
     try:
         found = _messages_decoder.decode(raw)
@@ -32,18 +37,34 @@ def parse_messages_usage(raw: bytes | msgspec.Raw) -> Usage | None:
         return None
     if found.input_tokens is None and found.output_tokens is None:
         return None
-    cached = count(found.cache_read_input_tokens)
-    written = count(found.cache_creation_input_tokens) or sum_of(found.cache_creation)
     details = found.output_tokens_details
+    compacted = [_read(entry) for entry in _compactions(found.iterations)]
+    each = [found, *compacted]
+    cached = sum(count(one.cache_read_input_tokens) for one in each)
+    written = sum(map(_written, each))
+    summaries = sum(count(one.output_tokens) for one in compacted)
     return Counts(
-        input=count(found.input_tokens) + cached + written,
-        output=count(found.output_tokens),
+        input=sum(count(one.input_tokens) for one in each) + cached + written,
+        output=count(found.output_tokens) + summaries,
         total=0,
         cached=cached,
         written=written,
-        written_1h=hour_of(found.cache_creation),
+        written_1h=sum(hour_of(one.cache_creation) for one in each),
         reasoning=count(details.get("thinking_tokens")) if isinstance(details, dict) else 0,
+        rejected=summaries,
     ).usage(raw)
+
+
+def _compactions(iterations: object) -> list[Json]:
+    return [entry for entry in objects_of({"": iterations}, "") if text_of(entry, "type") == _COMPACTION]
+
+
+def _read(entry: Json) -> _MessagesUsage:
+    return _MessagesUsage(**{name: entry.get(name) for name in _MessagesUsage.__struct_fields__})
+
+
+def _written(found: _MessagesUsage) -> int:
+    return count(found.cache_creation_input_tokens) or sum_of(found.cache_creation)
 
 
 def hub_usage(found: Json) -> Json:

@@ -41,7 +41,7 @@ from relay.protocols.responses.objects import (
     terminal_kind,
 )
 from relay.protocols.responses.unfinished.items import ItemsSoFar
-from relay.protocols.responses.usage import ItemCount, parse_responses_usage
+from relay.protocols.responses.usage import ItemCount, parse_responses_usage, with_tools
 from relay.protocols.sse import is_stream
 from relay.protocols.usage import present
 
@@ -77,6 +77,7 @@ class _Final(msgspec.Struct):
 class _Whole(msgspec.Struct):
     output: msgspec.Raw = msgspec.Raw()
     usage: msgspec.Raw = msgspec.Raw()
+    tool_usage: msgspec.Raw = msgspec.Raw()
     error: msgspec.Raw = msgspec.Raw()
 
 
@@ -291,7 +292,7 @@ class ResponsesStream(EventCodec):
         except (msgspec.DecodeError, ValueError, RecursionError):
             self.error = UNREADABLE_END
             return b""
-        self.usage = parse_responses_usage(whole.usage) if present(whole.usage) else None
+        self.usage = with_tools(parse_responses_usage(whole.usage) if present(whole.usage) else None, whole.tool_usage)
         if present(whole.output):
             self._count.end(bytes(whole.output))
         if kind == "response.failed" and not self.started:

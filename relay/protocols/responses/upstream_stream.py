@@ -31,7 +31,7 @@ from relay.protocols.responses.objects import (
     is_nothing,
     terminal_kind,
 )
-from relay.protocols.responses.usage import chat_usage, parse_responses_usage
+from relay.protocols.responses.usage import chat_usage, parse_responses_usage, with_tools
 from relay.protocols.usage import Usage
 
 _OPENING: Final = frozenset(("response.created", "response.in_progress", "response.queued"))
@@ -266,7 +266,8 @@ class ResponsesDecoder:
         self._set_head(response)
         usage = response.get("usage")
         if isinstance(usage, dict):
-            self.usage = parse_responses_usage(encode(clean(usage)))
+            tools = encode(clean(response.get("tool_usage")))
+            self.usage = with_tools(parse_responses_usage(encode(clean(usage))), tools)
         status = text_of(response, "status")
         if "failed" in {kind.removeprefix("response."), status}:
             error = object_of(response, "error") or {"message": "The upstream failed.", "code": "upstream_error"}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from portal.lib.json import Json, int_of, object_of
 from relay.protocols.characters import read_typed
@@ -22,12 +23,49 @@ from relay.protocols.token_estimate import (
     sample_units,
     token_units,
 )
-from relay.protocols.usage import Usage, present
+from relay.protocols.usage import Usage, count, present
+
+
+class _Images(msgspec.Struct):
+    input_tokens: object = None
+    input_tokens_details: object = None
+    output_tokens: object = None
+
+
+class _Tools(msgspec.Struct):
+    image_gen: _Images | None = None
+
+
+_tools: Final = msgspec.json.Decoder(_Tools)
 
 
 def parse_responses_usage(raw: bytes | msgspec.Raw) -> Usage | None:
     """Parse the `usage` of a response, an image, a transcription or a realtime response; None when it has no counts."""
     return parse_chat_usage(raw, other=True)
+
+
+def with_tools(usage: Usage | None, tools: bytes | msgspec.Raw) -> Usage | None:
+    """The usage of a response with the tokens of images that a hosted tool made for it, which `tool_usage` has beside.
+
+    They are no part of the answer, and under no limit of it. Source: OpenAI's SDK 3.54 (`ToolUsage`).
+    """
+    if usage is None or not present(msgspec.Raw(tools)):
+        return usage
+    try:
+        images = _tools.decode(tools).image_gen
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return usage
+    if images is None:
+        return usage
+    read, made, details = count(images.input_tokens), count(images.output_tokens), images.input_tokens_details
+    pictures = min(count(details.get("image_tokens")), read) if isinstance(details, dict) else 0
+    return replace(
+        usage,
+        input=usage.input + read,
+        image_input=usage.image_input + pictures,
+        output=usage.output + made,
+        report=replace(usage.report, rejected=usage.report.rejected + made),
+    )
 
 
 def responses_usage(chat: Json) -> Json:

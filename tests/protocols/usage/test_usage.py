@@ -459,6 +459,29 @@ def test_a_stream_whose_counters_go_back_keeps_the_largest_and_is_marked() -> No
             },
             Usage(321, cache_write=300, cache_write_1h=200, output=393, reasoning=300),
         ),
+        (  # Anthropic, a summary that was made before the answer
+            parse_messages_usage,
+            {
+                "input_tokens": 21,
+                "output_tokens": 3,
+                "cache_read_input_tokens": 5,
+                "iterations": [
+                    {"type": "compaction", "input_tokens": 180_000, "output_tokens": 3500, "cache_creation": None},
+                    {"type": "compaction", "input_tokens": 1, "cache_read_input_tokens": 7, "output_tokens": 2},
+                    {"type": "message", "input_tokens": 21, "output_tokens": 3, "cache_read_input_tokens": 5},
+                ],
+            },
+            Usage(180_034, cached_input=12, output=3505),
+        ),
+        (  # the summary alone
+            parse_messages_usage,
+            {
+                "input_tokens": 0,
+                "output_tokens": 0,
+                "iterations": [{"type": "compaction", "input_tokens": 900, "output_tokens": 70}],
+            },
+            Usage(900, output=70),
+        ),
         (  # Gemini, blocked after thinking
             parse_gemini_usage,
             {"totalTokenCount": 710, "thoughtsTokenCount": 700},
