@@ -55,6 +55,7 @@ NOTHING: dict[str, list[Any]] = {
         {"results": [{"relevance_score": 0.5}]},
         {"results": [{"index": 0, "relevance_score": "high"}]},
         {"results": [{"index": 9, "relevance_score": 0.5}]},
+        {"results": [{"index": 0, "relevance_score": 0.5}, {"index": 0, "relevance_score": 0.1}]},
     ],
     "moderations": [{"results": []}, {"results": [{}]}, {"results": [{"categories": {}}]}, {"results": [{"id": "m"}]}],
     "embeddings": [

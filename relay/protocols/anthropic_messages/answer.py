@@ -27,6 +27,18 @@ _PIECES: Final = {
     "input_json_delta": ("input", "partial_json"),
 }
 _DELTA_OF: Final = {"text": "text_delta", "thinking": "thinking_delta"}
+_BLANK: Final = 256  # bytes of a block, or of an event with a piece of one, that may say nothing
+
+
+class _Text(msgspec.Struct):
+    type: str = ""
+    text: str | None = None
+
+
+class _Piece(msgspec.Struct):
+    type: str = ""
+    content_block: _Text | None = None
+    delta: _Text | None = None
 
 
 class _Answer(Envelope):
@@ -36,6 +48,8 @@ class _Answer(Envelope):
 
 
 _answer: Final = msgspec.json.Decoder(_Answer)
+_texts: Final = msgspec.json.Decoder(list[_Text])
+_piece: Final = msgspec.json.Decoder(_Piece)
 
 
 class MessagesAnswer(msgspec.Struct, frozen=True):
@@ -46,8 +60,8 @@ class MessagesAnswer(msgspec.Struct, frozen=True):
 
 
 def parse_messages_answer(body: bytes) -> MessagesAnswer | None:
-    """Parse the body of a message; None when it is not one (empty, HTML, truncated, without content, or empty
-    although nothing has cut it).
+    """Parse the body of a message; None when it is not one (empty, HTML, truncated, without content, or with nothing
+    in it although nothing has cut it).
     """
     try:
         answer = read_typed(_answer, body)
@@ -59,11 +73,33 @@ def parse_messages_answer(body: bytes) -> MessagesAnswer | None:
     if not answered:
         return None
     usage = parse_messages_usage(answer.usage) if present(answer.usage) else None
-    if bytes(answer.content)[:64].translate(None, b" \t\r\n") == b"[]" and is_nothing(
-        answer.stop_reason, usage.output if usage is not None else None
-    ):
+    if is_nothing(answer.stop_reason, usage.output if usage is not None else None) and _is_blank(answer.content):
         return None
     return MessagesAnswer(usage, None)
+
+
+def _is_blank(content: msgspec.Raw) -> bool:
+    """Whether content has no block but texts in which nothing is."""
+    if len(bytes(content)) > _BLANK:
+        return False
+    try:
+        return all(one.type == "text" and not one.text for one in _texts.decode(content))
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return False
+
+
+def says_nothing(event: bytes) -> bool:
+    """Whether an event of a content block opens or closes a text, or continues it by nothing."""
+    if len(event) > _BLANK:
+        return False
+    try:
+        found = _piece.decode(event)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return False
+    opening, delta = found.content_block, found.delta
+    if opening is not None:
+        return opening.type == "text" and not opening.text
+    return found.type == "content_block_stop" or (delta is not None and delta.type == "text_delta" and not delta.text)
 
 
 def is_nothing(stop_reason: object, output: object) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 
 from portal.lib.json import Json, decode_object, encode
 from portal.lib.redaction.verbatim import kept_words
-from relay.protocols.anthropic_messages.answer import is_nothing
+from relay.protocols.anthropic_messages.answer import is_nothing, says_nothing
 from relay.protocols.anthropic_messages.errors import error_event, stream_failure
 from relay.protocols.anthropic_messages.usage import parse_messages_usage
 from relay.protocols.characters import read_typed
@@ -201,7 +201,10 @@ class MessagesStream:
             self.error = data
             return b""
         if kind == b"message_stop":
-            self.done = self.started = True
+            if not self.started:  # there is no block, and no reason why there is none
+                self.error = NOTHING_MADE
+                return b""
+            self.done = True
             self._terminal = event
             return b""
         if kind == b"message_start":
@@ -214,7 +217,7 @@ class MessagesStream:
                 return b""
             self._finished = self._finished or bool(reason)
             self.started = True
-        elif kind.startswith(b"content_block_"):
+        elif kind.startswith(b"content_block_") and not says_nothing(data):
             self.started = True
         return event
 

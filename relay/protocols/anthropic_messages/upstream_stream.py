@@ -140,7 +140,7 @@ class MessagesDecoder:
     _calls: int = 0
     _length: int = 0  # characters of text so far
     _thought: bool = False  # thinking has been shown
-    _began: bool = False  # there was a block
+    _began: bool = False  # there was a block with something in it
     _finished: bool = False  # the reason why it stopped has arrived
     _halves: TextJoiner = field(default_factory=TextJoiner)
 
@@ -184,6 +184,9 @@ class MessagesDecoder:
             case "message_delta":
                 return self._finish(found)
             case "message_stop":
+                if not (self._began or self._finished):
+                    self.error = NOTHING_MADE
+                    return []
                 out = [chunk for index in list(self._blocks) for chunk in self._close(index)]
                 self.done = True
                 return out
@@ -216,9 +219,9 @@ class MessagesDecoder:
             self.usage = newer(self.usage, parse_messages_usage(encode(clean(self._usage))))
 
     def _open(self, index: int, opening: Json) -> list[Json]:
-        self._began = True
         out = self._close(index) if index in self._blocks else []
         kind = text_of(opening, "type")
+        self._began = self._began or kind != "text"
         block = self._blocks[index] = _Block(opening, start=self._length)
         if kind == "tool_use":
             if not text_of(opening, "name"):
@@ -248,7 +251,6 @@ class MessagesDecoder:
             if block is None:
                 if wanted == "tool_use":
                     raise Unreadable
-                self._began = True
                 block = self._blocks[index] = _Block({"type": wanted}, start=self._length)
             said = _string(delta.get(member))
             if wanted == "tool_use" and text_of(block.opening, "type") != "tool_use":
@@ -261,6 +263,7 @@ class MessagesDecoder:
         if not text:
             return []
         begun, block.begun = block.begun, True
+        self._began = True
         if kind == "tool_use":
             return [self._chunk({"tool_calls": [{"index": block.number, "function": {"arguments": text}}]})]
         if kind == "thinking":

@@ -17,6 +17,7 @@ from relay.protocols.sse import is_stream, split_events
 from relay.protocols.usage import Usage, present
 
 SEPARATOR: Final = b"\r\n\r\n"  # as Google ends events
+_BLANK: Final = 128  # bytes of a part that may say nothing
 
 _list: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -38,6 +39,7 @@ class _Answer(Envelope):
 
 _answer: Final = msgspec.json.Decoder(_Answer)
 _candidates: Final = msgspec.json.Decoder(list[_Candidate])
+_members: Final = msgspec.json.Decoder(dict[str, object])
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +68,37 @@ def parse_gemini_answer(body: bytes) -> GeminiAnswer | None:
 
 
 def _is_empty(candidates: msgspec.Raw, usage: Usage | None) -> bool:
-    """Whether there is no candidate, or no part in any although nothing has cut it and nothing was made."""
+    """Whether no candidate says anything, although nothing has cut it and nothing was made."""
     try:
         found = _candidates.decode(candidates) if present(candidates) else []
     except (msgspec.DecodeError, ValueError, RecursionError):
         return False
-    return all((one.content is None or not one.content.parts) and is_nothing(one.finishReason, usage) for one in found)
+    return all(is_nothing(one.finishReason, usage) and _says_nothing(one) for one in found)
+
+
+def _says_nothing(candidate: _Candidate) -> bool:
+    parts = candidate.content.parts if candidate.content is not None else None
+    return all(map(_is_blank, parts or ()))
+
+
+def _is_blank(part: msgspec.Raw) -> bool:
+    """Whether a part is a text in which nothing is."""
+    if len(bytes(part)) > _BLANK:
+        return False
+    try:
+        found = _members.decode(part)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return False
+    return not found.get("text") and found.keys() <= {"text", "thought"}
+
+
+def has_content(data: bytes) -> bool:
+    """Whether a piece of an answer has a part that says something."""
+    try:
+        found = read_typed(_answer, data).candidates
+        return not all(map(_says_nothing, _candidates.decode(found) if present(found) else []))
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return True
 
 
 def is_nothing(finish_reason: object, usage: Usage | None) -> bool:

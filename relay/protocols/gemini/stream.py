@@ -17,7 +17,7 @@ from relay.protocols.characters import read_typed
 from relay.protocols.codec import OVERSIZED
 from relay.protocols.error_objects import Envelope, named_error, unreadable_error
 from relay.protocols.events import NOTHING_MADE, EventReader, TooLarge, payload
-from relay.protocols.gemini.answer import Framing, parse_gemini_answer
+from relay.protocols.gemini.answer import Framing, has_content, parse_gemini_answer
 from relay.protocols.gemini.errors import stream_error
 from relay.protocols.gemini.usage import parse_gemini_usage
 from relay.protocols.token_estimate import is_opaque, text_units
@@ -191,7 +191,7 @@ class GeminiStream:
                 self.error = NOTHING_MADE
                 return b""
         if not self.started:
-            self.started = last or _CONTENT in data
+            self.started = last or (_CONTENT in data and has_content(data))
         if b'"usageMetadata"' in data:
             self._metered = data
             if last:

@@ -285,6 +285,9 @@ def read_rerank(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | N
     results: list[Json] = found
     if not all(_is_ranked(entry, asked.inputs) for entry in results) or (asked.inputs and not results):
         return None
+    indices = [entry["index"] for entry in results if entry.get("index") is not None]
+    if len(set(indices)) < len(indices):
+        return None
     usage, meta = object_of(whole, "usage"), object_of(whole, "meta")
     billed = parse_usage(encode(usage)) or parse_usage(encode(object_of(meta, "tokens")))
     tokens = billed.input + billed.output if billed is not None else 0

@@ -183,8 +183,11 @@ NOTHING = {"input_tokens": 9, "output_tokens": 0}
     ("max_tokens", NOTHING, True),
     ("refusal", NOTHING, True),
 ])  # fmt: skip
-def test_a_message_that_says_nothing_is_none(stop: str, usage: dict[str, int], made: bool) -> None:
-    whole = {**message(stop=stop, usage=usage), "content": []}
+@pytest.mark.parametrize("content", [[], [{"type": "text", "text": ""}]])
+def test_a_message_that_says_nothing_is_none(
+    content: list[dict[str, Any]], stop: str, usage: dict[str, int], made: bool
+) -> None:
+    whole = {**message(stop=stop, usage=usage), "content": content}
     assert (parse_messages_answer(json.dumps(whole).encode()) is not None) == made
     data = wire(events_of(whole))
     codec, out = fed(data)
@@ -194,3 +197,15 @@ def test_a_message_that_says_nothing_is_none(stop: str, usage: dict[str, int], m
     for event in split_events(data):
         decoder.chunks(event)
     assert (decoder.error is None) == made
+
+
+def test_an_end_marker_alone_is_no_answer() -> None:
+    start = WHOLE.partition(b"event: content_block_start")[0]
+    end = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+    for data in (end, start + end):
+        codec = fed(data)[0]
+        assert codec.error is not None and not codec.started and not codec.complete
+        for client in (chat_client(), messages_client()):
+            converted = Conversion(decoder=MESSAGES.decoder(ANTHROPIC), encoder=client.encoder())
+            converted.feed(data)
+            assert converted.error is not None or not converted.started

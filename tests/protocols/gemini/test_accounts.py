@@ -98,6 +98,7 @@ EMPTY: list[dict[str, Any]] = [
     {"candidates": [{"finishReason": "STOP", "index": 0}], "usageMetadata": NOTHING},
     {"candidates": [{"content": {"role": "model"}, "finishReason": "STOP"}]},
     {"candidates": [{"content": {"parts": []}, "finishReason": "STOP"}], "usageMetadata": NOTHING},
+    {"candidates": [{"content": {"parts": [{"text": ""}]}, "finishReason": "STOP"}], "usageMetadata": NOTHING},
 ]
 
 
@@ -110,6 +111,21 @@ def test_an_answer_that_says_nothing_is_none(answer: dict[str, Any]) -> None:
     for codec in (GeminiStream(Framing(sse=True)), chat_codec()):
         out = codec.feed(sse(answer)) + codec.finish()
         assert not codec.complete and not codec.started, out
+
+
+def test_a_piece_that_says_nothing_does_not_begin_an_answer() -> None:
+    blank, end = frame({"text": ""}), frame(finish="STOP", usageMetadata=NOTHING)
+    codec = GeminiStream(Framing(sse=True))
+    codec.feed(sse(blank))
+    assert not codec.started
+    codec.feed(sse(end))
+    codec.finish()
+    assert codec.error is not None and not codec.started
+    signed = frame({"text": "", "thoughtSignature": "c2ln"}, finish="STOP", usageMetadata=NOTHING)
+    codec = GeminiStream(Framing(sse=True))
+    codec.feed(sse(signed))
+    codec.finish()
+    assert codec.complete and codec.error is None
 
 
 @pytest.mark.parametrize(
