@@ -209,6 +209,8 @@ class MessagesEncoder:
     def _add_call(self, key: _Key, call: Json) -> bytes:
         function = object_of(call, "function")
         out = b""
+        if key not in self._blocks and not (text_of(function, "name") or text_of(function, "arguments").strip()):
+            return b""  # white space after a call whose block is closed
         if key not in self._blocks:
             ident = text_of(call, "id") or made_call_id(self.answer_id, key[2])
             name = self.names.own(text_of(function, "name"))

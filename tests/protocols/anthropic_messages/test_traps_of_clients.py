@@ -96,6 +96,21 @@ def test_calls_whose_fragments_are_interleaved_do_not_overlap() -> None:
     ]
 
 
+def test_white_space_after_a_call_whose_block_is_closed_is_no_call() -> None:
+    found = streamed(
+        messages_client(),
+        call(0, '{"a":1}', name="first", id="c1"),
+        call(1, '{"b"', name="second", id="c2"),
+        call(0, "\n"),
+        call(1, ":2}"),
+        {"finish_reason": "tool_calls"},
+    )
+    assert [(block["name"], block["input"]) for block in found["content"]] == [
+        ("first", {"a": 1}),
+        ("second", {"b": 2}),
+    ]
+
+
 def test_text_and_thoughts_change_places_by_what_they_say_and_every_block_is_closed() -> None:
     found = streamed(
         messages_client(),
