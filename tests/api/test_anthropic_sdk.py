@@ -84,6 +84,25 @@ def test_a_message_at_an_upstream_of_the_same_api(client: anthropic.Anthropic, l
     assert (record.output_tokens, record.reasoning_tokens, record.usage_source) == (7, 3, "reported")
 
 
+def test_headers_of_a_channel_that_failed_are_not_on_the_answer_of_the_next(
+    client: anthropic.Anthropic, live: Portal, server: Server
+) -> None:
+    async def script(call: Call) -> None:
+        if call.path.partition("?")[0].endswith("/messages"):
+            error = {"type": "overloaded_error", "message": "Overloaded"}
+            await call.reply(200, {"type": "error", "error": error}, {"anthropic-ratelimit-requests-remaining": "1"})
+        else:
+            await call.reply(200, completion("hello"))
+
+    model = live.model(script, channels=[live.channel(provider="anthropic", priority=1), live.channel()])
+    server.catch_up()
+    answer = client.messages.with_raw_response.create(model=model, max_tokens=9, messages=HELLO)
+    found = answer.parse()
+    assert found.content[0].type == "text" and found.content[0].text == "hello"
+    assert live.record(found._request_id).attempts == 2
+    assert "anthropic-ratelimit-requests-remaining" not in answer.headers
+
+
 def test_a_stream_at_an_upstream_of_the_same_api(client: anthropic.Anthropic, live: Portal, server: Server) -> None:
     model = claude(live, server, messages.saying(messages.THINKING, messages.TEXT, messages.TOOL, stop="tool_use"))
     with client.messages.stream(model=model, max_tokens=99, messages=HELLO) as stream:

@@ -135,6 +135,7 @@ def _estimate(exchange: Exchange, parsed: MessagesRequest) -> Answer:
 
 async def _ask_count(request: MessagesTextRequest, attempt: Attempt) -> HttpResponseBase:
     """Send the request to the upstream's own endpoint."""
+    await request.prepare(attempt, True)
     try:
         upstream = await request.send(_COUNT, attempt)
         text = await upstream.read_all()
@@ -183,7 +184,9 @@ class MessagesTextRequest:
         return self._client
 
     async def prepare(self, attempt: Attempt, native: bool) -> None:
-        """Every channel is sent the same."""
+        """Forget the headers of an attempt before. Every channel is sent the same."""
+        exchange = attempt.exchange
+        exchange.reply_headers = [one for one in exchange.reply_headers if not one[0].startswith(_OURS.encode())]
 
     def amend(self, attempt: Attempt, failure: Failure) -> bool:
         return False
@@ -200,14 +203,10 @@ class MessagesTextRequest:
             clamp = None
         body = self.parsed.upstream_body(name, clamp, fields, VENDORS[channel.provider].signs_thinking)
         upstream = await attempt.open(api, body, headers=self._headers, query=self._query)
-        exchange = attempt.exchange
-        exchange.reply_headers = [  # without those of an attempt before
-            *(header for header in exchange.reply_headers if not header[0].startswith(_OURS.encode())),
-            *(
-                (header.encode("latin-1"), value.encode("latin-1"))
-                for header, value in upstream.headers_beginning(_OURS)
-                if header not in _OF_THE_ACCOUNT
-            ),
+        attempt.exchange.reply_headers += [
+            (header.encode("latin-1"), value.encode("latin-1"))
+            for header, value in upstream.headers_beginning(_OURS)
+            if header not in _OF_THE_ACCOUNT
         ]
         return upstream
 
