@@ -222,6 +222,13 @@ class Config(BaseSettings):
             "then read what is in them."
         ),
     )
+    google_token_uris: values.Urls = Field(
+        [],
+        description=(
+            "Addresses, beside Google's own, to which keys of Google Cloud's service accounts may be shown for a "
+            "token, such as https://sts.example.com/token. Each must be the token_uri of the key, letter for letter."
+        ),
+    )
     upstream_ca_file: values.Certificates = Field(
         "", description="PEM file with extra certificate authorities for upstreams."
     )

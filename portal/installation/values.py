@@ -127,6 +127,13 @@ def _origins(value: list[str]) -> list[str]:
     return [origin.rstrip("/") for origin in value]
 
 
+def _urls(value: list[str]) -> list[str]:
+    for url in value:
+        if re.fullmatch(r"https?://[^/?#@\s]+/[^?#\s]*", url) is None:
+            raise ValueError(f"“{url[:60]}” is not an address such as https://sts.example.com/token")
+    return value
+
+
 def _domains(value: list[str]) -> list[str]:
     found = [domain.strip().lower().removeprefix("@") for domain in value]
     for domain in found:
@@ -174,6 +181,7 @@ Networks = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidato
 Allowances = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_allowances)]
 Hosts = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_hosts)]
 Origins = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_origins)]
+Urls = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_urls)]
 Domains = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_domains)]
 Folder = Annotated[Path, AfterValidator(_expand)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]

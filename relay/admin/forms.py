@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
 
 from django import forms
-from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -16,6 +14,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget,
 from accounts.models import LIMIT_FIELDS, AuditEvent, User
 from accounts.rights import exceeds
 from portal.lib import clock, money, net
+from relay.admin.pasted import parse_key, parse_keys, parse_served, unique_lines
 from relay.admin.widgets import BASE_URL_HELP, VendorSelect
 from relay.channels.cooldowns import close_circuits
 from relay.channels.keys import secrets_of
@@ -25,81 +24,6 @@ from relay.models.catalog import Ability
 from relay.models.fields import UsdField
 from relay.providers.parameters import BadPolicy, check_policy
 from relay.providers.vendors import VENDORS
-
-MAX_PASTED: Final = 5000  # keys or names in one field: as many as are saved in a few seconds
-
-
-def unique_lines(text: str) -> list[str]:
-    """Return the lines of a text, stripped, each once, without empty ones."""
-    return list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
-
-
-def ticked(request: HttpRequest, name: str) -> list[str]:
-    """Return the values of ticked boxes. Pages send those of many as lines of one field."""
-    return [*request.POST.getlist(name), *unique_lines(request.POST.get(f"{name}_lines", ""))]
-
-
-def parse_keys(text: str) -> list[str]:
-    """Return the upstream keys in a text with one key a line. Raises ValidationError, which names lines, not keys."""
-    for number, line in enumerate(text.splitlines(), 1):
-        if not _may_be_key(line.strip()):
-            raise forms.ValidationError(
-                gettext(
-                    "Line %(n)d is no key: a key has no spaces, quotes around it or comma behind it, only plain "
-                    "characters, and is no address. Paste the keys again, one a line."
-                )
-                % {"n": number}
-            )
-    keys = unique_lines(text)
-    if len(keys) > MAX_PASTED:
-        raise forms.ValidationError(
-            gettext("These are %(n)d keys. Paste at most %(most)d at once.") % {"n": len(keys), "most": MAX_PASTED}
-        )
-    return keys
-
-
-def _may_be_key(text: str) -> bool:
-    """Whether a text may be an upstream key, and not something that was pasted with or instead of one."""
-    return (
-        text.isascii()
-        and not any(character.isspace() or character in ",;" for character in text)
-        and not text.startswith(('"', "'", "`", "http://", "https://"))
-        and not text.endswith(('"', "'", "`"))
-    )
-
-
-def parse_model_names(lines: Iterable[str]) -> list[str]:
-    """Return model names, each once, without empty ones. Raises ValidationError, which names the first wrong one."""
-    names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    for name in names:
-        if len(name) > 120 or any(character.isspace() for character in name):
-            raise forms.ValidationError(gettext("“%(line)s” is not a model name. Write one a line.") % {"line": name})
-    return names
-
-
-def parse_served(text: str) -> list[tuple[str, str]]:
-    """Return pairs of public and upstream name from lines such as `gpt-4o` or `fast = vendor/model-1`.
-
-    The upstream name is empty when it is the same. Raises ValidationError, which names the first wrong line.
-    """
-    found = []
-    for line in unique_lines(text):
-        public, _, upstream = (part.strip() for part in line.partition("="))
-        if (
-            not public
-            or any(character.isspace() for character in public + upstream)
-            or len(public) > 120
-            or len(upstream) > 160
-        ):
-            raise forms.ValidationError(
-                gettext("“%(line)s” is not a model name. Write one a line.") % {"line": line[:200]}
-            )
-        found.append((public, "" if upstream == public else upstream))
-    if len(found) > MAX_PASTED:
-        raise forms.ValidationError(
-            gettext("These are %(n)d names. Paste at most %(most)d at once.") % {"n": len(found), "most": MAX_PASTED}
-        )
-    return found
 
 
 class LimitingListForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
@@ -201,7 +125,7 @@ class ChannelForm(LimitingListForm, BaseUrlForm):
         required=False,
         label=_("Add API keys"),
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3, "autocomplete": "off", "spellcheck": "false"}),
-        help_text=_("One a line. They are stored encrypted and never shown again."),
+        help_text=_("One a line, or JSON files. They are stored encrypted and never shown again."),
     )
     new_models = forms.CharField(
         required=False,
@@ -263,7 +187,8 @@ class ChannelForm(LimitingListForm, BaseUrlForm):
             raise forms.ValidationError(str(reason)) from None
 
     def clean_new_keys(self) -> list[str]:
-        return parse_keys(self.cleaned_data["new_keys"])
+        vendor = VENDORS.get(self.cleaned_data.get("provider", ""))
+        return parse_keys(self.cleaned_data["new_keys"], vendor) if vendor is not None else []
 
     def clean_new_models(self) -> list[tuple[str, str]]:
         return parse_served(self.cleaned_data["new_models"])
@@ -293,14 +218,14 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at r
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
-        secret = (data.get("secret") or "").strip()
-        if not self.instance.pk and not secret:
+        typed = (data.get("secret") or "").strip()
+        if not self.instance.pk and not typed:
             raise forms.ValidationError({"secret": _("Paste the key.")})
-        if not _may_be_key(secret):
-            raise forms.ValidationError(
-                {"secret": _("A key has no spaces, quotes or comma around it, and only plain characters.")}
-            )
         channel = data.get("channel") or (self.instance.channel if self.instance.channel_id else None)
+        try:
+            secret = data["secret"] = parse_key(typed, VENDORS.get(channel.provider) if channel is not None else None)
+        except forms.ValidationError as wrong:
+            raise forms.ValidationError({"secret": wrong.messages}) from None
         if secret and channel is not None and secret in secrets_of(channel, but=self.instance):
             raise forms.ValidationError({"secret": _("The channel has this key already.")})
         return data

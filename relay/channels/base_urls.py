@@ -44,7 +44,7 @@ def complete_base_url(typed: str, vendor: Vendor) -> str:
             break
         path = path[: -len(ending)].rstrip("/")
     path = re.sub(r"(/v\d+)\1+$", r"\1", path)
-    if not path and not (parts.query or parts.fragment):
+    if not path and not vendor.bare_host and not (parts.query or parts.fragment):
         own = urlsplit(vendor.base_url)
         path = vendor.version_path or own.path.rstrip("/") or ("" if own.netloc == parts.netloc else "/v1")
     scheme = _SCHEMES.get(parts.scheme, parts.scheme)

@@ -18,6 +18,8 @@ from portal.lib.net import Allowance
 from portal.lib.redaction.redact import redact
 from portal.services.outside import NotAnswering, waiting_for
 from relay.models import Channel
+from relay.providers.credentials.contract import Signer
+from relay.providers.credentials.signing import SigningTransport
 from relay.providers.demo import DemoTransport
 from relay.providers.vendors import BUILT_IN
 from relay.transport.pool import Upstreams
@@ -42,11 +44,18 @@ def waiting_for_upstream(channel: Channel) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def client_of(channel: Channel, allowed: Sequence[Allowance]) -> AsyncIterator[httpx.AsyncClient]:
-    """Yield an HTTP client for one channel, with the channel's base URL and proxy. Limits the time of its use."""
+async def client_of(
+    channel: Channel, allowed: Sequence[Allowance], signer: Signer | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
+    """Yield an HTTP client for one channel, with the channel's base URL and proxy. Limits the time of its use.
+
+    `signer`: signs its requests, where their headers do not.
+    """
     upstreams = Upstreams(lambda: allowed, 4, settings.CONFIG.upstream_ca_file)
     transport: httpx.AsyncBaseTransport = (
-        DemoTransport() if channel.provider in BUILT_IN else upstreams.transport(channel.proxy_url)
+        DemoTransport()
+        if channel.provider in BUILT_IN
+        else SigningTransport(upstreams.transport(channel.proxy_url), signer)
     )
     base = "http://demo.invalid" if channel.provider in BUILT_IN else channel.effective_base_url
     try:

@@ -8,10 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Final
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 from asgiref.sync import async_to_sync
+from django.conf import settings
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
@@ -24,10 +26,11 @@ from relay.channels.base_urls import other_base_urls
 from relay.channels.connection import client_of, waiting_for_upstream, why_unreachable
 from relay.channels.probe_requests import short_request
 from relay.models import AllowedUpstream, ApiKey, Channel, FailureRule
-from relay.models.channel import KeyGivenElsewhere
+from relay.models.channel import KeyGivenElsewhere, UnusableKey
 from relay.protocols.errors import read_error
 from relay.providers.balances import Balance, BalanceSource, read_balance
 from relay.providers.classify import Failure, classify
+from relay.providers.credentials.contract import BadKey, Signer
 from relay.providers.failures import FailureClass, Rule
 from relay.providers.model_facts import ModelFacts, facts_of_entry
 from relay.providers.vendors import VENDORS
@@ -97,9 +100,11 @@ class Misaddressed:
     moved_to: str = ""  # the address that it redirects to
 
 
-class _List(msgspec.Struct):
+class _List(msgspec.Struct, rename="camel"):
     data: list[dict[str, object]] | None = None
     models: list[dict[str, object]] | None = None  # Google's, which have names such as “models/gemini-3-pro”
+    inference_profile_summaries: list[dict[str, object]] | None = None  # Bedrock's
+    publisher_models: list[dict[str, object]] | None = None  # Google's cloud's: “publishers/google/models/gemini-3-pro”
 
 
 def probe_channel(channel: Channel, key: ApiKey | None, model: str, streamed: bool = False) -> ProbeResult:
@@ -108,10 +113,10 @@ def probe_channel(channel: Channel, key: ApiKey | None, model: str, streamed: bo
     `streamed` measures the time to the first token, too.
     """
     rules = [row.rule() for row in FailureRule.objects.filter(enabled=True)]
-    headers, allowed = _headers(channel, key), AllowedUpstream.allowances()
+    signed, allowed = _signed(channel, key), AllowedUpstream.allowances()
     try:
         with waiting_for_upstream(channel):
-            return async_to_sync(_probe)(channel, headers, model, allowed, rules, streamed)
+            return async_to_sync(_probe)(channel, signed, model, allowed, rules, streamed)
     except NotAnswering as error:
         return ProbeResult(False, why_unreachable(error))
 
@@ -147,10 +152,10 @@ def fetch_balance(channel: Channel, key: ApiKey) -> Balance | None:
     vendor = VENDORS.get(channel.provider)
     if vendor is None or vendor.balance is None:
         return None
-    headers, allowed = _headers(channel, key), AllowedUpstream.allowances()
+    signed, allowed = _signed(channel, key), AllowedUpstream.allowances()
     try:
         with waiting_for_upstream(channel):
-            return async_to_sync(_balance)(channel, vendor.balance, headers, allowed)
+            return async_to_sync(_balance)(channel, vendor.balance, signed, allowed)
     except NotAnswering:
         return None
 
@@ -160,28 +165,43 @@ def fetch_models(channel: Channel, key: ApiKey | None) -> ModelList:
 
     Where nothing answers as an API, the other base URLs that may be meant are tried, too, on the same host.
     """
-    headers, allowed = _headers(channel, key), AllowedUpstream.allowances()
-    listed = _list(channel, headers, allowed)
+    signed, allowed = _signed(channel, key), AllowedUpstream.allowances()
+    listed = _list(channel, signed, allowed)
     if listed.misaddressed is not None:
         for other in other_addresses(channel, key, listed.misaddressed):
-            found = _list(other, headers, allowed)
+            found = _list(other, signed, allowed)
             if not found.error:
                 return replace(found, base_url=other.base_url)
     return listed
 
 
-def _list(channel: Channel, headers: dict[str, str], allowed: Sequence[Allowance]) -> ModelList:
+def _list(channel: Channel, signed: _Signed, allowed: Sequence[Allowance]) -> ModelList:
     try:
         with waiting_for_upstream(channel):
-            return async_to_sync(_fetch)(channel, headers, allowed)
+            return async_to_sync(_fetch)(channel, signed, allowed)
     except NotAnswering as error:
         return ModelList((), why_unreachable(error))
 
 
-def _headers(channel: Channel, key: ApiKey | None) -> dict[str, str]:
-    """Return the headers of a request with a key. Raises portal.lib.crypto.Undecryptable."""
-    auth = channel.vendor.credentials.headers(key.secret_for(channel)) if key else {}
-    return {"user-agent": USER_AGENT, "accept-encoding": "identity", **channel.vendor.headers, **auth}
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """How requests with a key are signed."""
+
+    headers: dict[str, str] = field(repr=False)
+    signer: Signer | None = None
+
+
+def _signed(channel: Channel, key: ApiKey | None) -> _Signed:
+    """Raises portal.lib.crypto.Undecryptable."""
+    headers = {"user-agent": USER_AGENT, "accept-encoding": "identity", **channel.vendor.headers}
+    if key is None:
+        return _Signed(headers)
+    secret, credentials = key.secret_for(channel), channel.vendor.credentials
+    try:
+        signer = credentials.signer(secret, settings.CONFIG.google_token_uris)
+    except BadKey as bad:
+        raise UnusableKey(str(bad)) from None
+    return _Signed({**headers, **credentials.headers(secret)}, signer)
 
 
 def why_unusable(error: Undecryptable) -> str:
@@ -191,12 +211,14 @@ def why_unusable(error: Undecryptable) -> str:
             "The key was given for another address and is not sent to this one. Enter it again, or change the address "
             "back."
         )
+    if isinstance(error, UnusableKey):
+        return _(str(error))
     return _("The key cannot be decrypted with the configured encryption keys. Enter it again.")
 
 
 async def _probe(
     channel: Channel,
-    headers: dict[str, str],
+    signed: _Signed,
     model: str,
     allowed: Sequence[Allowance],
     rules: Sequence[Rule],
@@ -207,8 +229,8 @@ async def _probe(
     first: int | None = None
     scanner = asked.scanner
     try:
-        async with client_of(channel, allowed) as client:
-            async with client.stream("POST", asked.path, headers=headers, json=asked.body) as response:
+        async with client_of(channel, allowed, signed.signer) as client:
+            async with client.stream("POST", asked.path, headers=signed.headers, json=asked.body) as response:
                 pieces, size = [], 0
                 async for piece in response.aiter_raw():
                     pieces.append(piece)
@@ -270,18 +292,13 @@ def _since(began: float) -> int:
 
 
 async def _balance(
-    channel: Channel, source: BalanceSource, headers: dict[str, str], allowed: Sequence[Allowance]
+    channel: Channel, source: BalanceSource, signed: _Signed, allowed: Sequence[Allowance]
 ) -> Balance | None:
     answers = []
     try:
-        async with client_of(channel, allowed) as client:
+        async with client_of(channel, allowed, signed.signer) as client:
             for path in source.paths:
-                response = await client.get(
-                    str(httpx.URL(channel.effective_base_url).join(path[1:]))
-                    if path.startswith("//")
-                    else path.lstrip("/"),
-                    headers=headers,
-                )
+                response = await client.get(_address(channel, path), headers=signed.headers)
                 if response.status_code != 200:
                     return None
                 answers.append(msgspec.json.decode(response.content))
@@ -290,10 +307,25 @@ async def _balance(
     return read_balance(source, answers)
 
 
-async def _fetch(channel: Channel, headers: dict[str, str], allowed: Sequence[Allowance]) -> ModelList:
+def _address(channel: Channel, path: str) -> str:
+    """A path below the base URL of a channel, as its client takes it; with two slashes below the host."""
+    return str(httpx.URL(channel.effective_base_url).join(path[1:])) if path.startswith("//") else path.lstrip("/")
+
+
+def _list_address(channel: Channel) -> str:
+    """Where the list of models is: at the channel's address, or at the vendor's other host for it."""
+    vendor = channel.vendor
+    url, (own, other) = httpx.URL(channel.effective_base_url), vendor.models_host
+    official = urlsplit(vendor.address_form).netloc.rpartition("}")[2]  # such as “.amazonaws.com”
+    if own and official and url.host.startswith(own) and url.host.endswith(official):
+        return str(url.copy_with(host=other + url.host.removeprefix(own)).join(vendor.models_path.lstrip("/")))
+    return _address(channel, vendor.models_path)
+
+
+async def _fetch(channel: Channel, signed: _Signed, allowed: Sequence[Allowance]) -> ModelList:
     try:
-        async with client_of(channel, allowed) as client:
-            response = await client.get(channel.vendor.models_path.lstrip("/"), headers=headers)
+        async with client_of(channel, allowed, signed.signer) as client:
+            response = await client.get(_list_address(channel), headers=signed.headers)
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as error:
         return ModelList((), why_unreachable(error))
     if response.status_code != 200:
@@ -313,13 +345,20 @@ async def _fetch(channel: Channel, headers: dict[str, str], allowed: Sequence[Al
         wrong = _misaddressed(response, response.content)
         message = _(_NO_LIST)
         return ModelList((), f"{_(_WEB_PAGE)}." if wrong is not None else message, misaddressed=wrong)
-    if listed.data is None and listed.models is None:
+    if all(found is None for found in msgspec.structs.astuple(listed)):
         return ModelList((), _(_NO_LIST))
     entries = {name: entry for entry in listed.data or () if isinstance(name := entry.get("id"), str) and name}
     for entry in listed.models or ():
         if isinstance(name := entry.get("name"), str) and name:
             entries[name.removeprefix("models/")] = entry
-    return ModelList(tuple(sorted(entries)), facts={name: facts_of_entry(entry) for name, entry in entries.items()})
+    for entry in listed.publisher_models or ():
+        if isinstance(name := entry.get("name"), str) and name:
+            entries[name.rpartition("/")[2]] = entry
+    for entry in listed.inference_profile_summaries or ():
+        if isinstance(name := entry.get("inferenceProfileId"), str) and name:
+            entries[name] = entry
+    facts = {name: facts_of_entry(entry) for name, entry in entries.items() if channel.vendor.models_named in name}
+    return ModelList(tuple(sorted(facts)), facts=facts)
 
 
 def _misaddressed(response: httpx.Response, body: bytes) -> Misaddressed | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote
 
 from portal.lib.json import Json, decode_object, text_of
 from relay.models import Channel
@@ -15,11 +14,15 @@ from relay.protocols.chat_completions.answer import ChatAnswer, parse_chat_answe
 from relay.protocols.chat_completions.client_stream import ChatEncoder
 from relay.protocols.chat_completions.stream import ChatStream
 from relay.protocols.codec import Codec, Conversion
+from relay.protocols.contract import Dialect
 from relay.protocols.gemini.answer import Framing, parse_gemini_answer
 from relay.protocols.gemini.stream import GeminiStream
+from relay.protocols.ollama_chat.upstream import OllamaUpstream
+from relay.protocols.ollama_chat.upstream_stream import OllamaDecoder
 from relay.protocols.responses.answer import parse_responses_answer
 from relay.protocols.responses.request import user_item
 from relay.protocols.responses.upstream_stream import ResponsesDecoder
+from relay.providers.apis import model_in_path
 
 _MESSAGE_TOKENS: Final = 64  # of a test's answer, where the API demands a limit
 _ASK: Final = "Reply with the word OK."
@@ -47,7 +50,8 @@ def short_request(channel: Channel, model: str, streamed: bool) -> ShortRequest:
     if api in _WITHOUT_TEXT:
         path = channel.vendor.path(api).lstrip("/")
         return ShortRequest(path, {"model": model, **_WITHOUT_TEXT[api]}, False, ChatStream(), _of_list)
-    path = channel.vendor.path(api)
+    named = model_in_path(model)
+    path = channel.vendor.path(api, streamed).replace("{model}", named)
     body: Json = {"model": model, "messages": [{"role": "user", "content": _ASK}]}
     scanner: Codec = ChatStream()
     if api == "responses":
@@ -61,10 +65,15 @@ def short_request(channel: Channel, model: str, streamed: bool) -> ShortRequest:
         body = {"contents": [{"role": "user", "parts": [{"text": _ASK}]}]}
         scanner = GeminiStream(Framing(sse=True))
         if streamed:
-            path = f"{channel.vendor.path('generate_content.stream')}?alt=sse"
-        path = path.replace("{model}", quote(model.removeprefix("models/"), safe=""))
+            path = channel.vendor.path("generate_content.stream").replace("{model}", named) + "?alt=sse"
+    elif api == "ollama.chat":
+        encoder = ChatEncoder(include_usage=False, legacy=False, fallback_id="")
+        scanner = Conversion(decoder=OllamaDecoder(), encoder=encoder)
+        body["stream"] = streamed  # its default is a stream
     if streamed and api != "generate_content":
         body["stream"] = True
+    if channel.vendor.envelope is not None:
+        body = channel.vendor.envelope.put(body)
     return ShortRequest(path.lstrip("/"), body, streamed, scanner, _READERS[api])
 
 
@@ -94,6 +103,12 @@ def _of_generated(content: bytes) -> ChatAnswer | None:
     return ChatAnswer(found.usage, found.error, text_of(whole, "modelVersion")) if found is not None else None
 
 
+def _of_ollama(content: bytes) -> ChatAnswer | None:
+    """What a test needs of an answer of Ollama's API."""
+    found, whole = OllamaUpstream().completion(content, Dialect()), decode_object(content) or {}
+    return ChatAnswer(found.usage, found.error, text_of(whole, "model")) if found is not None else None
+
+
 def _of_list(content: bytes) -> ChatAnswer | None:
     """What a test needs of an answer without text. None when it lists nothing."""
     whole = decode_object(content) or {}
@@ -106,4 +121,5 @@ _READERS: Final[Mapping[str, Callable[[bytes], ChatAnswer | None]]] = {
     "responses": _of_response,
     "messages": _of_message,
     "generate_content": _of_generated,
+    "ollama.chat": _of_ollama,
 }

@@ -73,8 +73,20 @@ def base_url_of(vendor: Vendor, typed: str, also: Sequence[net.Allowance] = ()) 
         if vendor.address_form:
             reason = _("%(vendor)s has another address for every customer. Type yours, which has this form: %(form)s")
         raise net.AddressRefused(reason % {"vendor": _(vendor.label), "form": vendor.address_form})
+    form = urlsplit(vendor.address_form).path
+    if "{" in form and url and _path_of(url).strip("/") == "":
+        reason = _("The base URL of %(vendor)s says more than the host. It has this form: %(form)s")
+        raise net.AddressRefused(reason % {"vendor": _(vendor.label), "form": vendor.address_form})
     clean = check_typed_url(complete_base_url(url, vendor) or vendor.base_url, also=also)
     return "" if clean == vendor.base_url else clean
+
+
+def _path_of(typed: str) -> str:
+    """The path of a typed address, with or without a scheme; what cannot be read is for the check to refuse."""
+    try:
+        return urlsplit(typed if "://" in typed else f"//{typed}").path
+    except ValueError:
+        return typed
 
 
 def allowance_for(vendor: Vendor, typed: str) -> str:

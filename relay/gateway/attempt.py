@@ -33,6 +33,7 @@ from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.upstream import GARBAGE, UpstreamAnswer, connection_failure, keep_words, with_model
 from relay.protocols.usage import Delivered, Usage
 from relay.providers.classify import Failure, blame_request, classify, stream_error
+from relay.providers.credentials.contract import SIGNER
 from relay.providers.failures import FailureClass
 from relay.providers.subject import REDIRECTS, about_chosen_model, other_models, says_missing
 from relay.providers.vendors import VENDORS
@@ -194,10 +195,12 @@ class Attempt:
         if content_type:
             sent = {**sent, "content-type": content_type}
         resend = channel.retry_unanswered != "never"
-        url = with_model(channel.urls[api], self.candidate.route.upstream_name)
+        url = (channel.stream_urls.get(api) if self.record.streamed else None) or channel.urls[api]
+        url = with_model(url, self.candidate.route.upstream_name)
         request = post(
             url.copy_with(query=query.encode()) if query else url, sent, body, channel.timeouts.connect, resend
         )
+        request.extensions[SIGNER] = self.candidate.key.signer
         self._sent, self._api = body, api
         self.record.unseen = self.unseen_tokens
         began = time.monotonic()

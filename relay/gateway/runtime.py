@@ -44,8 +44,9 @@ from relay.gateway.snapshot.callers import CallerState
 from relay.gateway.snapshot.change_feed import FeedPoller
 from relay.gateway.watchdog import Watchdog
 from relay.gateway.worker_status import WorkerStatus
+from relay.providers.credentials.signing import SigningTransport
 from relay.providers.demo import DemoTransport
-from relay.providers.vendors import BUILT_IN
+from relay.providers.vendors import BUILT_IN, WRAPPED
 from relay.tokens.lifecycle import changed_by_owner
 from relay.transport.pool import Upstreams
 from relay.usage.running import ended_by
@@ -290,7 +291,10 @@ class Runtime:
         return self._poller.position
 
     def transport(self, provider: str, proxy: str) -> httpx.AsyncBaseTransport:
-        return self.demo if provider in BUILT_IN else self.upstreams.transport(proxy)
+        if provider in BUILT_IN:
+            return self.demo
+        found = self.upstreams.transport(proxy)
+        return SigningTransport(found) if provider in WRAPPED else found
 
     # -- tokens that are revoked while in use ------------------------------------------------------------------------
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import Final, Protocol
-from urllib.parse import quote
 
 import httpx
 
@@ -14,6 +13,7 @@ from portal.lib.redaction.verbatim import kept_words
 from relay.errors import RelayError, UpstreamFailed, UpstreamTimeout
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.interrupts import Ended, Interrupt
+from relay.providers.apis import model_in_path
 from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass
 from relay.transport.body import UpstreamResponse
@@ -33,7 +33,7 @@ def with_model(url: httpx.URL, model: str) -> httpx.URL:
     path = url.raw_path
     if _MODEL not in path:
         return url
-    return url.copy_with(raw_path=path.replace(_MODEL, quote(model.removeprefix("models/"), safe="").encode(), 1))
+    return url.copy_with(raw_path=path.replace(_MODEL, model_in_path(model).encode(), 1))
 
 
 # Failures that are told in the upstream's own words where the client speaks its API.

@@ -254,6 +254,10 @@ class KeyGivenElsewhere(Undecryptable):
     """The key was given for another address than its channel has now, and is not sent there."""
 
 
+class UnusableKey(Undecryptable):
+    """The key is none of its vendor's kind. `str()` is a sentence to be translated."""
+
+
 class AutoDisabled(models.TextChoices):
     """Why the relay took a key out of service. The values are words of failure classes."""
 
@@ -311,7 +315,9 @@ class ApiKey(ChangeTracked, Limited):
         """
         if channel is None:
             channel = Channel.objects.filter(pk=self.channel_id).first() or self.channel
-        self.sealed, self.hint = box(self.PURPOSE).seal(secret), mask(secret)
+        vendor = VENDORS.get(channel.provider)
+        shown = vendor.credentials.shown(secret) if vendor is not None else secret
+        self.sealed, self.hint = box(self.PURPOSE).seal(secret), mask(shown)
         self.given_for = channel.key_destination()
 
     def reset_state(self) -> None:

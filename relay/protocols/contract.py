@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from portal.lib.json import Json
+from relay.protocols.framing.envelope import Envelope
 from relay.protocols.usage import Usage
 
 
@@ -24,6 +25,7 @@ class Dialect:
     sends_done: bool = True  # its streams end with a marker; otherwise with every choice's finish_reason
     late_system: bool = False  # it accepts system messages behind others; templates of open models refuse them
     longest: int = 0  # tokens of the longest answer of the model, for APIs that demand a limit; 0: it is not known
+    envelope: Envelope | None = None  # how it takes requests of the Messages API, where that is not Anthropic's own way
     vendor: str = ""  # which gets back what it wants to have back with the conversation
 
 
@@ -88,9 +90,8 @@ class Upstream(Protocol):
     refuses_longer: bool  # it refuses a limit above that of the model, of which clients of other APIs do not know
 
     def address(self, stream: bool) -> tuple[str, str]: ...  # the name in PATHS of what is asked, and its query
-    def request(self, hub: Json, dialect: Dialect) -> ConvertedRequest:
-        """A hub request in this API. Raises BadRequest for what the API cannot express and the answer depends on."""
-
+    # A hub request in this API. Raises BadRequest for what the API cannot express and the answer depends on.
+    def request(self, hub: Json, dialect: Dialect) -> ConvertedRequest: ...
     def limit(self, body: Json, tokens: int, dialect: Dialect) -> None: ...  # limits the answer to so many tokens
     def encode(self, body: Json, stream: bool, dialect: Dialect) -> bytes: ...
     def completion(self, body: bytes, dialect: Dialect) -> Completion | None:

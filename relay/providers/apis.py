@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
+from urllib.parse import quote
 
 # By the name under which records have an API, its path below the base URL. `{model}`: the upstream's name of the model.
 PATHS: Final[Mapping[str, str]] = {
@@ -16,6 +17,7 @@ PATHS: Final[Mapping[str, str]] = {
     "generate_content.count_tokens": "/models/{model}:countTokens",
     "generate_content.embed": "/models/{model}:embedContent",
     "generate_content.embed_batch": "/models/{model}:batchEmbedContents",
+    "ollama.chat": "/api/chat",
     "responses": "/responses",
     "responses.compact": "/responses/compact",
     "responses.input_tokens": "/responses/input_tokens",
@@ -39,7 +41,17 @@ RESPONSES: Final = frozenset(("responses", "responses.compact", "responses.input
 MESSAGES: Final = frozenset(("messages", "messages.count_tokens"))  # Anthropic's
 GEMINI: Final = frozenset(api for api in PATHS if api.partition(".")[0] == "generate_content")
 AUDIO: Final = frozenset(("audio.speech", "audio.transcriptions", "audio.translations"))
+OLLAMA: Final = frozenset(("ollama.chat",))
+UPSTREAM_ONLY: Final = OLLAMA  # that no client can ask for
 EVERYTHING: Final = frozenset(PATHS)
-OPENAI: Final = EVERYTHING - MESSAGES - GEMINI
+OPENAI: Final = EVERYTHING - MESSAGES - GEMINI - OLLAMA
 # What a server that is compatible with OpenAI may have; which of it, its 404 says.
 OPENAI_COMPATIBLE: Final = OPENAI - RESPONSES
+
+
+def model_in_path(model: str) -> str:
+    """The upstream's name of a model as a segment of a path.
+
+    A colon and an at sign stay, as in the addresses that clouds document: not every server decodes them.
+    """
+    return quote(model.removeprefix("models/"), safe=":@")

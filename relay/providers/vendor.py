@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from relay.protocols.framing.envelope import Envelope
 from relay.protocols.usage import CostMember, ReasoningCount
 from relay.providers.apis import CHAT, OPENAI_COMPATIBLE, PATHS, RESPONSES
 from relay.providers.balances import BalanceSource
-from relay.providers.credentials.static import BEARER, StaticKey
+from relay.providers.credentials.contract import Credentials
+from relay.providers.credentials.static import BEARER
 from relay.providers.failures import Rule
 from relay.providers.parameters import Policy
 
@@ -31,28 +33,43 @@ class Vendor:
     position: int = 500
 
     # The family of APIs that it speaks. Empty: none that the relay speaks, so that no channel can be made for it.
-    protocol: Literal["openai", "anthropic", "gemini", ""] = "openai"
+    protocol: Literal["openai", "anthropic", "gemini", "ollama", ""] = "openai"
     # Its own address with the version path, empty when every customer has another.
     base_url: str = ""
     # The path that its base URLs end in, where `base_url` does not say it.
     version_path: str = ""
+    # Its base URLs have no path: the version of its API is elsewhere.
+    bare_host: bool = False
     # The form of its base URLs where every customer has another, with what is the customer's own in braces.
     address_form: str = ""
     # Answers inside the portal: there is no address, no key and no network.
     built_in: bool = False
     # How a request is signed.
-    credentials: StaticKey = BEARER
+    credentials: Credentials = BEARER
     # Further headers of every request, by their names in lower case. Those that a client may set stand above them.
     headers: Mapping[str, str] = field(default_factory=dict)
     # Whether a channel without a key makes no sense.
     needs_key: bool = True
-    # Path of the list of models, below the base URL.
+    # Path of the list of models, below the base URL; below the host if it begins with two slashes.
     models_path: str = "/models"
+
+    # Beginnings of its hosts, and of those that have the list of models of each: the same service under another name.
+    models_host: tuple[str, str] = ("", "")
+    # A part of the names of models in that list that its channels can serve; empty: all of them.
+    models_named: str = ""
 
     # The APIs that it has, by their names in PATHS. A channel may say otherwise about chat and responses.
     apis: frozenset[str] = OPENAI_COMPATIBLE
     # Paths that differ from PATHS; each `/..` at the beginning leaves a segment of the base URL out.
     paths: Mapping[str, str] = field(default_factory=dict)
+    # Paths of APIs for streamed answers, where they are others.
+    stream_paths: Mapping[str, str] = field(default_factory=dict)
+    # Its streams are no server-sent events, but framed in another way.
+    framed: bool = False
+    # How it takes requests of Anthropic's API, where the model is not in the body.
+    envelope: Envelope | None = None
+    # Counts the tokens of contents, and knows no `generateContentRequest` around a whole request.
+    counts_bare: bool = False
     # Keeps responses, so that a next turn may name them.
     stores: bool = False
 
@@ -92,9 +109,9 @@ class Vendor:
     # Price classes that the list lacks, as multiples of the price of input.
     price_multiples: Mapping[str, int] = field(default_factory=dict)
 
-    def path(self, api: str) -> str:
+    def path(self, api: str, streamed: bool = False) -> str:
         """The path of an API below the base URL."""
-        return self.paths.get(api) or PATHS[api]
+        return (streamed and self.stream_paths.get(api)) or self.paths.get(api) or PATHS[api]
 
     def served(self, text_api: str) -> frozenset[str]:
         """The APIs of a channel, by the API for text that its administrator chose; empty: as the vendor does.

@@ -22,7 +22,7 @@ from tests.support.asserts import until
 
 Script = Callable[["Call"], Awaitable[None]]
 
-_IN_PATH = re.compile(r"/models/([^/:?]+):")
+_IN_PATH = re.compile(r"/models/([^/:?]+):|/model/([^/]+)/(?:invoke|converse)")
 USAGE = {
     "prompt_tokens": 9,
     "completion_tokens": 7,
@@ -56,10 +56,10 @@ class Call:
 
     @property
     def model(self) -> str:
-        """That the body names, or the path, as Google's do."""
+        """That the body names, or the path, as Google's and Amazon's do."""
         named = _IN_PATH.search(self.path)
         if named is not None:
-            return unquote(named[1])
+            return unquote(named[1] or named[2])
         return str(self.json.get("model", "")) if self.body else ""
 
     @property

@@ -33,8 +33,10 @@ _PUBLIC: Final = frozenset(
         "openai-beta",
         "transfer-encoding",
         "user-agent",
+        "x-amz-date",
     )
 )
+_SIGNED: Final = "AWS4-HMAC-SHA256 "  # begins a signature, which is another for every request and holds no secret
 _CLIENTS: Final = "anthropic-"  # begins the names of headers that clients of Anthropic's API choose
 # What is entered as a key where none is needed.
 _PLACEHOLDERS: Final = frozenset(
@@ -73,7 +75,9 @@ class Sent:
     def remember(self, headers: Iterable[tuple[str, str]]) -> None:
         """Remember the secrets in the headers of a request."""
         for name, value in headers:
-            if value not in self._values and name.lower() not in _PUBLIC and not name.lower().startswith(_CLIENTS):
+            if value in self._values or value.startswith(_SIGNED):
+                continue
+            if name.lower() not in _PUBLIC and not name.lower().startswith(_CLIENTS):
                 if len(self._values) >= self._most:
                     self._values.clear()
                 self._values.add(value)

@@ -21,8 +21,9 @@ from accounts.models.counts import count_of
 from portal.lib import clock
 from relay.admin.channels.inlines import ApiKeyInline, ChannelModelInline, TagFilter
 from relay.admin.channels.model_list import ModelListAdmin, complete_models
-from relay.admin.forms import BaseUrlForm, ChannelForm, parse_served
+from relay.admin.forms import BaseUrlForm, ChannelForm
 from relay.admin.money.below_cost import warn_below_cost
+from relay.admin.pasted import parse_served
 from relay.admin.widgets import VendorFilter
 from relay.billing.price_import import listings_for
 from relay.catalog.margins import below_cost, margins

@@ -28,7 +28,8 @@ from portal.lib.texts import whole_number
 from relay.admin.channels.guide_channel import save_channel
 from relay.admin.channels.guide_prices import price_form
 from relay.admin.channels.model_list import kind_of, list_models, warn_unpriced
-from relay.admin.forms import EXCEEDS, parse_keys, parse_model_names, parse_served, ticked
+from relay.admin.forms import EXCEEDS
+from relay.admin.pasted import parse_keys, parse_model_names, parse_served, ticked
 from relay.billing.ledger import movements
 from relay.billing.price_import import listings_for
 from relay.catalog.facts import fill_facts
@@ -234,7 +235,7 @@ def _keys_step(request: HttpRequest, channel: Channel) -> Any:
     wrong, text = "", request.POST.get("keys", "")
     if request.method == "POST":
         try:
-            secrets = parse_keys(text)
+            secrets = parse_keys(text, channel.vendor)
         except forms.ValidationError as error:
             wrong = " ".join(error.messages)
         else:
@@ -259,6 +260,7 @@ def _keys_step(request: HttpRequest, channel: Channel) -> Any:
         "wrong": wrong,
         "stored_keys": [key.hint for key in channel.keys.all()],
         "needs_key": channel.vendor.needs_key,
+        "json_keys": channel.vendor.credentials.is_json,
     }
 
 

@@ -22,7 +22,8 @@ from accounts.models.counts import count_of
 from accounts.rights import may
 from portal.lib import clock
 from relay.admin.channels.model_list import PRICING, complete_models, make_free, unpriced, who_sets_prices
-from relay.admin.forms import ModelForm, ticked
+from relay.admin.forms import ModelForm
+from relay.admin.pasted import ticked
 from relay.billing import price_import
 from relay.catalog.facts import fill_facts
 from relay.catalog.price_texts import NO_PRICE, PriceNow, current_prices, prices_now, without_price

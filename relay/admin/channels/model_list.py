@@ -22,7 +22,7 @@ from accounts.rights import may, people_who_may
 from portal.lib import clock
 from portal.lib.crypto import Undecryptable
 from relay.admin.channels.health import ChannelHealthAdmin
-from relay.admin.forms import ticked
+from relay.admin.pasted import ticked
 from relay.billing.price_import import listings_for
 from relay.catalog.facts import fill_facts
 from relay.catalog.price_texts import prices_now

@@ -31,12 +31,14 @@ from relay.protocols.contract import Dialect
 from relay.protocols.fields import BadRequest, Fields
 from relay.protocols.gemini.upstream import GeminiUpstream
 from relay.protocols.naming.tool_names import restore_in_completion
+from relay.protocols.ollama_chat.upstream import OllamaUpstream
 from relay.protocols.responses.unfinished.response import broken_response
 from relay.protocols.responses.upstream import ResponsesUpstream
 from relay.protocols.usage import Delivered, Usage
 from relay.providers import parameters
 from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass
+from relay.providers.vendors import VENDORS
 
 T = TypeVar("T")
 # The APIs to convert to when a channel does not speak the client's: the first that it serves is used.
@@ -45,6 +47,7 @@ UPSTREAMS: Final[tuple[contract.Upstream, ...]] = (
     ResponsesUpstream(),
     MessagesUpstream(),
     GeminiUpstream(),
+    OllamaUpstream(),
 )
 
 
@@ -191,6 +194,7 @@ def dialect_of(channel: ChannelView) -> Dialect:
         ask_usage=channel.stream_usage,
         sends_done=channel.sends_done,
         late_system=channel.late_system,
+        envelope=VENDORS[channel.provider].envelope,
         vendor=channel.provider,
     )
 

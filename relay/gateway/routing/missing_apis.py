@@ -17,6 +17,7 @@ import httpx
 
 from relay.gateway.snapshot.views import ChannelView, KeyView
 from relay.providers.classify import Failure
+from relay.providers.credentials.contract import SIGNER
 from relay.providers.subject import REDIRECTS, says_missing
 from relay.transport.body import post
 from relay.transport.resolver import ConnectRefused
@@ -146,6 +147,7 @@ async def _ask(transport: httpx.AsyncBaseTransport, channel: ChannelView, key: K
     try:
         async with asyncio.timeout(_PROBE_SECONDS):
             request = post(channel.urls[api], key.headers, b"{}", channel.timeouts.connect)
+            request.extensions[SIGNER] = key.signer
             response = await transport.handle_async_request(request)
             body = b""
             try:

@@ -24,6 +24,7 @@ from relay.gateway.snapshot.views import ChannelView, DisabledKey, KeyView, Pool
 from relay.models import ApiKey, Channel, Pool
 from relay.models.channel import KeyGivenElsewhere
 from relay.providers.apis import FAMILIES
+from relay.providers.credentials.contract import BadKey
 from relay.providers.parameters import policy_of
 from relay.providers.vendors import VENDORS
 from relay.transport.body import request_headers
@@ -149,10 +150,14 @@ def _key(channel: Channel, key: ApiKey) -> KeyView | DisabledKey | None:
 
 def _usable(channel: Channel, key: ApiKey) -> KeyView | None:
     """A key as requests are signed with it, None: it may not be, or cannot."""
+    vendor, credentials = channel.vendor, channel.vendor.credentials
     try:
-        headers = request_headers(
-            {**channel.vendor.headers, **channel.vendor.credentials.headers(key.secret_for(channel))}
-        )
+        secret = key.secret_for(channel)
+        headers = request_headers({**vendor.headers, **credentials.headers(secret)})
+        signer = credentials.signer(secret, settings.CONFIG.google_token_uris)
+    except BadKey as bad:
+        _log_once(f"API key {key.pk} of channel “{channel.name}” is not used. {bad}")
+        return None
     except KeyGivenElsewhere:
         _log_once(
             f"API key {key.pk} of channel “{channel.name}” was given for another address and is not sent to this "
@@ -165,7 +170,7 @@ def _usable(channel: Channel, key: ApiKey) -> KeyView | None:
             "keys; enter it again"
         )
         return None
-    return KeyView(key.pk, key.weight, headers, str(key), checks_of("key", key.pk, "a key", key))
+    return KeyView(key.pk, key.weight, headers, str(key), checks_of("key", key.pk, "a key", key), signer)
 
 
 def _channel(
@@ -183,14 +188,13 @@ def _channel(
     if refusal:
         _log_once(f"channel “{channel.name}” is not used: {refusal}")
     apis = vendor.served(channel.text_api)
+    base = "https://invalid.invalid" if refusal else channel.effective_base_url
     return ChannelView(
         id=channel.pk,
         name=channel.name,
         provider=channel.provider,
-        urls={
-            api: _url("https://invalid.invalid" if refusal else channel.effective_base_url, vendor.path(api))
-            for api in apis
-        },
+        urls={api: _url(base, vendor.path(api)) for api in apis},
+        stream_urls={api: _url(base, path) for api, path in vendor.stream_paths.items() if api in apis},
         keys=tuple(views),
         priority=channel.priority,
         weight=channel.weight,

@@ -11,6 +11,7 @@ import httpx
 from relay.billing.prices import ONE, PriceList
 from relay.gateway.limits.windows import Check, Limits
 from relay.protocols.usage import ReasoningCount
+from relay.providers.credentials.contract import Signer
 from relay.providers.parameters import Policy
 
 NO_LIMITS: Final = Limits()
@@ -27,6 +28,7 @@ class KeyView:
     headers: Mapping[str, str] = field(repr=False)  # of requests with this key
     name: str = ""
     checks: tuple[Check, ...] = ()
+    signer: Signer | None = field(default=None, repr=False)  # of requests that `headers` alone do not sign
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class ChannelView:
     stream_usage: bool  # it reports the usage of a stream on request
     timeouts: Timeouts
     refusal: str  # why its address may not be used, empty: it may
+    stream_urls: Mapping[str, httpx.URL] = field(default_factory=dict)  # for streamed answers, where they are others
     output_field: str = "max_completion_tokens"  # its name for the output limit of chat completions
     cost_multiplier: int = ONE  # of the model's price, in parts per million
     disconnect_policy: str = "delivered"  # what an unfinished answer is charged

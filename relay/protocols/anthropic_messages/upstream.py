@@ -93,7 +93,8 @@ class MessagesUpstream:
         fit_thinking(body)
 
     def encode(self, body: Json, stream: bool, dialect: Dialect) -> bytes:
-        return encode({**body, "stream": True} if stream else body)
+        whole = {**body, "stream": True} if stream else body
+        return encode(whole if dialect.envelope is None else dialect.envelope.put(whole))
 
     def completion(self, body: bytes, dialect: Dialect) -> Completion | None:
         text, error = whole_message(body)

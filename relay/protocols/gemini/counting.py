@@ -14,6 +14,7 @@ from relay.protocols.fields import BadRequest, as_object, read_document
 from relay.protocols.gemini.request import camel
 
 _WHOLE: Final = "generateContentRequest"
+_BARE: Final = frozenset(("contents", "systemInstruction", "tools", "generationConfig"))
 
 
 def counted_request(body: bytes) -> bytes:
@@ -27,6 +28,12 @@ def counted_request(body: bytes) -> bytes:
         raise BadRequest(message, next(key for key in fields if key != name))
     inner = {key: raw for key, raw in as_object(fields[name]).items() if key != "model"}
     return encode(inner)
+
+
+def bare_count_body(body: bytes) -> bytes:
+    """The body for an upstream that counts these members only: Vertex AI's (google-genai 3.6, November 2026)."""
+    found = decode_object(counted_request(body)) or {}
+    return encode({name: value for name, value in found.items() if camel(name) in _BARE})
 
 
 def upstream_count_body(body: bytes, model: str) -> bytes:

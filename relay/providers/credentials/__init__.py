@@ -1,1 +1,1 @@
-"""Ways to sign requests to upstreams, one a file. Pure."""
+"""Ways to sign requests to upstreams, one a file."""

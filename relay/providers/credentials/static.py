@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,9 +16,20 @@ class StaticKey:
     # What stands before the key in it, with the space.
     prefix: str = ""
 
+    is_json = False
+
+    def check(self, secret: str, token_uris: Sequence[str]) -> None:
+        """Any text may be a key."""
+
+    def shown(self, secret: str) -> str:
+        return secret
+
     def headers(self, secret: str) -> dict[str, str]:
         """The headers that sign a request with one key."""
         return {self.header: self.prefix + secret}
+
+    def signer(self, secret: str, token_uris: Sequence[str]) -> None:
+        """The headers are the same for every request."""
 
 
 BEARER: Final = StaticKey("authorization", "Bearer ")  # RFC 6750, section 2.1

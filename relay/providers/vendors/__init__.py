@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from portal.lib.texts import gettext_noop
+from relay.providers.credentials.static import StaticKey
 from relay.providers.vendor import Vendor
 
 
@@ -34,6 +35,10 @@ def discover(package: str, folders: Iterable[str]) -> dict[str, Vendor]:
 VENDORS: Final = discover(__name__, __path__)
 # Keys of vendors that answer inside the portal.
 BUILT_IN: Final = frozenset(vendor.key for vendor in VENDORS.values() if vendor.built_in)
+# Keys of vendors whose requests are signed one by one, or whose streams are framed in another way than as events.
+WRAPPED: Final = frozenset(
+    vendor.key for vendor in VENDORS.values() if vendor.framed or not isinstance(vendor.credentials, StaticKey)
+)
 
 
 # The groups of vendors in forms, each with the position that it ends before.

@@ -33,12 +33,13 @@ from relay.protocols.error_objects import is_error_object
 from relay.protocols.fields import BadRequest
 from relay.protocols.gemini.answer import Framing, parse_gemini_answer, stream_of
 from relay.protocols.gemini.client import GeminiClient
-from relay.protocols.gemini.counting import counted_request, upstream_count_body
+from relay.protocols.gemini.counting import bare_count_body, counted_request, upstream_count_body
 from relay.protocols.gemini.request import GeminiRequest, parse_gemini_request
 from relay.protocols.gemini.stream import GeminiStream
 from relay.protocols.usage import Usage
 from relay.providers import parameters
 from relay.providers.classify import Failure
+from relay.providers.vendors import VENDORS
 
 _ENDPOINT: Final = "generate_content"
 _STREAM: Final = "generate_content.stream"
@@ -134,7 +135,9 @@ async def _count(body: bytes, estimate: Callable[[], Answer], attempt: Attempt) 
         await attempt.exchange.committed(attempt.record.submit(Outcome(COMPLETED, 200)))
         return estimate()
     try:
-        upstream = await attempt.open(_COUNT, upstream_count_body(body, attempt.candidate.route.upstream_name))
+        bare = VENDORS[attempt.channel.provider].counts_bare
+        name = attempt.candidate.route.upstream_name
+        upstream = await attempt.open(_COUNT, bare_count_body(body) if bare else upstream_count_body(body, name))
         text = await upstream.read_all()
     finally:
         attempt.close()

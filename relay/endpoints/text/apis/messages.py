@@ -48,6 +48,7 @@ _ENDPOINT: Final = "messages"
 _COUNT: Final = "messages.count_tokens"
 _PING: Final = b'event: ping\ndata: {"type":"ping"}\n\n'
 _OURS: Final = "anthropic-"  # how the names of headers begin that belong to the API: an open list
+_BETAS: Final = "anthropic-beta"
 # Of the account at the upstream.
 _OF_THE_ACCOUNT: Final = frozenset(("anthropic-organization-id", "anthropic-workspace-id", "anthropic-user-profile-id"))
 _RATHER_HIGH: Final = 1.2  # times an estimate, since clients make room by it
@@ -201,8 +202,14 @@ class MessagesTextRequest:
         clamp, name = record.charge.clamp, attempt.candidate.route.upstream_name
         if api == _COUNT:
             clamp = None
-        body = self.parsed.upstream_body(name, clamp, fields, VENDORS[channel.provider].signs_thinking)
-        upstream = await attempt.open(api, body, headers=self._headers, query=self._query)
+        vendor = VENDORS[channel.provider]
+        body, query = self.parsed.upstream_body(name, clamp, fields, vendor.signs_thinking), self._query
+        if vendor.envelope is not None:
+            query = ""
+            if api != _COUNT:
+                body, unknown = vendor.envelope.put_bytes(body, self._headers.get(_BETAS, ""))
+                record.dropped += [f"{_BETAS}[{name}]" for name in unknown]
+        upstream = await attempt.open(api, body, headers=self._headers, query=query)
         attempt.exchange.reply_headers += [
             (header.encode("latin-1"), value.encode("latin-1"))
             for header, value in upstream.headers_beginning(_OURS)
