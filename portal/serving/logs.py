@@ -25,7 +25,7 @@ class TextFormatter(logging.Formatter):
 
 class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        entry = {
+        entry: dict[str, str | int] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
@@ -34,7 +34,7 @@ class JsonFormatter(logging.Formatter):
         request_id = getattr(record, "request_id", None)
         if isinstance(request_id, str):
             entry["request_id"] = request_id
-        repeated = getattr(record, "repeated", 0)
+        repeated: int = getattr(record, "repeated", 0)
         if repeated:
             entry["repeated"] = repeated
         if record.exc_info:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import struct
+import zlib
 
 import pytest
 from hypothesis import given
@@ -71,8 +73,8 @@ def test_what_is_no_stream_of_events_is_refused_once_all_before_it_is_told(bad: 
 
 
 def test_a_length_that_is_impossible_is_refused_before_memory_is_taken() -> None:
-    huge = frames.struct.pack(">II", 0x7FFFFFFF, 0)
-    prelude = huge + frames.struct.pack(">I", frames.zlib.crc32(huge))
+    huge = struct.pack(">II", 0x7FFFFFFF, 0)
+    prelude = huge + struct.pack(">I", zlib.crc32(huge))
     with pytest.raises(BadFrame, match="impossible length"):
         list(FrameDecoder().feed(prelude))
 
