@@ -142,6 +142,13 @@ _BUILT_IN: Final[tuple[tuple[str, int, str, Any, Any], ...]] = (
         _("Choose a model that can do it: the list of models tells abilities."),
     ),
     (
+        "unsupported_audio",
+        400,
+        "you",
+        _("The length of the recording, by which it is priced, cannot be measured."),
+        _("Convert it to FLAC, MP3, M4A, Ogg, WAV or WebM, and send that."),
+    ),
+    (
         "request_too_large",
         413,
         "you",

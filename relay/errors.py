@@ -133,6 +133,12 @@ class UnsupportedEndpoint(InvalidRequest):
     code, should_retry = "unsupported_endpoint", False
 
 
+class UnsupportedAudio(InvalidRequest):
+    """The length of a recording, by which it is priced, cannot be measured."""
+
+    code, should_retry = "unsupported_audio", False
+
+
 class NotFound(RelayError):
     status, type, code = 404, "invalid_request_error", "unknown_url"
 

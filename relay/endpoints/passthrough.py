@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import replace
 from functools import partial
@@ -16,7 +17,7 @@ from relay.billing.estimate import most_text
 from relay.endpoints.errors import invalid, refused_parameter
 from relay.endpoints.files.file_inputs import FileInputs
 from relay.endpoints.passthrough_request import PASSTHROUGH_ENDPOINTS, ClientRequest, EndpointSpec, parse_request
-from relay.errors import RelayError, UnsupportedEndpoint
+from relay.errors import RelayError, UnsupportedAudio, UnsupportedEndpoint
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
@@ -37,7 +38,7 @@ from relay.protocols.gemini.embedding.request import embed_requests
 from relay.protocols.passthrough import conversion, requests
 from relay.protocols.passthrough.completions import CompletionStream
 from relay.protocols.passthrough.requests import PassthroughRequest
-from relay.protocols.passthrough.speech import HEAD, spoken
+from relay.protocols.passthrough.speech import Speech
 from relay.protocols.passthrough.stream import ByteStream, TypedStream
 from relay.protocols.sse import is_stream
 from relay.protocols.usage import Delivered
@@ -47,6 +48,11 @@ from relay.providers.classify import Failure
 _REFUSED: Final = frozenset((400, 404, 415, 422, 501))  # statuses with which a parameter's value is refused
 _NO_AUDIO: Final = re.compile(r"json|text/|html|xml|javascript")  # content types of errors and of sign-in pages
 _VECTORS_OF_GEMINI: Final = "generate_content.embed_batch"
+_UNMEASURED: Final = (
+    "The length of this recording cannot be measured, so its price cannot be told: its format is not known here, or it "
+    "holds more than a recording. Convert it, for example with “ffmpeg -i recording -ac 1 -ar 16000 recording.flac”, "
+    "and send that."
+)
 _MEDIA: Final = ("images.", "audio.")  # endpoints with streams of their own
 _MOST_PER_PICTURE: Final = 8_000  # tokens, as OpenAI's models look at one closely (November 2026)
 
@@ -78,6 +84,7 @@ async def pass_through(exchange: Exchange, caller: Caller, run: Runtime, endpoin
         conversation="" if request.form is not None else conversation_key(request.fields),
         units=parsed.units,
         audio_between=parsed.audio_between,
+        unmeasured=UnsupportedAudio(_UNMEASURED, param="file") if parsed.unread is not None else None,
         exact=parsed.exact,
         error_event=error_event if endpoint == "completions" else None,
         most_input=partial(_most_input, request),
@@ -266,7 +273,7 @@ async def _plain(
 async def _speech(attempt: Attempt, parsed: PassthroughRequest, audio: bytes, content_type: str) -> HttpResponseBase:
     """Answer with speech that came in the other form: as events where audio was asked for, or as audio."""
     attempt.answered()
-    media = spoken(audio[:HEAD], len(audio), parsed.whole, True, content_type)
+    media = (await asyncio.to_thread(Speech.of, audio, content_type)).usage(parsed.whole, True)
     await attempt.finish(audio, None, Delivered(len(audio), float, media=lambda: media))
     if parsed.stream:
         events = conversion.stream_of_audio(audio, parsed.prompt_tokens, media.output)

@@ -12,7 +12,7 @@ from relay.api.paths import deployment_of, relay_path
 from tests.support.asserts import check
 from tests.support.portal import Portal, ask
 from tests.support.server import Server
-from tests.support.upstream import Call, completion
+from tests.support.upstream import Call, completion, sound
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_azures_client_is_served_by_the_deployment_in_the_path(server: Server, l
         sdk = AzureOpenAI(azure_endpoint=server.url, **options)
         assert sdk.chat.completions.create(**ask(model)).choices[0].message.content
         assert sdk.embeddings.create(model=model, input="a", encoding_format="float").data
-        assert sdk.audio.transcriptions.create(model=model, file=("a.wav", b"RIFF")).text == "hi"
+        assert sdk.audio.transcriptions.create(model=model, file=("a.wav", sound(1))).text == "hi"
         assert [entry.id for entry in sdk.models.list()]
         fixed = AzureOpenAI(base_url=f"{server.url}/openai/deployments/{model}", **options)
         made = fixed.chat.completions.with_raw_response.create(**ask("closed"))

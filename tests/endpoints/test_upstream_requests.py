@@ -13,7 +13,7 @@ from openai import OpenAI
 
 from tests.support.portal import Portal
 from tests.support.server import Server
-from tests.support.upstream import Call
+from tests.support.upstream import Call, sound
 
 pytestmark = pytest.mark.shared
 
@@ -107,7 +107,7 @@ def test_a_model_with_blanks_around_it_is_sent_as_it_is_billed(server: Server, l
     model = live.model(script)
     body = (
         b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\n %s \r\n--b\r\nContent-Disposition: form-data; '
-        b'name="file"; filename="a.wav"\r\n\r\nRIFF\r\n--b--\r\n' % model.encode()
+        b'name="file"; filename="a.wav"\r\n\r\n%s\r\n--b--\r\n' % (model.encode(), sound(1))
     )
     headers = {"content-type": "multipart/form-data; boundary=b"}
     response = server.post(live.token(), body, path="/v1/audio/transcriptions", headers=headers)

@@ -11,7 +11,7 @@ import pytest
 from tests.endpoints.text.responses_upstream import response
 from tests.support.portal import Portal, ask
 from tests.support.server import NO_CERTIFICATES, Server
-from tests.support.upstream import USAGE, Call, chunk, completion, hello, two_words
+from tests.support.upstream import USAGE, Call, chunk, completion, hello, sound, two_words
 
 pytestmark = pytest.mark.shared
 
@@ -323,7 +323,7 @@ def test_a_page_is_no_transcript(server: Server, live: Portal) -> None:
     form: dict[str, Any] = {
         "model": (None, model),
         "response_format": (None, "text"),
-        "file": ("a.mp3", b"\xff\xf3" * 400),
+        "file": ("a.wav", sound(1)),
     }
     server.catch_up()
     answer = httpx.post(

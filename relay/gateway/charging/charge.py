@@ -124,7 +124,10 @@ class RequestCharge:
         return prices.at(self._now, prompt_tokens) if prices is not None else None
 
     async def reserve(self, exchange: Exchange, request: GatewayRequest) -> None:
-        """Reserve the highest possible cost of the request. Raises ModelNotPriced, InsufficientQuota, RelayUnavailable.
+        """Reserve the highest possible cost of the request.
+
+        Raises ModelNotPriced, InsufficientQuota, RelayUnavailable; the request's own error where its price depends on a
+        length that cannot be told.
 
         If the balance covers only part of it, the answer is clamped, unless the request is `exact` or `whole`.
         """
@@ -149,6 +152,8 @@ class RequestCharge:
                 "token or per call.",
                 param="model",
             )
+        if request.unmeasured is not None and any(price.second or price.dearest_input for price in own):
+            raise request.unmeasured
         self._limit, self._choices = None if request.exact else limit, choices
         if not caller.limited:
             self._highest_price = own[0]

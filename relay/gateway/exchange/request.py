@@ -33,6 +33,7 @@ class GatewayRequest:
     # those of images that it asks for, of which `output_limit` is the most that they may have.
     units: Usage = NO_USAGE
     audio_between: tuple[int, int] | None = None  # milliseconds that the audio in it can have; None: it has none
+    unmeasured: RelayError | None = None  # why the length of that audio cannot be told; None: it can
     # The tokens of audio and images in its prompt, where `units` do not say them. Rarely called.
     input_parts: Callable[[], Usage] | None = None
     exact: bool = False  # the answer cannot be limited to fewer tokens, so its full cost must be covered

@@ -21,9 +21,9 @@ from relay.protocols.error_objects import (
 )
 from relay.protocols.errors import Told, told_plainly
 from relay.protocols.events import payload, typed_event
-from relay.protocols.passthrough import speech
 from relay.protocols.passthrough.images.entries import COMPLETED, FAILED, SUCCEEDED, read_entry
 from relay.protocols.passthrough.images.tokens import NO_OPTIONS, PARTIAL, ImageOptions
+from relay.protocols.passthrough.speech import Speech, decoded
 from relay.protocols.passthrough.usage import parse_image_usage, parse_transcript_usage
 from relay.protocols.token_estimate import text_units, token_units
 from relay.protocols.usage import NO_USAGE, Usage, present
@@ -110,8 +110,7 @@ class TypedStream(EventCodec):
     _shown: bool = False  # a part of the next image
     _parts: bool = False  # images have events of their own, so that the terminal one is none
     _refused: bytes = b""  # the error in place of the first image that failed
-    _sound: int = 0  # bytes of speech
-    _head: bytes = b""  # of these, the first
+    _sound: Speech = field(default_factory=Speech)
 
     def is_opaque(self) -> bool:
         return bool(self.units.images or self.units.characters)
@@ -124,7 +123,7 @@ class TypedStream(EventCodec):
             return Usage(images=begun, output=output)
         if self.heard is not None and self._units:
             return self.heard(self._units)
-        return speech.spoken(self._head, self._sound, self.whole, self.done) if self.units.characters else NO_USAGE
+        return self._sound.usage(self.whole, self.done) if self.units.characters else NO_USAGE
 
     def finish(self, clean: bool = True) -> bytes:
         if self.done or self.error is not None:
@@ -230,9 +229,7 @@ class TypedStream(EventCodec):
         elif self.units.characters:
             sound = _SOUND.search(data)
             if sound is not None:
-                if len(self._head) < speech.HEAD:
-                    self._head += speech.decoded(sound[1][: 2 * speech.HEAD])
-                self._sound += len(sound[1]) * 3 // 4
+                self._sound.add(decoded(sound[1]))
         elif (delta := _DELTA.search(data)) is not None:
             self._units += token_units(delta[1])
         elif b'"choices"' in data:  # vLLM's transcripts
@@ -245,7 +242,7 @@ class TypedStream(EventCodec):
         was heard.
         """
         if self.units.characters:
-            return not self._sound
+            return not self._sound.size
         return not (self.units.images or self._units or _TEXT.search(data) is not None)
 
     def _named(self, event: bytes, data: bytes, kinds: set[bytes]) -> tuple[bytes, set[bytes]]:
@@ -298,15 +295,16 @@ class ByteStream:
     ending: bytes = b""
     content_type: str = "audio/mpeg"
     whole: Usage = NO_USAGE  # an estimate of the whole answer
-    _head: bytes = b""  # the first bytes, by which it is told what they are
-    _size: int = 0
+    _head: bytes = b""  # the first bytes, by which it is told whether they are text
     _is_text: bool = False
+    _sound: Speech = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._sound = Speech(self.content_type)
 
     def feed(self, data: bytes) -> bytes:
-        self._size += len(data)
         if self.started:
-            if len(self._head) < speech.HEAD:
-                self._head += data[: speech.HEAD]
+            self._sound.add(data)
             return data
         self._head += data
         if self._is_text or _is_text(self._head):
@@ -314,6 +312,7 @@ class ByteStream:
             self._head = self._head[:_TEXT_LIMIT]
             return b""
         self.started = True
+        self._sound.add(self._head)
         return self._head
 
     def finish(self, clean: bool = True) -> bytes:
@@ -339,7 +338,7 @@ class ByteStream:
     def media(self) -> Usage:
         if not self.started:
             return NO_USAGE
-        return speech.spoken(self._head, self._size, self.whole, self.done, self.content_type)
+        return self._sound.usage(self.whole, self.done)
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         """Empty: audio has no error events, so the connection is cut instead."""

@@ -7,6 +7,7 @@ import struct
 import pytest
 
 from relay.protocols.passthrough.audio import audio_length
+from tests.protocols.sounds import aac_block
 
 SECOND = 32_000  # bytes of 16-bit samples at 16 kHz
 
@@ -31,6 +32,9 @@ def flac(seconds: int, samples: int) -> bytes:
     """As large as such a file is usually: 0.5 of its samples."""
     info = bytes(10) + (16_000 << 44 | 0 << 41 | 15 << 36 | samples).to_bytes(8, "big") + bytes(16)
     return b"fLaC" + struct.pack(">I", 1 << 31 | 34) + info + bytes(seconds * SECOND // 2)
+
+
+AAC = aac_block(256)
 
 
 def crc8(data: bytes) -> int:
@@ -60,7 +64,7 @@ def mp3(frames: int, before: bytes = b"") -> bytes:
 
 def adts(frames: int) -> bytes:
     """128 bytes with 1,024 samples at 16 kHz."""
-    return (b"\xff\xf1\x60\x40\x10\x1f\xfc" + bytes(121)) * frames
+    return (b"\xff\xf1\x60\x40\x10\x1f\xfc" + aac_block(121)) * frames
 
 
 def page(serial: int, flags: int, granule: int, packets: list[bytes]) -> bytes:
@@ -104,14 +108,14 @@ def m4a(frames: int, stated: int, scale: int = 1000, said: int = 16_000, told: b
     sound = box(b"trak", box(b"mdia", box(b"hdlr", bytes(8), b"soun", bytes(12)), box(b"minf", table)))
     picture = box(b"trak", box(b"mdia", box(b"hdlr", bytes(8), b"vide", bytes(12)), box(b"minf", table)))
     clock = box(b"mvhd", bytes(12), struct.pack(">II", scale, stated), bytes(80))
-    return box(b"ftyp", b"M4A ") + box(b"moov", clock, picture, sound) + box(b"mdat", bytes(256 * frames))
+    return box(b"ftyp", b"M4A ") + box(b"moov", clock, picture, sound) + box(b"mdat", AAC * frames)
 
 
 def fragments(number: int, frames: int) -> bytes:
     """Fragments of the first track, with AAC of 256 bytes a frame."""
     head = box(b"tfhd", b"\0\0\0\x10", struct.pack(">II", 0, 256))
-    run = box(b"traf", head, box(b"trun", bytes(4), struct.pack(">I", frames)))
-    return (box(b"moof", run) + box(b"mdat", bytes(256 * frames))) * number
+    run = box(b"traf", head, box(b"trun", b"\0\0\0\1", struct.pack(">II", frames, 68)))
+    return (box(b"moof", run) + box(b"mdat", AAC * frames)) * number
 
 
 def asf(size: int, milliseconds: int) -> bytes:
@@ -188,7 +192,7 @@ HONEST = {
     "webm with frames of one size": (laced(b"A_OPUS", b"\x04\x02", OPUS, OPUS, OPUS), 60),
     "webm with frames as in ogg": (laced(b"A_OPUS", b"\x02\x02\x3c\x3c", OPUS, OPUS, OPUS), 60),
     "webm with frames by difference": (laced(b"A_OPUS", b"\x06\x02\xbc\xbf", OPUS, OPUS, OPUS), 60),
-    "matroska with aac": (webm([bytes(256)] * 1000, b"A_AAC", 64, AAC_CONFIG, 16_000.0), 64),
+    "matroska with aac": (webm([AAC] * 1000, b"A_AAC", 64, AAC_CONFIG, 16_000.0), 64),
     "matroska with mp3": (webm([b"\xff\xf3\x48\xc0" + bytes(140)] * 1000, b"A_MPEG/L3", 36, rate=48_000.0), 36),
     "matroska with samples": (webm([bytes(3200)] * 1000, b"A_PCM/INT/LIT", 100, rate=16_000.0), 100),
     "matroska with dts": (webm([DTS] * 1000, b"A_DTS", 11), 10.667),
@@ -228,7 +232,7 @@ LIES = {
         100,
     ),
     "webm with a hole": (webm([OPUS] * 2500) + bytes(64) + webm([OPUS] * 2500), 100),
-    "matroska with aac at a higher rate": (webm([bytes(256)] * 1000, b"A_AAC", 64, AAC_CONFIG, 96_000.0), 64),
+    "matroska with aac at a higher rate": (webm([AAC] * 1000, b"A_AAC", 64, AAC_CONFIG, 96_000.0), 64),
     "matroska with samples of no size": (webm([bytes(4000)] * 100, b"A_PCM/INT/LIT", 0, rate=-1.0), 100),
     "nothing": (bytes(400_000), 100),
 }

@@ -8,6 +8,7 @@ import pytest
 
 from relay.protocols.passthrough.audio import audio_length
 from relay.protocols.passthrough.requests import parse_transcription
+from tests.protocols.sounds import aac_block
 
 SECOND = 32_000  # bytes of 16-bit samples at 16 kHz
 FORM = struct.pack("<HHIIHH", 1, 1, 16_000, 32_000, 2, 16)
@@ -38,7 +39,7 @@ def caf(
     sizes = b"" if packets is None else b"\x81\x7a" * (bytes_ // 250)  # as many as there are
     count = packets or 0
     table = b"" if packets is None else struct.pack(">4sqqqii", b"pakt", 24 + len(sizes), count, count, 0, 0) + sizes
-    content = bytes(seconds * SECOND if kind == b"lpcm" else bytes_)
+    content = bytes(seconds * SECOND) if kind == b"lpcm" else aac_block(250) * (bytes_ // 250)
     stated = 4 + len(content) if size is None else size
     data = struct.pack(">4sqI", b"data", stated, 0)
     return b"caff\0\1\0\0" + struct.pack(">4sq", b"desc", 32) + form + table + data + content

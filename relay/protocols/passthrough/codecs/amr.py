@@ -6,7 +6,7 @@ from typing import Final
 
 FRAME: Final = 0.02  # seconds
 # Bytes of a frame with its head, by its type. A type that is reserved is taken for a head alone.
-NARROW: Final = (13, 14, 16, 18, 20, 21, 27, 32, 6, 7, 6, 6, 1, 1, 1, 1)
+NARROW: Final = (13, 14, 16, 18, 20, 21, 27, 32, 6, 1, 1, 1, 1, 1, 1, 1)
 WIDE: Final = (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 1, 1, 1, 1, 1, 1)
 
 

@@ -15,7 +15,7 @@ from relay.protocols.passthrough.codecs.surround import dolby_packet, dts_packet
 from relay.protocols.passthrough.codecs.vorbis import VorbisPackets
 
 CodecName = Literal["aac", "alac", "amr", "amr-wb", "dolby", "dts", "flac", "mpeg", "opus", "vorbis"]
-# The seconds of the packet of so many bytes at a place; 0: they cannot be told.
+# The seconds of the packet of so many bytes at a place. 0: they cannot be told; negative: nor can those of any other.
 PacketSeconds = Callable[[bytes, int, int], float]
 
 _MOST_FRAMES: Final = 10_000  # that are looked at in a packet

@@ -15,17 +15,20 @@ _DTS_RATES: Final = {
 
 
 def dolby_packet(content: bytes, at: int, size: int) -> float:
-    """The seconds of the frames of AC-3 or E-AC-3 in a packet; 0: it does not begin with one."""
+    """The seconds of the frames of AC-3 or E-AC-3 in a packet, which is searched for them; 0: there are none."""
     seconds, end = 0.0, min(at + size, len(content))
-    while at + 6 <= end and content.startswith(_AC3, at):
-        length, frame = _dolby_frame(content, at)
-        if not length:
-            break
-        seconds, at = seconds + frame, at + length
+    at = content.find(_AC3, at, end)
+    while at >= 0:
+        length, frame = dolby_frame(content, at)
+        seconds += frame
+        at = content.find(_AC3, at + max(length, len(_AC3)), end)
     return seconds
 
 
-def _dolby_frame(content: bytes, at: int) -> tuple[int, float]:
+def dolby_frame(content: bytes, at: int) -> tuple[int, float]:
+    """The size and the seconds of the frame at this place; 0 where there is none."""
+    if not content.startswith(_AC3, at) or at + 6 > len(content):
+        return 0, 0.0
     codes, version = content[at + 4], content[at + 5] >> 3
     rate = codes >> 6
     if version > 10:  # E-AC-3
@@ -35,7 +38,7 @@ def _dolby_frame(content: bytes, at: int) -> tuple[int, float]:
             seconds = 6 * _BLOCK * 2 / _RATES[lower] if lower < 3 else 0.0
         else:
             seconds = _BLOCKS[codes >> 4 & 3] * _BLOCK / _RATES[rate]
-        return length, 0.0 if kind == 1 else seconds  # more channels of the frame before
+        return length, 0.0 if kind == 1 else seconds  # 1: more channels of the frame before
     if rate == 3 or (codes & 63) >> 1 >= len(_KBITS):
         return 0, 0.0
     samples, bits = 6 * _BLOCK, _KBITS[(codes & 63) >> 1] * 1000
@@ -47,10 +50,17 @@ def dts_packet(content: bytes, at: int, size: int) -> float:
     """The seconds of the frames of DTS in a packet; 0: none is found. What extends a frame takes no time."""
     seconds, end = 0.0, min(at + size, len(content))
     at = content.find(_DTS, at, end)
-    while at >= 0 and at + 12 <= end:
-        bits = int.from_bytes(content[at + 4 : at + 12], "big")
-        blocks, length, rate = (bits >> 50 & 127) + 1, (bits >> 36 & 0x3FFF) + 1, _DTS_RATES.get(bits >> 26 & 15)
-        if rate is not None:
-            seconds += 32 * blocks / rate
+    while at >= 0:
+        length, frame = dts_frame(content, at)
+        seconds += frame
         at = content.find(_DTS, at + max(length, len(_DTS)), end)
     return seconds
+
+
+def dts_frame(content: bytes, at: int) -> tuple[int, float]:
+    """The size and the seconds of the frame at this place, as DTS has them in bytes; 0 where there is none."""
+    if not content.startswith(_DTS, at) or at + 12 > len(content):
+        return 0, 0.0
+    bits = int.from_bytes(content[at + 4 : at + 12], "big")
+    blocks, length, rate = (bits >> 50 & 127) + 1, (bits >> 36 & 0x3FFF) + 1, _DTS_RATES.get(bits >> 26 & 15)
+    return (length, 32 * blocks / rate) if rate is not None and length > 12 else (0, 0.0)

@@ -1,6 +1,7 @@
 """The seconds of Vorbis packets, by the blocks of their modes. Pure. Source: Vorbis I specification, 4.2 and 4.3.1.
 
-Where the modes cannot be found, each packet counts as a long block.
+Where the modes cannot be found, each packet counts as a long block. They stand behind what only a decoder reads, and
+something else can stand behind them: packets that would take far longer as long blocks are not counted.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ _HIGHEST_RATE: Final = 384_000  # samples per second that are no mistake
 _IDENTIFICATION, _SETUP = b"\x01vorbis", b"\x05vorbis"
 _MODE: Final = 41  # bits: of a long block, the kinds of window and transform, which are 0, and a mapping
 _MOST_MODES: Final = 64
+_MOST_SHORT: Final = 3.0  # times the seconds, if all blocks were long
+_ENOUGH: Final = 500  # packets by which that is told
 _TAIL: Final = 400  # bytes at the end of the setup in which all modes are
 
 
@@ -21,6 +24,7 @@ class VorbisPackets:
     def __init__(self, headers: bytes) -> None:
         """`headers`: those of the stream, or as many as there are yet."""
         self._blocks, self._rate, self._long, self._before = (0, 0), 0, list[int](), 0
+        self._number, self._units = 0, 0  # of the packets so far, and of what they take
         self.learn(headers)
 
     def learn(self, headers: bytes) -> None:
@@ -42,6 +46,9 @@ class VorbisPackets:
         mode = first >> 1 & (1 << (count - 1).bit_length()) - 1 if count > 1 else 0
         block = self._blocks[self._long[mode] if mode < count else 1]
         before, self._before = self._before or block, block
+        self._number, self._units = self._number + 1, self._units + before + block
+        if self._number > _ENOUGH and 2 * self._blocks[1] * self._number > _MOST_SHORT * self._units:
+            return -1.0
         return (before + block) / 4 / self._rate
 
 

@@ -7,9 +7,9 @@ decoder.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from relay.protocols.passthrough.containers.elementary.frames import frames_in
 from relay.protocols.passthrough.containers.samples import wav_rate
 from relay.protocols.passthrough.containers.sound import (
     HIGHEST_RATE,
@@ -46,8 +46,7 @@ class _Format(NamedTuple):
     body: bytes
 
 
-def asf(content: bytes, frames: Callable[[bytes, int], Seconds]) -> Seconds:
-    """`frames`: counts the MPEG frames from a place on."""
+def asf(content: bytes) -> Seconds:
     start = content.find(_DATA, len(MARK))
     if start < 0:
         return UNKNOWN
@@ -67,7 +66,7 @@ def asf(content: bytes, frames: Callable[[bytes, int], Seconds]) -> Seconds:
         time, steps = _payloads(content[at : at + packet], pieces, left)
         at, last, left = at + packet, max(last, time), left - steps
     stated = max(length / 1e7 - preroll / 1e3, (last - preroll) / 1e3)
-    found = longest(_stream(formats[number], b"".join(parts), stated, frames) for number, parts in pieces.items())
+    found = longest(_stream(formats[number], b"".join(parts), stated) for number, parts in pieces.items())
     more = with_rest(found.length, start, min(at, len(content)), len(content)) - found.length if found.length else 0.0
     return found._replace(length=found.length + more, most=found.most + more)
 
@@ -134,14 +133,14 @@ def _number(packet: bytes, at: int, kind: int) -> tuple[int, int]:
     return int.from_bytes(packet[at : at + width], "little"), at + width
 
 
-def _stream(form: _Format, data: bytes, stated: float, frames: Callable[[bytes, int], Seconds]) -> Seconds:
+def _stream(form: _Format, data: bytes, stated: float) -> Seconds:
     """The seconds of a stream with these bytes. `stated`: by the file, which can make it longer."""
     if not data:
         return UNKNOWN
     if form.tag in _WMA and form.align and 0 < form.samples <= HIGHEST_RATE:
         return counted(_superframes(form, data) * _frame(form) / form.samples)
-    rate, mpeg = wav_rate(form.body, 0, len(form.body))
-    found = frames(data, 0) if mpeg else counted(len(data) / rate) if rate else UNKNOWN
+    rate, framed = wav_rate(form.body, 0, len(form.body))
+    found = frames_in(data, 0, len(data)) if framed else counted(len(data) / rate) if rate else UNKNOWN
     if found.length:
         return found
     by_rate = len(data) / form.each_second if form.each_second else 0.0

@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 
 from relay.protocols.passthrough.containers.sound import PARTS, STEPS
 
-_NOWHERE: Final = 1 << 62  # the place of a sample that no chunk holds
+NOWHERE: Final = 1 << 62  # the place of a sample that no chunk holds
+_CHUNKS: Final = 1_000_000  # that are looked at
 _RUNS: Final = 65_536  # of fragments, that are looked at
 
 
@@ -96,11 +97,14 @@ class Table:
             (number,) = struct.unpack_from(">I", content, groups.begin + 4)
             found = _numbers(content, groups.begin + 8, groups.end, 3 * number)
             self._groups = list(zip(found[::3], found[1::3], strict=False))
-        if self._each:  # as many as the chunks have, whatever is stated
-            chunked = sum(number for _, number in self._chunks(PARTS * PARTS))
-            self.count = min(max(count, chunked), len(content))
-        else:
-            self.count = len(self._sizes)
+        self.count = len(self._sizes)
+        self.chunked = 0  # samples of the chunks that are there, whatever size each of them has
+        if self._each:  # as many as the chunks have of what is there, whatever is stated
+            self.count = self.chunked = min(count, len(content))
+            if self._offsets and self._groups:
+                places = [(at, number) for at, number in self._chunks(_CHUNKS) if at < len(content)]
+                self.chunked = sum(number for _, number in places)
+                self.count = sum(min((len(content) - at) // self._each, number) for at, number in places)
 
     @property
     def each(self) -> int:
@@ -130,7 +134,7 @@ class Table:
                 yield at, size
                 at, done = at + size, done + 1
         for index in range(done, last):
-            yield _NOWHERE, self._each or self._sizes[index]
+            yield NOWHERE, self._each or self._sizes[index]
 
 
 def _small_sizes(content: bytes, box: Box) -> Sequence[int]:

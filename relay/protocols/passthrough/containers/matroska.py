@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from relay.protocols.passthrough.codecs.packets import CodecName, packet_seconds
+from relay.protocols.passthrough.containers.samples import wav_rate
 from relay.protocols.passthrough.containers.sound import (
     STEPS,
     UNKNOWN,
@@ -37,7 +38,12 @@ _RATE, _CHANNELS, _BITS = 0xB5, 0x9F, 0x6264
 _MOST_STRAYS: Final = 0.1  # share of a file that may be in blocks of tracks that are not described
 _SOUND: Final = 2  # a type of tracks
 _USUAL_SCALE: Final = 1_000_000  # nanoseconds of a timestamp
-_PCM: Final = b"A_PCM/"
+# Of encodings: the kind of compression, and what it left out at the beginning of each frame, if that is all.
+_COMPRESSION, _LEFT_OUT, _HEADERS, _MOST_LEFT_OUT = b"\x42\x54", b"\x42\x55", 3, 64
+_PCM, _WAV = b"A_PCM/", b"A_MS/ACM"
+_WAV_CODECS: Final[dict[int, CodecName]] = {
+    0x50: "mpeg", 0x55: "mpeg", 0xFF: "aac", 0x2000: "dolby", 0x2001: "dts"
+}  # fmt: skip
 _CODECS: Final[tuple[tuple[bytes, CodecName], ...]] = (
     (b"A_OPUS", "opus"), (b"A_VORBIS", "vorbis"), (b"A_AAC", "aac"), (b"A_MPEG/L", "mpeg"), (b"A_FLAC", "flac"),
     (b"A_ALAC", "alac"), (b"A_AC3", "dolby"), (b"A_EAC3", "dolby"), (b"A_DTS", "dts"),
@@ -49,6 +55,7 @@ class _Track:
 
     def __init__(self) -> None:
         self.sound, self.number, self.codec, self.private, self.packed = False, 0, b"", b"", False
+        self.left_out = b""  # at the beginning of each frame
         self.rate, self.channels, self.bits = 8000.0, 1, 0  # the defaults of RFC 9559
         self.first, self.last = -1, 0
         self.packets: Packets | None = None  # None: no block has been read
@@ -59,7 +66,8 @@ class _Track:
         elif name == _PRIVATE:
             self.private = value
         elif name == _ENCODINGS:
-            self.packed = True
+            self.left_out = _left_out(value)
+            self.packed = not self.left_out
         elif name == _RATE and len(value) in (4, 8):
             (self.rate,) = struct.unpack(">f" if len(value) == 4 else ">d", value)
         elif name in (_NUMBER, _TYPE, _CHANNELS, _BITS):
@@ -78,10 +86,22 @@ class _Track:
         self.first = time if self.first < 0 else min(self.first, time)
         self.last = max(self.last, time)
         if self.packets is None:
-            codec = next((name for mark, name in _CODECS if self.codec.startswith(mark) and not self.packed), None)
-            self.packets = Packets(packet_seconds(codec, self.private, self.rate) if codec is not None else None)
+            codec, config = self._codec()
+            self.packets = Packets(packet_seconds(codec, config, self.rate) if codec is not None else None)
         for at, size in frames:
-            self.packets.add(content, at, size)
+            if self.left_out:
+                frame = self.left_out + content[at : at + size]
+                self.packets.add(frame, 0, len(frame))
+            else:
+                self.packets.add(content, at, size)
+
+    def _codec(self) -> tuple[CodecName | None, bytes]:
+        """What the packets hold, and what its decoder is told."""
+        if self.packed:
+            return None, b""
+        if self.codec.startswith(_WAV) and len(self.private) >= 18:
+            return _WAV_CODECS.get(int.from_bytes(self.private[:2], "little")), self.private[18:]
+        return next((name for mark, name in _CODECS if self.codec.startswith(mark)), None), self.private
 
     def length(self, scale: int) -> Seconds:
         """Its seconds, by its frames; where these cannot be counted, its timestamps may say that it is longer.
@@ -90,8 +110,12 @@ class _Track:
         """
         if self.packets is None:
             return UNKNOWN
-        if self.codec.startswith(_PCM) and not self.packed:
-            rate = byte_rate(self.rate, self.channels, -(-self.bits // 8) * 8)
+        if not self.packed:
+            rate = 0.0
+            if self.codec.startswith(_PCM):
+                rate = byte_rate(self.rate, self.channels, -(-self.bits // 8) * 8)
+            elif self.codec.startswith(_WAV) and len(self.private) >= 16:
+                rate, _ = wav_rate(self.private, 0, len(self.private))
             if rate:
                 return counted(self.packets.size / rate)
         return self.packets.total(stated=(self.last - max(0, self.first)) * scale / 1e9)
@@ -136,6 +160,15 @@ def matroska(content: bytes) -> Seconds:
     if not found.length:
         return UNKNOWN
     return in_turn((found, uncounted(strays))) if strays > _MOST_STRAYS * len(content) else found
+
+
+def _left_out(encodings: bytes) -> bytes:
+    """What was left out of each frame; empty where more was done to them."""
+    at, kind = encodings.find(_LEFT_OUT), encodings.find(_COMPRESSION + b"\x81")
+    if at < 0 or kind < 0 or encodings[kind + 3 : kind + 4] != bytes([_HEADERS]):
+        return b""
+    size, body = _number(encodings, at + 2)
+    return encodings[body : body + size] if body and size <= _MOST_LEFT_OUT else b""
 
 
 def _element(content: bytes, at: int) -> tuple[int, int, int]:

@@ -6,13 +6,16 @@ No clock of it is believed: `mvhd`, `mdhd`, `stts` and edit lists only say when 
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from relay.protocols.passthrough.codecs.aac import AAC, described
 from relay.protocols.passthrough.codecs.packets import CodecName, packet_seconds
-from relay.protocols.passthrough.containers.boxes import Box, Run, Table, boxes, fragments
+from relay.protocols.passthrough.containers.boxes import NOWHERE, Box, Run, Table, boxes, fragments
+from relay.protocols.passthrough.containers.edits import is_repeated
+from relay.protocols.passthrough.containers.samples import wav_bits
 from relay.protocols.passthrough.containers.sound import (
     HIGHEST_RATE,
     STEPS,
@@ -60,11 +63,17 @@ def mp4(content: bytes, start: int) -> Seconds:
         return UNKNOWN
     added = fragments(content, start, moov)
     tracks = [box for box in boxes(content, moov.begin, moov.end) if box.name == b"trak"]
-    return longest(_track(content, track, added) for track in tracks)
+    clock = next((box for box in boxes(content, moov.begin, moov.end) if box.name == b"mvhd"), None)
+    at = clock.begin + (20 if content[clock.begin] else 12) if clock is not None else len(content)
+    scale = int.from_bytes(content[at : at + 4], "big")
+    return longest(_track(content, track, added, scale) for track in tracks)
 
 
-def _track(content: bytes, track: Box, added: dict[int, list[Run]]) -> Seconds:
-    """The seconds of a track of sound; unknown for others. Of one that has a table twice, its samples are not known."""
+def _track(content: bytes, track: Box, added: dict[int, list[Run]], scale: int) -> Seconds:
+    """The seconds of a track of sound; unknown for others. Of one that has a table twice, its samples are not known.
+
+    `scale`: the units per second of the movie's clock.
+    """
     leaves: dict[bytes, Box] = {}
     handlers, twice, open_boxes = set[bytes](), False, [track]
     while open_boxes:
@@ -88,37 +97,58 @@ def _track(content: bytes, track: Box, added: dict[int, list[Run]]) -> Seconds:
     table = Table(content, leaves)
     if twice or not entries or (table.each and runs):
         return uncounted(len(content))
-    return longest(_by_entry(content, entry, table, runs) for entry in entries)
+    found = longest(_by_entry(content, entry, table, runs) for entry in entries)
+    if found.length and is_repeated(content, track, leaves, scale):  # decoders read a part as often as it is listed
+        return longest((found, uncounted(len(content))))
+    return found
 
 
 def _by_entry(content: bytes, entry: _Entry, table: Table, runs: list[Run]) -> Seconds:
     """The seconds of a track, if all of its samples are as this entry describes them."""
-    size = min(table.size + sum(run.size for run in runs), len(content))
+    size = table.size + sum(run.size for run in runs)
     if entry.name == b"ima4" and entry.rate and table.each:
         packed, samples = _IMA
-        return counted(table.count * (samples if table.each >= packed else 1) / entry.rate)
-    if entry.name in _BITS:
-        rate = byte_rate(entry.rate, entry.channels, _BITS[entry.name] or entry.bits)
+        return counted((table.count * samples if table.each >= packed else table.chunked) / entry.rate)
+    bits = wav_bits(int.from_bytes(entry.name[2:], "big")) if entry.name[:2] == b"ms" else 0.0
+    if bits and table.each == 1 and entry.rate:
+        return counted(table.chunked / entry.rate)
+    if entry.name in _BITS or bits:
+        rate = byte_rate(entry.rate, entry.channels, bits or _BITS[entry.name] or entry.bits)
         if not rate:
             return uncounted(len(content))
         frames = table.count / entry.rate if table.each else 0.0  # each of them is one sample of all channels
         return counted(max(frames, size / rate))
-    codec, config = _CODECS.get(entry.name), entry.body
-    if entry.name == b"mp4a":
-        at = config.find(b"esds")
-        kind, config = described(config[at + 8 :]) if at >= 0 else (AAC, b"")
-        codec = _TYPES.get(kind)
-    elif codec == "flac":
-        at = config.find(b"dfLa")
-        config = config[at + 8 :] if at >= 0 else b""
-    if codec is None:
-        return uncounted(len(content) if table.each else size)
-    packets = Packets(packet_seconds(codec, config, entry.rate))
-    for at, length in _samples(table, runs):
-        if packets.size + length > len(content):  # more than there is, or the same bytes again
-            break
-        packets.add(content, at, length)
-    return packets.total(size)
+    found = list[Seconds]()
+    for codec, config in _configs(entry):
+        if codec is None:
+            return uncounted(min(size, len(content)) if size else len(content))
+        packets, looked, nowhere = Packets(packet_seconds(codec, config, entry.rate)), 0, 0
+        for at, length in _samples(table, runs):
+            looked += length
+            if at == NOWHERE:
+                nowhere += length
+            if at < len(content) or (at == NOWHERE and nowhere <= len(content)):  # the same bytes can come again
+                packets.add(content, at, length)
+        found.append(packets.total(round(packets.size * size / looked) if looked else 0))
+    return longest(found)
+
+
+def _configs(entry: _Entry) -> Iterator[tuple[CodecName | None, bytes]]:
+    """What the decoder may be told: by whatever looks like a description of it."""
+    marks = {b"mp4a": b"esds", b"fLaC": b"dfLa", b"alac": b"alac"}
+    name = marks.get(entry.name, b"")
+    places = [place.end() for place in re.finditer(name, entry.body)] if name else []
+    if len(places) > _MOST_ENTRIES:
+        yield None, b""
+        return
+    for at in places:
+        if entry.name == b"mp4a":
+            kind, config = described(entry.body[at + 4 :])
+            yield _TYPES.get(kind), config
+        else:
+            yield _CODECS[entry.name], entry.body[at + (4 if entry.name == b"fLaC" else -4) :]
+    if not places:
+        yield ("aac" if entry.name == b"mp4a" else _CODECS.get(entry.name)), b"" if name else entry.body
 
 
 def _samples(table: Table, runs: list[Run]) -> Iterator[tuple[int, int]]:

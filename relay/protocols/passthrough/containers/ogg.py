@@ -23,9 +23,12 @@ from relay.protocols.passthrough.containers.sound import (
     longest,
 )
 
-_MARK: Final = b"OggS"
+MARK: Final = b"OggS"
+PAGE_HEAD: Final = 27  # bytes of a page before its table
 _BEGINS, _CONTINUES = 2, 1  # flags of a page
 _HEAD: Final = 8192  # bytes of a header that are kept
+# Of Speex: seconds of a frame, at least; samples of one, samples per second, and frames of a packet that make sense.
+_SPOKEN, _MOST_SPOKEN, _LOWEST_SPOKEN, _MOST_FRAMES = 0.02, 640, 4000, 10
 _HEADERS: Final = 3  # packets before those of Vorbis
 # What streams begin with that are no sound: film, subtitles, and descriptions of the others.
 _SILENT: Final = (b"\x80theora", b"fishead", b"\x80kate", b"BBCD", b"OVP80", b"CMML", b"\x01video", b"\x01text")
@@ -34,24 +37,47 @@ _MARKS: Final = (b"OpusHead", b"\x01vorbis", b"Speex   ", b"\x7fFLAC", *_SILENT)
 
 def ogg(content: bytes, start: int) -> Seconds:
     """`start`: where its first page is."""
-    at, steps, links = start, 0, [dict[bytes, _Stream]()]
-    settled = False  # the streams of this link have begun, and others are of the next one
-    while at + 27 <= len(content) and steps < STEPS:
-        if not content.startswith(_MARK, at):
-            following = content.find(_MARK, at + 1)
+    at, steps, pages = start, 0, OggPages()
+    while at + PAGE_HEAD <= len(content) and steps < STEPS:
+        end = pages.read(content, at)
+        if end:
+            at, steps = end, steps + 1 + content[at + PAGE_HEAD - 1]
+        else:
+            following = content.find(MARK, at + 1)
             at, steps = following if following >= 0 else len(content), steps + 1
-            continue
-        table = content[at + 27 : at + 27 + content[at + 26]]
-        flags, serial, body = content[at + 5], content[at + 14 : at + 18], at + 27 + len(table)
+    return extended(pages.total(), start, at, len(content))
+
+
+def page_size(content: bytes, at: int) -> int:
+    """The bytes of the page at this place, as far as they are told yet."""
+    table = content[at + PAGE_HEAD : at + PAGE_HEAD + content[at + PAGE_HEAD - 1]]
+    return PAGE_HEAD + content[at + PAGE_HEAD - 1] + sum(table)
+
+
+class OggPages:
+    """What the pages of a file have, as they come."""
+
+    def __init__(self) -> None:
+        self._links = [dict[bytes, _Stream]()]
+        self._settled = False  # the streams of this link have begun, and others are of the next one
+
+    def read(self, content: bytes, at: int) -> int:
+        """Count the page at this place. Returns where it ends, 0 where there is none."""
+        if not content.startswith(MARK, at):
+            return 0
+        links = self._links
+        table = content[at + PAGE_HEAD : at + PAGE_HEAD + content[at + PAGE_HEAD - 1]]
+        flags, serial, body = content[at + 5], content[at + 14 : at + 18], at + PAGE_HEAD + len(table)
         if serial not in links[-1] or (flags & _BEGINS and content.startswith(_MARKS, body)):
-            if settled or serial in links[-1]:
+            if self._settled or serial in links[-1]:
                 links.append({})
             links[-1][serial] = _Stream()
-        settled = not flags & _BEGINS
+        self._settled = not flags & _BEGINS
         links[-1][serial].read(content, body, table, bool(flags & _CONTINUES))
-        at, steps = body + sum(table), steps + 1 + len(table)
-    found = in_turn(longest(stream.total() for stream in link.values()) for link in links)
-    return extended(found, start, at, len(content))
+        return body + sum(table)
+
+    def total(self) -> Seconds:
+        return in_turn(longest(stream.total() for stream in link.values()) for link in self._links)
 
 
 class _Stream:
@@ -90,7 +116,9 @@ class _Stream:
         elif head.startswith(b"\x01vorbis"):
             reader = self._vorbis = VorbisPackets(head)
         elif head.startswith(b"Speex   ") and len(head) >= 68:
-            reader = _each(0.02 * max(1, struct.unpack_from("<I", head, 64)[0]))
+            samples, rate, frames = (struct.unpack_from("<I", head, place)[0] for place in (56, 36, 64))
+            each = samples / rate if 0 < samples <= _MOST_SPOKEN and rate >= _LOWEST_SPOKEN else _SPOKEN
+            reader = _each(max(_SPOKEN, each) * min(max(1, frames), _MOST_FRAMES))
         elif head.startswith(b"\x7fFLAC"):
             reader = packet_seconds("flac", head, 0.0)
         self._packets = Packets(reader)

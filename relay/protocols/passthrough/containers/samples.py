@@ -7,19 +7,21 @@ describes its samples twice, the description by which they take longer counts.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
+from relay.protocols.passthrough.containers.elementary.frames import frames_in, hidden_frames
 from relay.protocols.passthrough.containers.sound import PARTS, UNKNOWN, Seconds, believed, byte_rate, counted, longest
 
 NOT_AUDIO: Final = 0.1  # share of a file that chunks beside the audio may have to be believed
 _UNSTATED: Final = 0xFFFFFFFF  # a size that is not known, or does not fit into its member
-# Bits of a sample by the format tag of a WAV: ADPCM, G.711, GSM 6.10. PCM says it itself.
-_WAV_BITS: Final = {0x02: 4.0, 0x06: 8.0, 0x07: 8.0, 0x31: 1.625}
+# Bits of a sample by the format tag of a WAV: ADPCM, G.711, Yamaha's ADPCM, TrueSpeech, GSM 6.10, G.722. PCM says it
+# itself.
+_WAV_BITS: Final = {0x02: 4.0, 0x06: 8.0, 0x07: 8.0, 0x20: 4.0, 0x22: 16 / 15, 0x31: 1.625, 0x65: 4.0, 0x28F: 4.0}
 # IMA's ADPCM and G.726, and the bits that they can have: 4 and the fewest of these, unless they say them.
 _WAV_IMA, _WAV_G726, _WAV_NARROW = 0x11, (0x45, 0x64), (2, 3, 4, 5)
 _WAV_PCM: Final = (1, 3)
-_WAV_MPEG: Final = (0x50, 0x55, 0xFF)  # MP2, MP3, AAC
+_WAV_FRAMES: Final = (0x50, 0x55, 0xFF, 0x1600, 0x1602, 0x2000, 0x2001)  # MP2, MP3, AAC, ADTS, LOAS, AC-3, DTS
 _AIFC_BITS: Final = {
     b"ulaw": 8.0, b"ULAW": 8.0, b"alaw": 8.0, b"ALAW": 8.0, b"ima4": 4.25,
     b"raw ": 8.0, b"in24": 24.0, b"in32": 32.0, b"fl32": 32.0, b"FL32": 32.0, b"fl64": 64.0, b"FL64": 64.0,
@@ -59,7 +61,12 @@ def wav_rate(content: bytes, start: int, length: int) -> tuple[float, bool]:
     elif tag in _WAV_G726:  # its bits are told by either
         told = [width for width in (bits, stated * 8 // max(1, samples)) if width in _WAV_NARROW]
         each = min(told, default=_WAV_NARROW[0])
-    return byte_rate(samples, channels, each), tag in _WAV_MPEG
+    return byte_rate(samples, channels, each), tag in _WAV_FRAMES
+
+
+def wav_bits(tag: int) -> float:
+    """Bits of a sample by the format tag of a WAV; 0 where they are not known, or its members tell them."""
+    return 4.0 if tag == _WAV_IMA else _WAV_BITS.get(tag, 0.0)
 
 
 def format_rate(head: bytes) -> float:
@@ -71,23 +78,26 @@ def format_rate(head: bytes) -> float:
     return 0.0
 
 
-def wav(content: bytes, start: int, frames: Callable[[bytes, int], Seconds]) -> Seconds:
-    """WAV, RF64 and BW64. `start`: where it begins. `frames`: counts the MPEG frames from a place on."""
-    rates, begin, size, framed, large = list[float](), 0, 0, False, 0
+def wav(content: bytes, start: int) -> Seconds:
+    """WAV, RF64 and BW64. `start`: where it begins.
+
+    Decoders look for frames also where samples are said to be, and read them if there are any.
+    """
+    rates, begin, size, large = list[float](), 0, 0, 0
     for name, at, length in _chunks(content, struct.Struct("<4sI"), start + 12):
         if name == b"fmt ":
-            found, mpeg = wav_rate(content, at, length)
-            rates, framed = [*rates, found], framed or mpeg
+            rates.append(wav_rate(content, at, length)[0])
         elif name == b"ds64" and length >= 16:
             (large,) = struct.unpack_from("<Q", content, at + 8)
         elif name == b"data":
             (stated,) = struct.unpack_from("<I", content, at - 4)
             begin, size = begin or at, size + (min(large, length) if stated == _UNSTATED and large else length)
-    sampled_as = sampled(content, begin, size, min(rates, default=0.0))
-    if not (framed and begin):
-        return sampled_as
-    counted_as = frames(content, begin)
-    return longest((counted_as, sampled_as)) if len(rates) > 1 else counted_as
+    found = sampled(content, begin, size, min(rates, default=0.0))
+    if not begin:
+        return found
+    if not found.length:
+        return frames_in(content, begin, len(content))
+    return longest((found, hidden_frames(content, begin, len(content))))
 
 
 def wave64(content: bytes) -> Seconds:

@@ -100,13 +100,15 @@ class Packets:
 
     def __init__(self, reader: PacketSeconds | None) -> None:
         """`reader`: counts them; None: their codec is not known."""
-        self._reader, self._seconds, self.size, self._lost = reader, 0.0, 0, 0
+        self._reader, self._seconds, self.size, self._lost, self._packed = reader, 0.0, 0, 0, False
 
     def add(self, content: bytes, at: int, size: int) -> None:
         """Count the packet of so many bytes at this place."""
         seconds = self._reader(content, at, size) if self._reader is not None else 0.0
         self.size += size
-        if seconds:
+        if seconds < 0:
+            self._packed = True
+        elif seconds:
             self._seconds += seconds
         else:
             self._lost += size
@@ -118,6 +120,8 @@ class Packets:
         if not self._seconds:
             return uncounted(whole, stated)
         found = counted(self._seconds * scale)
+        if self._packed:  # decoders may find more in it than was counted
+            return longest((found, uncounted(whole)))
         if self._lost <= _LOST * self.size:
             return found
         return in_turn((found, uncounted(round(self._lost * scale))))
