@@ -23,11 +23,12 @@ from django.urls import Resolver404, ResolverMatch, get_resolver
 from portal import limits
 from portal.lib.net import client_ip
 from relay.api.encoding import decoded_body
-from relay.api.error_shapes import GEMINI_ERRORS, shape_of
+from relay.api.error_shapes import shape_of
 from relay.api.errors import error_response, unknown_route, wrong_method
 from relay.api.paths import deployment_of, is_gemini, relay_path
 from relay.api.request import RelayRequest, with_key_of_query
 from relay.api.respond import base_url_object, json_response
+from relay.endpoints.error_shapes import GEMINI_ERRORS
 from relay.errors import InternalError, RelayError
 from relay.gateway.access.authentication import name_caller
 from relay.gateway.exchange.exchange import AsgiScope, Exchange, Receive, Send

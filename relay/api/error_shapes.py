@@ -5,27 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from relay.errors import OPENAI_ERRORS, ErrorShape, RelayError
-from relay.protocols.anthropic_messages.errors import error_body, is_error_body
-from relay.protocols.gemini import errors as gemini
+from relay.endpoints.error_shapes import ANTHROPIC_ERRORS, GEMINI_ERRORS
+from relay.errors import OPENAI_ERRORS, ErrorShape
 
 _MESSAGES: Final = "/v1/messages"
-
-
-def _anthropic(error: RelayError, request_id: str) -> bytes:
-    return error.verbatim or error_body(error.http_status, error.told, error.public_code, error.param, request_id)
-
-
-ANTHROPIC_ERRORS: Final = ErrorShape("messages", _anthropic, is_error_body, b"request-id")
-
-
-def _gemini(error: RelayError, _request_id: str) -> bytes:
-    return error.verbatim or gemini.error_body(
-        error.http_status, error.told, error.public_code, error.param, error.retry_after
-    )
-
-
-GEMINI_ERRORS: Final = ErrorShape("generate_content", _gemini, gemini.is_error_body)
 _GEMINI_KEY: Final = b"x-goog-api-key"
 
 

@@ -65,7 +65,11 @@ class BackgroundRequest(Exchange):
 def _ended(background: BackgroundRequest) -> tuple[int, bytes, RelayError] | None:
     """The answer of a request that was ended as if its client had left."""
     error = ended_error(background.ended_by) if background.ended_by is not None else None
-    return (error.http_status, error.body(), error) if error is not None else None
+    return (error.http_status, _body(background, error), error) if error is not None else None
+
+
+def _body(background: BackgroundRequest, error: RelayError) -> bytes:
+    return background.error_shape.body(error, background.request_id)
 
 
 async def _never_receive() -> Message:
@@ -95,7 +99,7 @@ async def run_in_background(
         body: bytes = response.body if isinstance(response, Answer) else getattr(response, "content", b"")
         return response.status_code, body, None
     except RelayError as error:
-        return error.http_status, error.body(), error
+        return error.http_status, _body(background, error), error
     except asyncio.CancelledError:
         if (ended := _ended(background)) is None:
             raise
@@ -105,6 +109,6 @@ async def run_in_background(
     except Exception:
         logger.exception("a background request failed", extra={"request_id": background.request_id})
         fault = InternalError()
-        return fault.http_status, fault.body(), fault
+        return fault.http_status, _body(background, fault), fault
     finally:
         run.watchdog.remove(background)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from relay.api.error_shapes import ANTHROPIC_ERRORS, shape_of
+from relay.api.error_shapes import shape_of
+from relay.endpoints.error_shapes import ANTHROPIC_ERRORS
 from relay.errors import (
     OPENAI_ERRORS,
     InsufficientQuota,
