@@ -47,4 +47,4 @@ def _is_short(request: HttpRequest) -> bool:
     """
     if request.method == "POST":
         return request.path.endswith("/cancel")
-    return not request.path.endswith("/content") and not request.GET.get("stream")
+    return not request.path.endswith(("/content", "/results")) and not request.GET.get("stream")

@@ -44,11 +44,6 @@ def error_response(error: RelayError, shape: ErrorShape = OPENAI_ERRORS, request
 def unknown_route(method: str, path: str) -> RelayError:
     """The error for an unknown path: 404. Its code says whether OpenAI serves it."""
     parts = path.strip("/").split("/")
-    if parts[:3] == ["v1", "messages", "batches"]:
-        return NotImplementedHere(
-            "This portal runs no batches of Anthropic's API. Send the requests to POST /v1/messages one by one, or as "
-            "a batch of chat completions to POST /v1/batches, which channels of Anthropic serve, too."
-        )
     if parts[0] == "v1" and len(parts) > 1 and parts[1] in KNOWN_ELSEWHERE:
         return NotImplementedHere(
             f"This portal does not serve {method} /{'/'.join(parts[:3])[:100]}. Its endpoints are listed in its "

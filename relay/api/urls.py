@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from ninja import NinjaAPI
 
+from relay.api.anthropic import batches as message_batches
 from relay.api.anthropic import messages
 from relay.api.errors import error_response
 from relay.api.gemini import generate_content
@@ -46,6 +47,7 @@ api.add_router("", chat.router)
 api.add_router("", passthrough.router)
 api.add_router("", responses.router)
 api.add_router("", messages.router)
+api.add_router("", message_batches.router)
 api.add_router("", files.router)
 api.add_router("", batches.router)
 api.add_router("", realtime.router)

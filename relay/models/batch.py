@@ -22,7 +22,7 @@ class BatchWait(models.TextChoices):
 
 
 class Batch(models.Model):
-    """A batch of `/v1/batches`: the requests of a file, made in the background."""
+    """A batch of `/v1/batches`, or of `/v1/messages/batches`: the requests of a file, made in the background."""
 
     class Status(models.TextChoices):
         VALIDATING = "validating"
@@ -51,10 +51,13 @@ class Batch(models.Model):
     completion_window = models.CharField(max_length=8)
     status = models.CharField(max_length=12, choices=Status.choices, default=Status.VALIDATING, db_index=True)
     errors = models.TextField(blank=True, help_text="JSON list of what is wrong with the input file.")
+    # Of a message batch: what is sent with each request beside its body.
     metadata = models.TextField(default="null")
     total = models.PositiveIntegerField(default=0)
     succeeded = models.PositiveIntegerField(default=0)
     failed = models.PositiveIntegerField(default=0)
+    # Of those that failed, requests that were not answered before it was cancelled or had expired.
+    unanswered = models.PositiveIntegerField(default=0, db_default=0, editable=False)
     # The worker that runs it, and until when it has claimed it.
     owner = models.CharField(max_length=120, blank=True, editable=False)
     lease_until = models.DateTimeField(null=True, editable=False)

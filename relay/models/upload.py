@@ -12,6 +12,7 @@ class UploadPurpose(models.TextChoices):
     BATCH_OUTPUT = "batch_output"
     EVALS = "evals"
     FINE_TUNE = "fine-tune"
+    MESSAGE_BATCH = "message_batch"  # the portal's own: requests and results of message batches
     USER_DATA = "user_data"
     VISION = "vision"
 

@@ -17,9 +17,11 @@ import msgspec
 
 from portal import limits
 from portal.lib.json import BOM, NOTHING, Json, decode, decode_object, encode, has_more_values
+from relay.protocols.anthropic_messages import batches as message_batches
+from relay.protocols.anthropic_messages.errors import error_body
 from relay.protocols.fields import named_model
 
-# Paths that a batch may call, and their names in usage records.
+# Paths that a batch of /v1/batches may call, and their names in usage records.
 ENDPOINTS: Final = {
     "/v1/chat/completions": "chat.completions", "/v1/responses": "responses", "/v1/embeddings": "embeddings",
     "/v1/completions": "completions", "/v1/moderations": "moderations", "/v1/images/generations": "images.generations",
@@ -60,6 +62,7 @@ class BatchInputLine:
     body: bytes  # as the client wrote it; it may be no JSON
     model: str = ""  # that it names
     wrong: str = ""  # why it fails though its body may be a request
+    messages: bool = False  # it is of a message batch, and its outcome is written as that API has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +85,19 @@ def parse(content: bytes, endpoint: str) -> BatchInput:
     errors: list[Json] = []
     names: set[str] = set()
     model = ""
+    messages = endpoint == message_batches.PATH
+    most = message_batches.MOST_REQUESTS if messages else MAX_LINES
     if content.startswith(_UTF16):
         return BatchInput((), "", (error("invalid_json_line", "The file is in UTF-16. Save it as UTF-8.", 1),))
     for number, raw in enumerate(content.splitlines(), 1):
         raw = raw.removeprefix(BOM)
         if not raw.strip():
             continue
-        if len(lines) >= MAX_LINES:
+        if len(lines) >= most:
             errors.append(
                 error(
                     "too_many_requests_in_file",
-                    f"A batch may have at most {MAX_LINES:,} requests. Split the file.",
+                    f"A batch may have at most {most:,} requests. Split the file.",
                     number,
                 )
             )
@@ -108,7 +113,7 @@ def parse(content: bytes, endpoint: str) -> BatchInput:
         names.add(_text(found, "custom_id"))
         own = sys.intern((named_model(body) or "").replace("\0", "")[:120])  # no database takes NULs
         model = model or own
-        lines.append(BatchInputLine(number, _text(found, "custom_id"), body, own, why))
+        lines.append(BatchInputLine(number, _text(found, "custom_id"), body, own, why, messages))
     if not lines and not errors:
         errors.append(error("empty_file", "The file has no requests: write one JSON object a line."))
     return BatchInput(tuple(lines), model, tuple(errors))
@@ -213,7 +218,7 @@ def _check_line(found: _Line, endpoint: str, names: set[str]) -> Json | None:
 def refusal(line: BatchInputLine) -> tuple[int, bytes] | None:
     """The status and the error of a request that no batch can make; None: there is none."""
     if line.wrong:
-        return 400, _error_body(line.wrong, "invalid_json", None)
+        return 400, _error_body(line, 400, line.wrong, "invalid_json", None)
     members = _read_object(line.body) or {}
     name = next((name for name in ("stream", "background") if name in members and decode(members[name])), "")
     if not name:
@@ -221,16 +226,20 @@ def refusal(line: BatchInputLine) -> tuple[int, bytes] | None:
     message = (
         "Requests of a batch are neither streamed nor made in the background: leave “stream” and “background” out."
     )
-    return 422, _error_body(message, "unsupported_parameter", name)
+    return 422, _error_body(line, 422, message, "unsupported_parameter", name)
 
 
-def _error_body(message: str, code: str, param: str | None) -> bytes:
+def _error_body(line: BatchInputLine, status: int, message: str, code: str, param: str | None) -> bytes:
+    if line.messages:
+        return error_body(status, message, code, param, "")
     shown = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
     return encode({"error": shown})
 
 
 def answer_line(line: BatchInputLine, request_id: str, status: int, body: bytes) -> str:
     """Format the answer to a request as a line of the output file or the error file."""
+    if line.messages:
+        return message_batches.message_result(line.custom_id, status, body)
     shown = decode_object(body)
     response: Json = {
         "status_code": status,
@@ -249,6 +258,8 @@ def answer_line(line: BatchInputLine, request_id: str, status: int, body: bytes)
 
 def unanswered_line(line: BatchInputLine, code: str, message: str) -> str:
     """Format a line of the error file for a request that has no answer."""
+    if line.messages:
+        return message_batches.missing_result(line.custom_id, code, message)
     return encode(
         {
             "id": f"batch_req_{line.number:08d}",

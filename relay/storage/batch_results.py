@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+from django.db import transaction
 from django.db.models import Count, F, Q, QuerySet, Sum
 
 from portal import limits
@@ -21,9 +22,11 @@ from relay.models import Batch, BatchLine, Upload
 from relay.models.batch import BatchWait
 from relay.models.byte_count import texts_of
 from relay.models.upload import UploadPurpose, UploadState
+from relay.protocols.anthropic_messages.batches import PATH as MESSAGES
 from relay.storage import files
 from relay.storage.batch_input import BatchInputLine, error, unanswered_line
 
+MESSAGES_KEPT: Final = timedelta(days=29)  # that the results of a message batch are kept, from when it was made
 CANCEL_WINDOW: Final = timedelta(minutes=10)  # in which a cancelled batch ends; OpenAI's take as long
 _CLAIMED: Final = timedelta(minutes=10)  # for which a worker that writes results of an ended batch has it alone
 _PAUSE: Final = timedelta(minutes=5)  # between tries to do so
@@ -68,7 +71,10 @@ def finish(
             for line in lines
             if line.number not in known
         ]
-        BatchLine.objects.bulk_create(missing, batch_size=500, ignore_conflicts=True)
+        with transaction.atomic():
+            if outcome in (Status.CANCELLED, Status.EXPIRED):
+                Batch.objects.filter(pk=batch.pk).update(unanswered=len(missing))
+            BatchLine.objects.bulk_create(missing, batch_size=500, ignore_conflicts=True)
     batch.finalizing_at = batch.finalizing_at or clock.now()
     status = batch.status if batch.status == Status.CANCELLING else Status.FINALIZING
     _name_files(batch)
@@ -89,7 +95,15 @@ def finish(
         **written,
     )
     delete_lines(batch.pk)
+    _remove_input(batch)
     return None
+
+
+def _remove_input(batch: Batch) -> None:
+    """Delete the requests of a message batch that has ended: nobody can read them. They expire otherwise."""
+    found = files.find_own(batch.user_id, batch.input_file_id) if batch.endpoint == MESSAGES else None
+    if found is not None:
+        files.remove(found)
 
 
 def give_up(batch: Batch, outcome: str, owner: str, errors: Sequence[Json]) -> None:
@@ -122,6 +136,7 @@ def write_unwritten(owner: str) -> bool:
     Batch.objects.filter(pk=batch.pk, owner=owner).update(owner="", **values)
     if "unwritten" in values:
         delete_lines(batch.pk)
+        _remove_input(batch)
     return True
 
 
@@ -223,6 +238,8 @@ def _write_files(batch: Batch, owner: str) -> dict[str, str]:
     Raises RequestTooLarge, StorageFull.
     """
     expires = clock.now() + timedelta(seconds=batch.output_keep_seconds) if batch.output_keep_seconds else None
+    if batch.endpoint == MESSAGES:
+        expires = batch.created_at + MESSAGES_KEPT
     return {
         name: file_id if _write_file(batch, ok, file_id, expires, owner) else ""
         for ok, name, file_id in (
@@ -256,7 +273,8 @@ def _write_file(batch: Batch, ok: bool, file_id: str, expires: datetime | None, 
         for body in texts_of(rows, "body"):
             writer.write(body.encode() + b"\n")
         name = f"{batch.batch_id}_{'output' if ok else 'error'}.jsonl"
-        writer.finish(UploadState.STORED, name, UploadPurpose.BATCH_OUTPUT, "application/jsonl", expires)
+        purpose = UploadPurpose.MESSAGE_BATCH if batch.endpoint == MESSAGES else UploadPurpose.BATCH_OUTPUT
+        writer.finish(UploadState.STORED, name, purpose, "application/jsonl", expires)
         return True
     finally:
         writer.close()

@@ -14,9 +14,10 @@ from portal import limits
 from portal.lib import clock
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode, encode
-from relay.models import Batch, BatchLine, Token, Upload
+from relay.models import Batch, BatchLine, Token
 from relay.models.batch import BatchWait
 from relay.models.upload import UploadPurpose
+from relay.protocols.anthropic_messages.batches import PATH as MESSAGES
 from relay.storage import files
 from relay.storage.batch_input import BatchInput, error, parse
 from relay.storage.room import check_room
@@ -126,13 +127,13 @@ def create_batch(
 
 
 def find_batch(user_id: int, batch_id: str) -> Batch | None:
-    """Return a batch of a user by its id."""
-    return Batch.objects.filter(user=user_id, batch_id=batch_id).first()
+    """Return a batch of a user by its id. Message batches are those of another API."""
+    return Batch.objects.filter(user=user_id, batch_id=batch_id).exclude(endpoint=MESSAGES).first()
 
 
 def newest_batches(user_id: int, count: int, before: Batch | None = None) -> list[Batch]:
     """At most `count` batches of a user, newest first. `before`: only batches that are older than it."""
-    rows = Batch.objects.filter(user=user_id)
+    rows = Batch.objects.filter(user=user_id).exclude(endpoint=MESSAGES)
     if before is not None:
         rows = rows.filter(pk__lt=before.pk)
     return list(rows[:count])
@@ -162,14 +163,16 @@ def cancel_batch(batch: Batch) -> None:
 
 def read_input(batch: Batch) -> BatchInput:
     """Read and parse the input file. A file that is missing or has the wrong purpose becomes an error in the result."""
-    upload = Upload.objects.filter(files.stored(batch.user_id), file_id=batch.input_file_id).first()
+    own = batch.endpoint == MESSAGES
+    find = files.find_own if own else files.find_upload
+    upload = find(batch.user_id, batch.input_file_id)
     if upload is None:
         message = (
             f"There is no file “{batch.input_file_id}” of your account. Upload the requests with POST /v1/files and "
             "the purpose batch."
         )
         return BatchInput((), "", (error("file_not_found", message, param="input_file_id"),))
-    if upload.purpose != UploadPurpose.BATCH:
+    if upload.purpose != UploadPurpose.BATCH and not own:
         return BatchInput(
             (),
             "",

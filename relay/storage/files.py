@@ -26,7 +26,7 @@ from portal.lib.ids import time_ordered_hex
 from portal.services.timeouts import on_disk
 from relay.errors import RequestTooLarge, StorageFull
 from relay.models import Upload, UploadSession
-from relay.models.upload import UploadState
+from relay.models.upload import UploadPurpose, UploadState
 from relay.storage.room import COUNTED_STATES, no_room, room_left, room_lock, show_bytes
 
 logger: Final = logging.getLogger(__name__)
@@ -280,8 +280,20 @@ def _disk_errors() -> Iterator[None]:
 
 
 def stored(user_id: int) -> Q:
-    """Return the condition for rows of a user's files that are stored and have not expired."""
+    """Return the condition for rows of a user's files that are stored and have not expired.
+
+    Those of message batches are none: their API knows no files.
+    """
+    return _kept(user_id) & ~Q(purpose=UploadPurpose.MESSAGE_BATCH)
+
+
+def _kept(user_id: int) -> Q:
     return Q(user=user_id, state=UploadState.STORED) & (Q(expires_at=None) | Q(expires_at__gt=clock.now()))
+
+
+def find_own(user_id: int, file_id: str) -> Upload | None:
+    """Return a file of a user's message batch, by its id."""
+    return Upload.objects.filter(_kept(user_id), file_id=file_id, purpose=UploadPurpose.MESSAGE_BATCH).first()
 
 
 def find_upload(user_id: int, file_id: str) -> Upload | None:

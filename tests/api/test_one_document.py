@@ -28,6 +28,7 @@ JSON_BODIES = {
     "create_rerank": "",
     "create_message": "",
     "count_message_tokens": "",
+    "create_message_batch": "",
     "generate_content": "/v1beta/models/m:generateContent",
     "stream_generate_content": "/v1beta/models/m:streamGenerateContent",
     "count_tokens": "/v1beta/models/m:countTokens",
@@ -56,7 +57,9 @@ FORMS = {
     "create_call": "sdp",
 }
 # Those that read no body, and the part of an upload, whose form has no field but the file.
-WITHOUT_A_BODY = {"hang_up_call", "cancel_batch", "cancel_response", "cancel_upload", "create_part"}
+WITHOUT_A_BODY = {
+    "hang_up_call", "cancel_batch", "cancel_message_batch", "cancel_response", "cancel_upload", "create_part",
+}  # fmt: skip
 PATHS = {operation.name: operation.path for operation in operations(api) if operation.method == "POST"}
 
 

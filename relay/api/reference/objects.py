@@ -78,6 +78,27 @@ BATCH_OBJECT: Final = obj(
     waiting_until=MOMENT,
     estimated_end_at=MOMENT,
 )
+_TIME: Final = string("As RFC 3339 has it.")
+MESSAGE_BATCH_OBJECT: Final = obj(
+    "id type processing_status request_counts created_at expires_at",
+    id=string(),
+    type=string(enum=["message_batch"]),
+    processing_status=string(enum=["in_progress", "canceling", "ended"]),
+    request_counts=obj(
+        "processing succeeded errored canceled expired",
+        processing=COUNT,
+        succeeded=COUNT,
+        errored=COUNT,
+        canceled=COUNT,
+        expired=COUNT,
+    ),
+    created_at=_TIME,
+    expires_at=_TIME,
+    ended_at=nullable(_TIME),
+    cancel_initiated_at=nullable(_TIME),
+    archived_at=nullable(_TIME),
+    results_url=nullable(string()),
+)
 CONVERSATION_OBJECT: Final = obj(
     "id object created_at metadata", id=string(), object=string(enum=["conversation"]), created_at=MOMENT, metadata=ANY
 )

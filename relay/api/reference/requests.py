@@ -135,6 +135,12 @@ MESSAGE: Final = obj(
     tools=nullable(array(ANY)),
     thinking=nullable(ANY),
 )
+MESSAGE_BATCH: Final = obj(
+    "requests",
+    requests=array(
+        obj("custom_id params", custom_id=string(pattern="^[A-Za-z0-9_-]{1,64}$"), params=MESSAGE), minItems=1
+    ),
+)
 GENERATE_CONTENT: Final = obj(
     "contents",
     contents=array(obj("parts", role=string(enum=["user", "model"]), parts=array(ANY)), minItems=1),

@@ -17,9 +17,10 @@ from relay.billing.prices import ONE
 from relay.endpoints.batches.running import LineRequest, RunningBatch
 from relay.endpoints.passthrough import pass_through
 from relay.endpoints.room import user_room
+from relay.endpoints.text.apis.messages import create_message
 from relay.endpoints.text.chat import chat_completions
 from relay.endpoints.text.responses import create_response
-from relay.errors import RelayError, RelayUnavailable, Stopping
+from relay.errors import RelayError, RelayUnavailable, Stopping, TokenUnusable
 from relay.gateway.access.authentication import unusable
 from relay.gateway.background import run_in_background
 from relay.gateway.exchange.exchange import Exchange
@@ -27,13 +28,12 @@ from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller, CallerState
 from relay.models import Batch, BatchLine
+from relay.protocols.anthropic_messages.batches import PATH as MESSAGES
 from relay.storage import batches
+from relay.storage.apis import message_batches
 from relay.storage.batch_input import ENDPOINTS, BatchInputLine, answer_line, refusal
 
-_NO_TOKEN: Final = (
-    b'{"error":{"message":"The token of this batch was revoked.","type":"authentication_error","param":null,'
-    b'"code":"token_disabled"}}'
-)
+_NO_TOKEN: Final = TokenUnusable("The token of this batch was revoked.")
 Outcome = tuple[LineRequest | None, int, bytes, RelayError | None]  # the request, and what came of it
 
 
@@ -47,19 +47,23 @@ async def make_request(run: Runtime, state: RunningBatch, line: BatchInputLine) 
             return None, 200, b"", None
         caller = await state.caller()
     except RelayUnavailable as away:
-        return None, away.http_status, away.body(), away
+        return None, away.http_status, state.error_shape.body(away, ""), away
     if caller is None:
-        return None, 401, _NO_TOKEN, None
+        return None, 401, state.error_shape.body(_NO_TOKEN, ""), None
     if (token := caller.state(time.time())) is not CallerState.ACTIVE:
         refused = unusable(token)
-        return None, refused.http_status, refused.body(), None
+        return None, refused.http_status, state.error_shape.body(refused, ""), None
     request = LineRequest(caller, line.body)
+    request.error_shape = state.error_shape
+    if state.batch.endpoint == MESSAGES:
+        head = message_batches.head_of(state.batch)
+        request.headers = {name.encode(): value.encode("latin-1") for name, value in head.headers.items()}
     if (unfit := refusal(line)) is not None:
         return request, *unfit, None
     request.price_factor = int(Decimal(run.config.batch_price) * ONE)
     request.total_at = time.monotonic() + run.config.total_timeout
     request.rows_for = partial(_line_written, state.batch, line, request.request_id)
-    handler = _handler_of(run, caller, ENDPOINTS[state.batch.endpoint])
+    handler = _handler_of(run, caller, state.batch)
     state.requests.add(request)
     try:
         return request, *await run_in_background(run, request, handler)
@@ -87,7 +91,11 @@ def _line_written(batch: Batch, line: BatchInputLine, request_id: str, status: i
     ]
 
 
-def _handler_of(run: Runtime, caller: Caller, endpoint: str) -> Callable[[Exchange], asyncio.Future[HttpResponseBase]]:
+def _handler_of(run: Runtime, caller: Caller, batch: Batch) -> Callable[[Exchange], asyncio.Future[HttpResponseBase]]:
+    if batch.endpoint == MESSAGES:
+        beta = message_batches.head_of(batch).beta
+        return partial(create_message, caller=caller, run=run, beta=beta)  # type: ignore[return-value]
+    endpoint = ENDPOINTS[batch.endpoint]
     if endpoint == "chat.completions":
         return partial(chat_completions, caller=caller, run=run)  # type: ignore[return-value]  # a coroutine function
     if endpoint == "responses":

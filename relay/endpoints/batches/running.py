@@ -12,7 +12,8 @@ from typing import ClassVar, Final
 from portal.lib import clock
 from relay.endpoints.batches.lines import LineQueue, Progress
 from relay.endpoints.batches.slots import BatchSlots, Slot
-from relay.errors import RelayError
+from relay.endpoints.error_shapes import ANTHROPIC_ERRORS
+from relay.errors import OPENAI_ERRORS, RelayError
 from relay.gateway.background import BackgroundRequest
 from relay.gateway.exchange.interrupts import Interrupt
 from relay.gateway.snapshot.cache import snapshot_cache
@@ -20,6 +21,7 @@ from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.single_flight import SingleFlight
 from relay.models import Batch
 from relay.models.batch import BatchWait
+from relay.protocols.anthropic_messages.batches import PATH as MESSAGES
 from relay.storage import batch_claims, batches
 from relay.storage.batch_input import BatchInput
 
@@ -47,6 +49,7 @@ class RunningBatch:
     def __init__(self, batch: Batch, owner: str, slots: BatchSlots) -> None:
         self.batch, self.owner = batch, owner
         self.status = str(batch.status)
+        self.error_shape = ANTHROPIC_ERRORS if batch.endpoint == MESSAGES else OPENAI_ERRORS
         self.user_id = int(batch.user_id)
         self.begun_at = time.monotonic()
         self.makes_room = False  # it is put back, for others that wait

@@ -65,7 +65,8 @@ def _wait_after(status: int, error: RelayError | None, reached: bool, now: float
         return Wait(BatchWait.ROOM)
     if isinstance(error, (RelayUnavailable, StorageFull)):
         return Wait(BatchWait.PORTAL, error.retry_after)
-    if status not in _TRANSIENT:
+    in_own_words = error is not None and bool(error.verbatim)  # with a status of its own as well, such as 529
+    if status not in _TRANSIENT and not (in_own_words and status >= 500):
         return None
     if error is not None and error.retry_after is not None:
         return Wait(BatchWait.UPSTREAM, error.retry_after)

@@ -22,7 +22,8 @@ from relay.models import Upload, UploadSession
 from relay.models.upload import UploadPurpose, UploadState
 from relay.storage import files, uploads
 
-_PURPOSES: Final = tuple(purpose for purpose in UploadPurpose.values if purpose != UploadPurpose.BATCH_OUTPUT)
+_OWN: Final = (UploadPurpose.BATCH_OUTPUT, UploadPurpose.MESSAGE_BATCH)  # of files that the portal writes
+_PURPOSES: Final = tuple(purpose for purpose in UploadPurpose.values if purpose not in _OWN)
 _MAX_FILES: Final = 10_000
 _EXPIRY_RANGE: Final = (3600, 2_592_000)  # seconds, of expires_after
 _MAX_PARTS: Final = 1000

@@ -67,6 +67,7 @@ class Row:
     named: Any = None  # adds another model to a body
     background: bool = False
     batch: bool = False  # it is a line of a batch
+    of_messages: bool = False  # that is a message batch
     socket: Sequence[dict[str, Any]] = ()  # what the client says on a websocket
     endless: Any = None  # an event that an upstream can repeat for ever
     call: bool = False  # it is a call over WebRTC, which its client joins with a websocket

@@ -264,6 +264,10 @@ LINES = tuple(
     replace(row, name=f"line of a batch: {row.path}", batch=True, named=None)
     for row in ROWS
     if f"/v1/{row.path}" in ENDPOINTS and not (row.events or row.channel or row.background)
+) + tuple(
+    replace(row, name="request of a message batch", batch=True, of_messages=True, named=None)
+    for row in ROWS
+    if row.name == "messages"
 )
 _SOUND = {"type": "input_audio_buffer.append", "audio": "A" * 64_000}  # a second
 SOCKETS = (

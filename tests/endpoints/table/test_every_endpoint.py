@@ -19,6 +19,7 @@ from django.db import transaction
 
 from relay.api.urls import api
 from relay.billing.prices import Price, cost
+from relay.protocols.anthropic_messages.batches import PATH as MESSAGES
 from relay.providers.apis import PATHS, UPSTREAM_ONLY
 from relay.storage.batch_input import ENDPOINTS
 from tests.endpoints.table import realtime_upstream
@@ -122,6 +123,10 @@ def submit(server: Server, cell: Cell) -> None:
     line = {"custom_id": "a", "method": "POST", "url": f"/v1/{row.path}", "body": {"model": cell.model, **row.body}}
     headers = {"authorization": f"Bearer {cell.token}"}
     with httpx.Client(headers=headers, timeout=60, trust_env=False, verify=NO_CERTIFICATES) as client:
+        if row.of_messages:
+            requests = {"requests": [{"custom_id": "a", "params": line["body"]}]}
+            cell.more["batch"] = client.post(f"{server.v1}/messages/batches", json=requests).json()["id"]
+            return
         files = {"file": ("b.jsonl", json.dumps(line).encode())}
         file = client.post(f"{server.v1}/files", data={"purpose": "batch"}, files=files).json()
         batch = {"input_file_id": file["id"], "endpoint": line["url"], "completion_window": "24h"}
@@ -132,6 +137,8 @@ def outcome(server: Server, cell: Cell) -> Answer:
     """What became of that line."""
     headers = {"authorization": f"Bearer {cell.token}"}
     with httpx.Client(headers=headers, timeout=60, trust_env=False, verify=NO_CERTIFICATES) as client:
+        if cell.row.of_messages:
+            return message_outcome(client, f"{server.v1}/messages/batches/{cell.more['batch']}")
         address = f"{server.v1}/batches/{cell.more['batch']}"
         ended = {"completed", "failed", "expired", "cancelled"}
         batch = until(lambda: (now := client.get(address).json())["status"] in ended and now)
@@ -140,6 +147,20 @@ def outcome(server: Server, cell: Cell) -> Answer:
         line = json.loads(text)["response"]
         assert line is not None, f"{batch} {text}"
     return Answer(line["status_code"], json.dumps(line["body"]), line["request_id"], "application/json")
+
+
+# Of errors of Anthropic's API.
+STATUSES = {"invalid_request_error": 400, "authentication_error": 401, "permission_error": 403, "not_found_error": 404}
+
+
+def message_outcome(client: httpx.Client, address: str) -> Answer:
+    """The same of a message batch."""
+    until(lambda: client.get(address).json()["processing_status"] == "ended")
+    result = json.loads(client.get(f"{address}/results").text)["result"]
+    if result["type"] == "succeeded":
+        return Answer(200, json.dumps(result["message"]), "", "application/json")
+    error = result["error"]
+    return Answer(STATUSES[error["error"]["type"]], json.dumps(error), "", "application/json")
 
 
 def record_of(cell: Cell) -> Any:
@@ -665,6 +686,7 @@ ASK_NOBODY = {
     "conversations": "they are stored here",
     "responses/{response_id}": "they are stored here",
     "batches": "their lines are rows of the table",
+    "messages/batches": "their requests are a row of the table",
     "realtime": "the connection that is made with a secret is a row of the table",
     "openapi.json": "it is a document of the portal's own",
 }
@@ -700,7 +722,7 @@ def test_every_websocket_is_in_the_table() -> None:
 
 
 def test_every_batch_endpoint_is_in_the_table() -> None:
-    assert {f"/v1/{row.path}" for row in LINES} == set(ENDPOINTS)
+    assert {f"/v1/{row.path}" for row in LINES} == {*ENDPOINTS, MESSAGES}
 
 
 def test_every_upstream_api_is_in_the_table() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -153,6 +153,15 @@ async def _ask_count(request: MessagesTextRequest, attempt: Attempt) -> HttpResp
     return Answer(text)
 
 
+def api_headers(headers: Mapping[bytes, bytes]) -> dict[str, str]:
+    """The headers of the API in a client's request, that are sent to upstreams which speak it."""
+    return {
+        name.decode("latin-1"): value.decode("latin-1")
+        for name, value in headers.items()
+        if name.startswith(_OURS.encode()) and name.decode("latin-1") not in _OF_THE_ACCOUNT
+    }
+
+
 class MessagesTextRequest:
     """A request of the Messages API, for the common text endpoint."""
 
@@ -166,11 +175,7 @@ class MessagesTextRequest:
         self.parsed, self.fields, self.stream = parsed, parsed.fields, parsed.stream
         self.output_limit = parsed.output_limit
         self.left_out: list[str] = []
-        self._headers = {
-            name.decode("latin-1"): value.decode("latin-1")
-            for name, value in exchange.headers.items()
-            if name.startswith(_OURS.encode()) and name.decode("latin-1") not in _OF_THE_ACCOUNT
-        }
+        self._headers = api_headers(exchange.headers)
         self._query = "beta=true" if beta else ""
         self._client: MessagesClient | None = None
 
