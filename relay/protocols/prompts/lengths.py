@@ -22,6 +22,16 @@ _LENGTHS: Final = frozenset((
 _LEAST_LENGTHS: Final = frozenset(("min_tokens", "min_new_tokens", "min_length", "mintokens"))
 
 
+def is_length(name: str) -> bool:
+    """Whether a server may read a member of this name as the limit of its answer."""
+    return folded(name) in _LENGTHS
+
+
+def is_least_length(name: str) -> bool:
+    """The same, as what its answer has at least."""
+    return folded(name) in _LEAST_LENGTHS
+
+
 def one_limit(body: bytes, fields: Fields, *own: str) -> tuple[bytes, Fields]:
     """A body whose output limit has no other names than the API's, which are `own`; none where there is no such limit.
 
