@@ -212,6 +212,13 @@ _BUILT_IN: Final[tuple[tuple[str, int, str, Any, Any], ...]] = (
         _("Try again after the time in Retry-After, or use another model."),
     ),
     (
+        "relay_loop",
+        508,
+        "portal",
+        _("The request has passed through a relay and come back to one that had sent it on."),
+        _("The administrator of that relay points its channel at the vendor itself. There is nothing to be retried."),
+    ),
+    (
         "upstream_credentials_exhausted",
         502,
         "portal",

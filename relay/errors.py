@@ -17,6 +17,7 @@ RelayError
 ├── NoAvailableChannel 503      no channel can serve the model now
 ├── UpstreamRefused 4xx         the upstream rejects the request               (client's fault)
 ├── UpstreamRateLimited 429     every channel is at its vendor's limit
+├── LoopDetected 508            the request has come back, through other relays (the operator can fix it)
 ├── CredentialsExhausted 502    upstreams refuse our keys                      (the operator can fix it)
 ├── UpstreamFailed 502          unreachable, garbage, cut off
 ├── UpstreamTimeout 504
@@ -226,6 +227,18 @@ class UpstreamRefused(RelayError):
 
 class UpstreamRateLimited(RelayError):
     status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
+
+
+class LoopDetected(RelayError):
+    status, code, should_retry = 508, "relay_loop", False
+
+    @classmethod
+    def behind(cls) -> LoopDetected:
+        """The error where a relay behind an upstream says so."""
+        return cls(
+            "The way to this model leads back to a relay that the request had passed through. Tell the portal's "
+            "administrator: the channel of this model, or one behind it, leads in a circle."
+        )
 
 
 class CredentialsExhausted(RelayError):

@@ -22,6 +22,7 @@ from portal.lib.redaction.redact import redact
 from relay.billing.ledger import proofs
 from relay.channels import health_checks
 from relay.channels.keys import postpone
+from relay.channels.upstream_prices import refresh_prices
 from relay.models import ApiKey, Channel, JobFault, Lease
 from relay.providers.vendors import BUILT_IN
 
@@ -151,6 +152,8 @@ def _refresh(channel: Channel) -> Callable[[], str]:
     def refresh() -> str:
         listed = health_checks.refresh_models(channel)
         balances = health_checks.refresh_balances(channel)
-        return f"{'models listed' if listed else 'no model list'}, {balances} balance(s)"
+        prices = refresh_prices(channel)
+        priced = f", {prices} price(s) changed" if prices else ""
+        return f"{'models listed' if listed else 'no model list'}, {balances} balance(s){priced}"
 
     return refresh

@@ -24,7 +24,7 @@ from portal.lib.redaction.redact import clean_upstream_message
 from portal.services.outside import NotAnswering
 from relay.channels.base_urls import other_base_urls
 from relay.channels.connection import client_of, waiting_for_upstream, why_unreachable
-from relay.channels.probe_requests import short_request
+from relay.channels.probe_requests import overrides_of, short_request
 from relay.models import AllowedUpstream, ApiKey, Channel, FailureRule
 from relay.models.channel import KeyGivenElsewhere, UnusableKey
 from relay.protocols.errors import read_error
@@ -52,6 +52,7 @@ _EXPLANATIONS: Final = {
     FailureClass.RATE: gettext_noop("The key is at its rate limit now. Test again later"),
     FailureClass.OVERLOAD: gettext_noop("The upstream is overloaded. Test again later"),
     FailureClass.CONFIG: gettext_noop("Nothing answers at this address as an API. Check the base URL; most end in /v1"),
+    FailureClass.LOOP: gettext_noop("The upstream leads back to this portal. Point the channel at the vendor itself"),
     FailureClass.TRANSIENT: gettext_noop("The upstream failed"),
 }
 
@@ -113,7 +114,7 @@ def probe_channel(channel: Channel, key: ApiKey | None, model: str, streamed: bo
     `streamed` measures the time to the first token, too.
     """
     rules = [row.rule() for row in FailureRule.objects.filter(enabled=True)]
-    signed, allowed = _signed(channel, key), AllowedUpstream.allowances()
+    signed, allowed = signed_with(channel, key), AllowedUpstream.allowances()
     try:
         with waiting_for_upstream(channel):
             return async_to_sync(_probe)(channel, signed, model, allowed, rules, streamed)
@@ -152,10 +153,10 @@ def fetch_balance(channel: Channel, key: ApiKey) -> Balance | None:
     vendor = VENDORS.get(channel.provider)
     if vendor is None or vendor.balance is None:
         return None
-    signed, allowed = _signed(channel, key), AllowedUpstream.allowances()
+    signed, allowed = signed_with(channel, key), AllowedUpstream.allowances()
     try:
         with waiting_for_upstream(channel):
-            return async_to_sync(_balance)(channel, vendor.balance, signed, allowed)
+            return async_to_sync(_balance)(channel, (vendor.balance, *vendor.more_balances), signed, allowed)
     except NotAnswering:
         return None
 
@@ -165,7 +166,7 @@ def fetch_models(channel: Channel, key: ApiKey | None) -> ModelList:
 
     Where nothing answers as an API, the other base URLs that may be meant are tried, too, on the same host.
     """
-    signed, allowed = _signed(channel, key), AllowedUpstream.allowances()
+    signed, allowed = signed_with(channel, key), AllowedUpstream.allowances()
     listed = _list(channel, signed, allowed)
     if listed.misaddressed is not None:
         for other in other_addresses(channel, key, listed.misaddressed):
@@ -175,7 +176,7 @@ def fetch_models(channel: Channel, key: ApiKey | None) -> ModelList:
     return listed
 
 
-def _list(channel: Channel, signed: _Signed, allowed: Sequence[Allowance]) -> ModelList:
+def _list(channel: Channel, signed: Signed, allowed: Sequence[Allowance]) -> ModelList:
     try:
         with waiting_for_upstream(channel):
             return async_to_sync(_fetch)(channel, signed, allowed)
@@ -184,24 +185,26 @@ def _list(channel: Channel, signed: _Signed, allowed: Sequence[Allowance]) -> Mo
 
 
 @dataclass(frozen=True, slots=True)
-class _Signed:
+class Signed:
     """How requests with a key are signed."""
 
     headers: dict[str, str] = field(repr=False)
     signer: Signer | None = None
 
 
-def _signed(channel: Channel, key: ApiKey | None) -> _Signed:
+def signed_with(channel: Channel, key: ApiKey | None) -> Signed:
     """Raises portal.lib.crypto.Undecryptable."""
-    headers = {"user-agent": USER_AGENT, "accept-encoding": "identity", **channel.vendor.headers}
+    own = {"user-agent": USER_AGENT, "accept-encoding": "identity", **channel.vendor.headers}
+    overrides = overrides_of(channel)
+    headers = overrides.headers(own) if overrides is not None else own
     if key is None:
-        return _Signed(headers)
+        return Signed(headers)
     secret, credentials = key.secret_for(channel), channel.vendor.credentials
     try:
         signer = credentials.signer(secret, settings.CONFIG.google_token_uris)
     except BadKey as bad:
         raise UnusableKey(str(bad)) from None
-    return _Signed({**headers, **credentials.headers(secret)}, signer)
+    return Signed({**headers, **credentials.headers(secret)}, signer)
 
 
 def why_unusable(error: Undecryptable) -> str:
@@ -218,7 +221,7 @@ def why_unusable(error: Undecryptable) -> str:
 
 async def _probe(
     channel: Channel,
-    signed: _Signed,
+    signed: Signed,
     model: str,
     allowed: Sequence[Allowance],
     rules: Sequence[Rule],
@@ -291,25 +294,32 @@ def _since(began: float) -> int:
     return round((time.monotonic() - began) * 1000)
 
 
+def url_of(channel: Channel, path: str) -> str:
+    """A path for a client of the channel: relative to its base URL, or, with a leading //, to its host."""
+    return str(httpx.URL(channel.effective_base_url).join(path[1:])) if path.startswith("//") else path.lstrip("/")
+
+
 async def _balance(
-    channel: Channel, source: BalanceSource, signed: _Signed, allowed: Sequence[Allowance]
+    channel: Channel, sources: Sequence[BalanceSource], signed: Signed, allowed: Sequence[Allowance]
 ) -> Balance | None:
-    answers = []
+    """What the first of the sources says that says something."""
     try:
         async with client_of(channel, allowed, signed.signer) as client:
-            for path in source.paths:
-                response = await client.get(_address(channel, path), headers=signed.headers)
-                if response.status_code != 200:
-                    return None
-                answers.append(msgspec.json.decode(response.content))
-    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError, msgspec.DecodeError):
-        return None
-    return read_balance(source, answers)
-
-
-def _address(channel: Channel, path: str) -> str:
-    """A path below the base URL of a channel, as its client takes it; with two slashes below the host."""
-    return str(httpx.URL(channel.effective_base_url).join(path[1:])) if path.startswith("//") else path.lstrip("/")
+            for source in sources:
+                answers: list[object] = []
+                for path in source.paths:
+                    response = await client.get(url_of(channel, path), headers=signed.headers)
+                    if response.status_code != 200:
+                        break
+                    try:
+                        answers.append(msgspec.json.decode(response.content))
+                    except (msgspec.DecodeError, ValueError, RecursionError):
+                        break
+                if len(answers) == len(source.paths) and (found := read_balance(source, answers)) is not None:
+                    return found
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError):
+        pass
+    return None
 
 
 def _list_address(channel: Channel) -> str:
@@ -319,10 +329,10 @@ def _list_address(channel: Channel) -> str:
     official = urlsplit(vendor.address_form).netloc.rpartition("}")[2]  # such as “.amazonaws.com”
     if own and official and url.host.startswith(own) and url.host.endswith(official):
         return str(url.copy_with(host=other + url.host.removeprefix(own)).join(vendor.models_path.lstrip("/")))
-    return _address(channel, vendor.models_path)
+    return url_of(channel, vendor.models_path)
 
 
-async def _fetch(channel: Channel, signed: _Signed, allowed: Sequence[Allowance]) -> ModelList:
+async def _fetch(channel: Channel, signed: Signed, allowed: Sequence[Allowance]) -> ModelList:
     try:
         async with client_of(channel, allowed, signed.signer) as client:
             response = await client.get(_list_address(channel), headers=signed.headers)

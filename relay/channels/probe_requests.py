@@ -23,6 +23,8 @@ from relay.protocols.responses.answer import parse_responses_answer
 from relay.protocols.responses.request import user_item
 from relay.protocols.responses.upstream_stream import ResponsesDecoder
 from relay.providers.apis import model_in_path
+from relay.providers.overrides.apply import to_body
+from relay.providers.overrides.rules import BadOverrides, Overrides, read_overrides
 
 _MESSAGE_TOKENS: Final = 64  # of a test's answer, where the API demands a limit
 _ASK: Final = "Reply with the word OK."
@@ -70,11 +72,22 @@ def short_request(channel: Channel, model: str, streamed: bool) -> ShortRequest:
         encoder = ChatEncoder(include_usage=False, legacy=False, fallback_id="")
         scanner = Conversion(decoder=OllamaDecoder(), encoder=encoder)
         body["stream"] = streamed  # its default is a stream
+    overrides = overrides_of(channel)
+    if overrides is not None:
+        to_body(overrides.of_body(api, model, model), body)
     if streamed and api != "generate_content":
         body["stream"] = True
     if channel.vendor.envelope is not None:
         body = channel.vendor.envelope.put(body)
     return ShortRequest(path.lstrip("/"), body, streamed, scanner, _READERS[api])
+
+
+def overrides_of(channel: Channel) -> Overrides | None:
+    """What a channel changes in requests; None where that is nothing, or cannot be used."""
+    try:
+        return read_overrides(channel.overrides, channel.vendor.credentials.header)
+    except BadOverrides:
+        return None
 
 
 def _api_of_test(served: frozenset[str], model: str) -> str:

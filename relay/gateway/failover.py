@@ -35,6 +35,7 @@ _REPORT_ORDER: Final = (
     FailureClass.TRANSIENT,
     FailureClass.TIMEOUT,
     FailureClass.CONFIG,
+    FailureClass.LOOP,
     FailureClass.KEY_FORBIDDEN_MODEL,
 )
 

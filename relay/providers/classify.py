@@ -16,6 +16,7 @@ from typing import Final
 from portal.lib.redaction.redact import redact
 from relay.errors import (
     CredentialsExhausted,
+    LoopDetected,
     ModelNotFound,
     NoAvailableChannel,
     RelayError,
@@ -325,6 +326,8 @@ def public_error(kind: FailureClass, status: int, error: UpstreamError | None, w
         said = status if kept else 400
         code = error.code or ("content_filter" if kind is FailureClass.CONTENT else None)
         return UpstreamRefused(said, error.message, error.type or "invalid_request_error", code, error.param)
+    if kind is FailureClass.LOOP:
+        return LoopDetected.behind()
     if kind is FailureClass.BILLING:
         return CredentialsExhausted(MONEY_MESSAGE)
     if kind is FailureClass.KEY_DEAD or (kind is FailureClass.KEY_FORBIDDEN_MODEL and status in {401, 403, 429}):

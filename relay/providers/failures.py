@@ -54,6 +54,8 @@ class FailureClass(Enum):
     TIMEOUT = ("timeout", "no answer in time", False, CooldownScope.PAIR, 2.0, 120.0, True)
     STREAM_BROKEN = ("stream_broken", "the answer broke off", False, CooldownScope.PAIR, 2.0, 120.0, True)
     CONFIG = ("config", "the channel's address or settings are wrong", True, CooldownScope.CHANNEL, 30.0, 300.0)
+    # Another relay's word, caused by a header that anybody may send: nothing is concluded from it for others.
+    LOOP = ("loop", "leads back to a portal that asked", True, CooldownScope.NOTHING)
     NO_API = ("no_api", "the upstream does not have this API", True, CooldownScope.NOTHING)
     FULL = ("full", "at a limit set here", True, CooldownScope.NOTHING)
     ENDED = ("ended", "ended by the portal or its time limit", False, CooldownScope.NOTHING)
@@ -227,6 +229,7 @@ SIZES: Final = (
 # Other relays pass on whatever their upstreams say. These words are unmistakable enough to be read wherever they come
 # from.
 GENERIC: Final = (
+    rule(FailureClass.LOOP, "508"),  # of relays of this kind alone; RFC 5842 has it for WebDAV
     rule(
         FailureClass.CONTENT,
         "400 403 422 451",

@@ -18,6 +18,7 @@ from relay.providers.credentials.contract import Credentials
 from relay.providers.credentials.static import BEARER
 from relay.providers.failures import Rule
 from relay.providers.parameters import Policy
+from relay.providers.relays.prices import PriceSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +71,8 @@ class Vendor:
     envelope: Envelope | None = None
     # Counts the tokens of contents, and knows no `generateContentRequest` around a whole request.
     counts_bare: bool = False
+    # It is a relay, so that requests to it may come back.
+    relay: bool = False
     # Keeps responses, so that a next turn may name them.
     stores: bool = False
 
@@ -101,6 +104,10 @@ class Vendor:
     failures: tuple[Rule, ...] = ()
     # Where it says what is left on an account, None when it does not.
     balance: BalanceSource | None = None
+    # Other places, for servers of several kinds: the first that answers is believed.
+    more_balances: tuple[BalanceSource, ...] = ()
+    # Where relays say what they charge for each model, for servers of several kinds: the first that answers.
+    prices: tuple[PriceSource, ...] = ()
 
     # The vendor in genai-prices where models of its channels are looked up first, empty: none.
     price_list: str = ""

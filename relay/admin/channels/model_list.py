@@ -22,14 +22,18 @@ from accounts.rights import may, people_who_may
 from portal.lib import clock
 from portal.lib.crypto import Undecryptable
 from relay.admin.channels.health import ChannelHealthAdmin
+from relay.admin.money.below_cost import warn_below_cost
 from relay.admin.pasted import ticked
 from relay.billing.price_import import listings_for
 from relay.catalog.facts import fill_facts
+from relay.catalog.margins import below_cost, margins
 from relay.catalog.price_texts import prices_now
 from relay.channels.health_checks import correct_base_url
 from relay.channels.models import add_models
 from relay.channels.probe import ModelList, fetch_models, why_unusable
+from relay.channels.upstream_prices import fetch_prices, take_prices
 from relay.models import Channel, Model, ModelPrice
+from relay.models.usage import EARNINGS
 from relay.providers.model_facts import ModelFacts
 
 PRICING: Final = "relay.add_modelprice"  # the right to say what users pay
@@ -156,6 +160,36 @@ class ModelListAdmin(ChannelHealthAdmin):
             "names": [(name, name in have, False, kind_of(name, listed.facts)) for name in listed.names],
         }
         return render(request, "admin/relay/channel/models.html", context)
+
+    def has_take_costs_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self.has_change_permission(request) and may(request.user, PRICING) and may(request.user, EARNINGS)
+
+    @action(description=_("Take its prices"), url_path="prices", icon="sync", permissions=["take_costs"])
+    def take_costs(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        """Take what another relay charges as what the channel costs."""
+        channel = get_object_or_404(Channel, pk=object_id)
+        back = redirect("admin:relay_channel_change", channel.pk)
+        if not channel.vendor.prices:
+            text = _("The vendor of “%(channel)s” says in no API what it charges. Use list prices.")
+            self.message_user(request, text % {"channel": channel}, messages.WARNING)
+            return back
+        if request.method != "POST":
+            text = _(
+                "What this relay charges for the models of the channel becomes what they cost here, and is kept up to "
+                "date. What users pay stays."
+            )
+            title = _("Prices of “%(channel)s”") % {"channel": channel}
+            return self.confirm(request, channel, title, text, _("Take its prices"))
+        prices = fetch_prices(channel, channel.keys.filter(enabled=True, auto_disabled="").first())
+        if not prices:
+            text = _("The upstream of “%(channel)s” did not say what it charges.")
+            self.message_user(request, text % {"channel": channel}, messages.WARNING)
+            return back
+        changed, known = take_prices(channel, prices, request.user, request_ip(request))
+        said = _("Prices of %(known)d model(s) are known, %(changed)d changed.") % {"known": known, "changed": changed}
+        self.message_user(request, said, messages.SUCCESS)
+        warn_below_cost(request, f"“{channel}”", below_cost(margins(clock.now(), channel=channel.pk)))
+        return back
 
 
 def kind_of(name: str, facts: Mapping[str, ModelFacts]) -> str:

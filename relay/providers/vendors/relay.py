@@ -5,25 +5,19 @@ Source: the API that one-api, new-api and AIRelays have in common, read in Novem
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 from relay.providers.apis import OPENAI_COMPATIBLE
-from relay.providers.balances import Balance, BalanceSource
 from relay.providers.failures import FailureClass, rule
+from relay.providers.relays.balances import BILLING, OTHERS
+from relay.providers.relays.prices import SOURCES
 from relay.providers.vendor import Vendor
-
-
-def _balance(answers: Sequence[Any]) -> Balance:
-    """In one-api's form: a limit in USD, and what is used in hundredths of a USD."""
-    return Balance(Decimal(str(answers[0]["hard_limit_usd"])) - Decimal(str(answers[1]["total_usage"])) / 100, "USD")
-
 
 VENDOR: Final = Vendor(
     key="relay",
     label="Another relay (one-api, new-api, AIRelays …)",
     position=990,
+    relay=True,
     apis=OPENAI_COMPATIBLE | {"responses"},
     parameters={"tools[].parameters.analysis_models": "drop"},  # of OpenRouter behind it
     failures=(
@@ -39,5 +33,7 @@ VENDOR: Final = Vendor(
             cooldown=300.0,
         ),
     ),
-    balance=BalanceSource(("/dashboard/billing/subscription", "/dashboard/billing/usage"), _balance),
+    balance=BILLING,
+    more_balances=OTHERS,
+    prices=SOURCES,
 )
