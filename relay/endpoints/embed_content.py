@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -11,15 +12,16 @@ from portal import limits
 from portal.lib.json import decode_object, encode
 from relay.billing.estimate import estimate_contents, estimate_kinds
 from relay.endpoints.errors import invalid, refused_parameter
+from relay.endpoints.overrides import added_by, override_vectors, route_rules, rules_of
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange.exchange import Exchange
-from relay.gateway.exchange.request import GatewayRequest
+from relay.gateway.exchange.request import GatewayRequest, Overridden
 from relay.gateway.pipeline import check_end, check_large, serve
 from relay.gateway.replies import Answer
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller
-from relay.gateway.snapshot.views import ChannelView
+from relay.gateway.snapshot.views import ChannelView, Route
 from relay.protocols.fields import BadRequest
 from relay.protocols.gemini.embedding.answer import gemini_answer, read_embedded
 from relay.protocols.gemini.embedding.request import EmbedRequest, parse_embed_request
@@ -57,6 +59,7 @@ async def embed_content(exchange: Exchange, caller: Caller, run: Runtime, model:
         most_input=lambda: None if parsed.content.media or parsed.content.unbounded else parsed.size + LEAST_ADDED,
         input_parts=lambda: estimate_kinds(files),
         dearer_input=lambda: None if parsed.content.unbounded else estimate_kinds(files),
+        overridden=partial(_overridden, run, parsed, endpoint, model),
     )
     return await serve(exchange, caller, run, wanted, partial(_try, parsed, endpoint))
 
@@ -75,6 +78,14 @@ def _check_channel(run: Runtime, parsed: EmbedRequest, endpoint: str, channel: C
     return refused_parameter(name) if name else None
 
 
+def _overridden(run: Runtime, parsed: EmbedRequest, endpoint: str, model: str, route: Route) -> Overridden | None:
+    """What a route's channel makes of a request, by its overrides; None: nothing."""
+    native = run.health.serves_api(route.channel, endpoint)
+    rules = route_rules(route, endpoint if native else _OPENAI, model)
+    times = len(parsed.requests) if native else 1
+    return Overridden(0, added=added_by(rules) * times, unsure=True) if rules else None
+
+
 async def _try(parsed: EmbedRequest, endpoint: str, attempt: Attempt) -> HttpResponseBase:
     """Make one attempt. Raises Failure, Ended, CancelledError; RelayUnavailable when the answer cannot be recorded."""
     attempt.record.sent = True
@@ -87,7 +98,12 @@ async def _try(parsed: EmbedRequest, endpoint: str, attempt: Attempt) -> HttpRes
 
 
 async def _pass(parsed: EmbedRequest, endpoint: str, attempt: Attempt) -> HttpResponseBase:
-    upstream = await attempt.open(endpoint, parsed.upstream_body(attempt.candidate.route.upstream_name))
+    sent = parsed
+    if rules_of(attempt, endpoint):
+        whole, requests = parsed.copied()
+        attempt.record.dropped = override_vectors(attempt, endpoint, requests)
+        sent = replace(parsed, whole=whole, requests=requests)
+    upstream = await attempt.open(endpoint, sent.upstream_body(attempt.candidate.route.upstream_name))
     text = await upstream.read_all()
     found = read_embedded(text, len(parsed.requests))
     if found is None:
@@ -103,6 +119,7 @@ async def _convert(parsed: EmbedRequest, attempt: Attempt) -> HttpResponseBase:
     channel, record = attempt.channel, attempt.record
     body, lost = parsed.openai_request(attempt.candidate.route.upstream_name)
     record.dropped = [*lost, *parameters.apply_to(channel.policy(_OPENAI), body)]
+    record.dropped += override_vectors(attempt, _OPENAI, [body])
     upstream = await attempt.open(_OPENAI, encode(body))
     text = await upstream.read_all()
     found = read_embeddings(text, PassthroughRequest(inputs=len(parsed.requests), encoding="float"))

@@ -12,20 +12,21 @@ from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
 from portal import limits
-from portal.lib.json import Json, decode, decode_object, encode
+from portal.lib.json import Json, decode, decode_object, encode, objects_of
 from relay.billing.estimate import most_text
 from relay.endpoints.errors import invalid, refused_parameter
 from relay.endpoints.files.file_inputs import FileInputs
+from relay.endpoints.overrides import added_by, note_added, override_vectors, route_rules, rules_of
 from relay.endpoints.passthrough_request import PASSTHROUGH_ENDPOINTS, ClientRequest, EndpointSpec, parse_request
 from relay.errors import RelayError, UnsupportedAudio, UnsupportedEndpoint
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange.exchange import Exchange
-from relay.gateway.exchange.request import GatewayRequest
+from relay.gateway.exchange.request import GatewayRequest, Overridden
 from relay.gateway.pipeline import check_access, check_end, check_large, serve
 from relay.gateway.replies import Answer, EventStream
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller
-from relay.gateway.snapshot.views import ChannelView
+from relay.gateway.snapshot.views import ChannelView, Route
 from relay.gateway.stream import stream_answer
 from relay.gateway.upstream import UpstreamAnswer
 from relay.protocols.chat_completions.answer import chunks_of, whole_completion
@@ -44,6 +45,7 @@ from relay.protocols.sse import is_stream
 from relay.protocols.usage import Delivered
 from relay.providers import parameters
 from relay.providers.classify import Failure
+from relay.providers.failures import FailureClass
 
 _REFUSED: Final = frozenset((400, 404, 415, 422, 501))  # statuses with which a parameter's value is refused
 _NO_AUDIO: Final = re.compile(r"json|text/|html|xml|javascript")  # content types of errors and of sign-in pages
@@ -91,6 +93,7 @@ async def pass_through(exchange: Exchange, caller: Caller, run: Runtime, endpoin
         least_input=partial(requests.least_input, request.body) if endpoint == "completions" else None,
         dearer_input=lambda: None if parsed.unbounded else parsed.units,
         put_in=request.put_files_in if request.files is not None else None,
+        overridden=partial(_overridden, run, request),
     )
     return await serve(exchange, caller, run, gateway_request, partial(_try, request))
 
@@ -128,6 +131,18 @@ def _check_channel(run: Runtime, request: ClientRequest, channel: ChannelView) -
     return refused_parameter(name) if name else None
 
 
+def _overridden(run: Runtime, request: ClientRequest, route: Route) -> Overridden | None:
+    """What a route's channel makes of a request, by its overrides; None: nothing."""
+    if _is_converted(run, request, route.channel):
+        rules = route_rules(route, _VECTORS_OF_GEMINI, request.model)
+        return Overridden(0, added=added_by(rules) * request.parsed.inputs, unsure=True) if rules else None
+    rules = route_rules(route, request.spec.endpoint, request.model)
+    try:
+        return request.terms(route.channel, rules) if rules else None
+    except BadRequest:  # of what the client sent, under a name that the API reads; no channel is asked for that
+        return None
+
+
 def _is_converted(run: Runtime, request: ClientRequest, channel: ChannelView) -> bool:
     """Whether the request goes to an upstream that makes vectors in Gemini's API."""
     return (
@@ -148,6 +163,7 @@ async def _embed(request: ClientRequest, attempt: Attempt) -> HttpResponseBase:
     """Have vectors made by an upstream that speaks Gemini's API."""
     name, parsed = attempt.candidate.route.upstream_name, request.parsed
     body, attempt.record.dropped = _embed_requests(request, attempt.channel, name)
+    attempt.record.dropped += override_vectors(attempt, _VECTORS_OF_GEMINI, objects_of(body, "requests"))
     try:
         text = await (await attempt.open(_VECTORS_OF_GEMINI, encode(body))).read_all()
     finally:
@@ -170,7 +186,14 @@ async def _embed(request: ClientRequest, attempt: Attempt) -> HttpResponseBase:
 async def _try(request: ClientRequest, attempt: Attempt) -> HttpResponseBase:
     """Make one attempt. Raises Failure, Ended, CancelledError; RelayUnavailable when the answer cannot be recorded."""
     record = attempt.record
-    parsed = requests.made_by(request.parsed, attempt.candidate.route.upstream_name)
+    parsed = request.parsed
+    if rules := rules_of(attempt, request.spec.endpoint):
+        note_added(attempt, rules)
+        try:
+            parsed = request.parsed_as(request.overridden(attempt.channel, rules)[0])
+        except BadRequest as bad:
+            raise Failure(FailureClass.CLIENT, invalid(bad), detail=bad.message) from None
+    parsed = requests.made_by(parsed, attempt.candidate.route.upstream_name)
     record.sent, record.units = True, parsed.units
     if _is_converted(attempt.run, request, attempt.channel):
         return await _embed(request, attempt)
@@ -193,7 +216,8 @@ async def _try(request: ClientRequest, attempt: Attempt) -> HttpResponseBase:
 
 async def _open(request: ClientRequest, attempt: Attempt, floats: bool = False) -> UpstreamAnswer:
     channel, name = attempt.channel, attempt.candidate.route.upstream_name
-    body, attempt.record.dropped = request.upstream_body(channel, name, attempt.record.charge.clamp, floats)
+    rules = rules_of(attempt, request.spec.endpoint)
+    body, attempt.record.dropped = request.upstream_body(channel, name, attempt.record.charge.clamp, floats, rules)
     content_type = request.content_type if request.form is not None else ""
     return await attempt.open(request.spec.endpoint, body, content_type)
 

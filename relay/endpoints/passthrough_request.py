@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -15,6 +15,7 @@ from relay.endpoints.errors import invalid
 from relay.endpoints.files.file_ids import check_fields, check_form, check_no_ids
 from relay.endpoints.files.file_inputs import FileInputs
 from relay.gateway.exchange.exchange import Exchange
+from relay.gateway.exchange.request import Overridden
 from relay.gateway.snapshot.views import ChannelView
 from relay.protocols.fields import (
     BadRequest,
@@ -29,8 +30,10 @@ from relay.protocols.passthrough.answers import AnswerReader
 from relay.protocols.passthrough.audio import AudioLength, audio_length
 from relay.protocols.passthrough.requests import PassthroughRequest
 from relay.protocols.prompts.counts import one_count
-from relay.protocols.prompts.lengths import hold_to, one_limit
+from relay.protocols.prompts.lengths import hold_to, is_length, one_limit
 from relay.providers import parameters
+from relay.providers.overrides.apply import to_fields, to_form
+from relay.providers.overrides.rules import Rule
 from relay.transport.body import Pieces
 
 _SHOWN: Final = ("image", "images", "mask")  # pictures that a request for one has
@@ -40,6 +43,9 @@ _ONE_FILE: Final = frozenset(("audio.transcriptions", "audio.translations", "ima
 # reference, November 2026).
 _ADDRESSES: Final = frozenset(("url", "file_url", "audio_url"))
 _COUNTED: Final = frozenset(("prompt", "input", "query", "documents", "image", "images", "mask"))
+# Members by which the portal reads the answer, or which say how it is sent.
+_READ: Final = frozenset(("encoding_format", "echo"))
+_HEARD: Final = frozenset(("audio.transcriptions", "audio.translations"))
 _FILE_MARK: Final = b'"file_id'
 
 
@@ -173,23 +179,76 @@ class ClientRequest:
             named += found
         return values, named
 
-    def upstream_body(
-        self, channel: ChannelView, model: str, clamp: int | None = None, floats: bool = False
-    ) -> tuple[bytes | Pieces, list[str]]:
-        """The body for an upstream that knows the model as `model`, and the parameters that are dropped.
+    def overridden(self, channel: ChannelView, rules: Sequence[Rule], floats: bool = False) -> tuple[Fields, list[str]]:
+        """The members or form fields that a channel is sent by its rules, and the names of those that are dropped.
 
-        `clamp`: limits the tokens of a completion. `floats`: the upstream refuses vectors in Base64, which are then
-        packed here.
+        `floats`: as in `upstream_body`.
         """
         policy = channel.policy(self.spec.endpoint)
         if floats:
             policy = parameters.with_drop(policy, "encoding_format")
+        kept = _READ | {"response_format"} if self.spec.endpoint in _HEARD else _READ
+        rules = [rule for rule in rules if kept.isdisjoint((rule.path[0], *rule.target[:1]))]
         if self.form is not None:
             dropped = parameters.dropped_from_form(policy, self.fields)
-            if not dropped and bytes(self.fields.get("model", b"")) == encode(model):
+            fields = {name: raw for name, raw in self.fields.items() if name not in dropped} if dropped else self.fields
+            fields, ignored = to_form(rules, fields)
+        else:
+            fields, dropped = parameters.apply(policy, self.fields, channel.strips_nulls)
+            fields, ignored = to_fields(rules, fields)
+        return fields, [*dropped, *(name for name in ignored if name not in dropped)]
+
+    def terms(self, channel: ChannelView, rules: Sequence[Rule]) -> Overridden:
+        """What the rules of a channel make of the request. Raises BadRequest for what the API does not take."""
+        parsed = self.parsed_as(self.overridden(channel, rules)[0])
+        return Overridden(
+            parsed.output_limit,
+            parsed.choices,
+            parsed.units,
+            sum(rule.added for rule in rules),
+            unsure=any(rule.unsure for rule in rules),
+        )
+
+    def parsed_as(self, fields: Fields) -> PassthroughRequest:
+        """The members that decide about price and answer, where these are sent in place of the client's own.
+
+        What the user says is the same, and so is the form in which the client wants the answer.
+        """
+        own, spec = self.parsed, self.spec
+        if all(fields.get(name) is self.fields.get(name) for name in spec.members):
+            return own
+        if spec.endpoint in _HEARD:  # its length is that of the audio
+            return own
+        values = requests.values_of(fields, spec.members)
+        if self.form is not None:
+            values = {name: str(value) for name, value in values.items()}
+        found = requests.with_pictures(spec.parse(values), self.pictures)
+        return replace(
+            own, output_limit=found.output_limit, choices=found.choices, units=found.units, images=found.images
+        )
+
+    def upstream_body(
+        self,
+        channel: ChannelView,
+        model: str,
+        clamp: int | None = None,
+        floats: bool = False,
+        rules: Sequence[Rule] = (),
+    ) -> tuple[bytes | Pieces, list[str]]:
+        """The body for an upstream that knows the model as `model`, and the parameters that are dropped.
+
+        `clamp`: limits the tokens of a completion. `floats`: the upstream refuses vectors in Base64, which are then
+        packed here. `rules`: the channel's for this request.
+        """
+        fields, dropped = self.overridden(channel, rules, floats)
+        if self.form is not None:
+            gone = {name for name in self.fields if name not in fields}
+            texts = {
+                name: str(decode(raw)).encode() for name, raw in fields.items() if raw is not self.fields.get(name)
+            }
+            if not gone and not texts and bytes(self.fields.get("model", b"")) == encode(model):
                 return self.body, []
-            return self.form.edited({"model": model.encode()}, set(dropped)), dropped
-        fields, dropped = parameters.apply(policy, self.fields, channel.strips_nulls)
+            return self.form.edited({**texts, "model": model.encode()}, gone), dropped
         completes = self.spec.endpoint == "completions"
         ask_usage = channel.stream_usage and self.parsed.stream and completes and not self.parsed.include_usage
         clamp = clamp if completes else None  # other answers cannot be limited
@@ -202,7 +261,7 @@ class ClientRequest:
             return self.body, dropped
         fields = {**fields, "model": msgspec.Raw(encode(model))}
         if clamp is not None:
-            hold_to(fields, ("max_tokens",), clamp)
+            hold_to(fields, [name for name in fields if is_length(name)] or ["max_tokens"], clamp)
         if ask_usage:
             options = as_object(fields.get("stream_options"))
             options["include_usage"] = msgspec.Raw(b"true")

@@ -29,6 +29,7 @@ from relay.gateway.routing.circuit_breaker import is_proof, leave
 from relay.gateway.routing.health import Requester
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
+from relay.gateway.snapshot import hops
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.upstream import GARBAGE, UpstreamAnswer, connection_failure, keep_words, with_model
 from relay.protocols.usage import Delivered, Usage
@@ -40,6 +41,7 @@ from relay.providers.vendors import VENDORS
 from relay.transport.body import RESENT, Pieces, post
 from relay.transport.resolver import ConnectRefused
 
+_VIA: Final = hops.HEADER.encode()
 _ERROR_LIMIT: Final = 64 * 1024  # bytes of an error response that are read
 # Failures of one model of a key.
 _ABOUT_MODELS: Final = frozenset(
@@ -192,6 +194,10 @@ class Attempt:
         sent: Mapping[str, str] = self.candidate.key.headers
         if headers:
             sent = {**sent, **headers}
+        if (via := exchange.headers.get(_VIA)) is not None and hops.HEADER in sent:
+            sent = {**sent, hops.HEADER: hops.passed_on(via)}
+        if channel.overrides is not None and channel.overrides.change_headers:
+            sent = channel.overrides.headers(sent, api, self.record.model, self.candidate.route.upstream_name)
         if content_type:
             sent = {**sent, "content-type": content_type}
         resend = channel.retry_unanswered != "never"

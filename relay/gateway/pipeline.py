@@ -9,7 +9,7 @@ from typing import Final
 from django.http.response import HttpResponseBase
 
 from relay.billing.ledger.writer import writer
-from relay.errors import InternalError, RelayError
+from relay.errors import InternalError, LoopDetected, RelayError
 from relay.gateway.access.authorization import check_named, check_purpose, permitted_model
 from relay.gateway.attempt import Attempt, TryChannel, interrupt_error
 from relay.gateway.background import BackgroundRequest
@@ -22,12 +22,14 @@ from relay.gateway.limits.windows import SLOTS
 from relay.gateway.outcome import CLIENT_GONE, INTERNAL, SHUTDOWN, Outcome, end_reason
 from relay.gateway.record import Record
 from relay.gateway.runtime import Runtime
+from relay.gateway.snapshot import hops
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ModelView
 from relay.protocols.fields import named_model
 
 logger: Final = logging.getLogger(__name__)
+_VIA: Final = hops.HEADER.encode()
 
 
 async def serve(
@@ -38,8 +40,11 @@ async def serve(
     Raises RelayError if no part of an answer has been sent; the record is on disk by then.
     """
     check_end(exchange)
+    check_loop(exchange)
     snapshot = snapshot_cache.snapshot
     model = check_access(exchange, caller, request.endpoint, request.model)
+    if model.overridden:
+        request = request.covering(caller.routes(model))
     if request.named:
         check_named(caller, snapshot, request.named, exchange.wall)
     writer.admit()
@@ -128,6 +133,13 @@ async def count_request(exchange: Exchange, caller: Caller, run: Runtime, at_onc
     if checks:
         await run.admission.admit(exchange, checks, 0)
         exchange.tokens_used = 0
+
+
+def check_loop(exchange: Exchange) -> None:
+    """Raise LoopDetected for a request that has passed through this portal already, or through too many relays."""
+    via = exchange.headers.get(_VIA)
+    if via is not None and (why := hops.refusal(via)):
+        raise LoopDetected(why)
 
 
 def check_end(exchange: Exchange) -> None:

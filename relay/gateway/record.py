@@ -127,6 +127,8 @@ class Record:
         self.upstream_model = candidate.route.upstream_name
         self.sent, self.resent, self.unseen = False, False, None
         self.dropped = []
+        if self.request.added:  # by overrides of some channel, perhaps not of this one
+            self.prompt_tokens = self.request.prompt_tokens - self.request.added
 
     def end_attempt(self, candidate: Candidate, began: float, failure: Failure | None = None) -> None:
         entry: dict[str, object] = {

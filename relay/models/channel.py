@@ -150,6 +150,16 @@ class Channel(ChangeTracked, Limited):
             '"rename:max_completion_tokens", "responses/max_output_tokens": "refuse"}.'
         ),
     )
+    # As `relay.providers.overrides.rules` has them. Null for channels that a worker of an earlier version adds.
+    overrides = models.JSONField(
+        null=True,
+        blank=True,
+        default=list,
+        help_text=(
+            "What is changed in requests before they are sent to this upstream: members set, removed or renamed, "
+            "headers set or removed."
+        ),
+    )
     connect_timeout = models.PositiveIntegerField(
         null=True, blank=True, validators=_TIMEOUT, help_text="Seconds. Empty: the default of the installation."
     )

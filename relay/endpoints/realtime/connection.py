@@ -27,6 +27,7 @@ from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.pipeline import serve
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
+from relay.gateway.snapshot import hops
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
@@ -196,6 +197,11 @@ async def open_socket(
     beta = exchange.headers.get(b"openai-beta", b"").decode("latin-1")
     if beta:
         headers["openai-beta"] = beta[:100]
+    if (via := exchange.headers.get(hops.HEADER.encode())) is not None and hops.HEADER in headers:
+        headers[hops.HEADER] = hops.passed_on(via)
+    if channel.overrides is not None and channel.overrides.change_headers:
+        name = candidate.route.upstream_name
+        headers = channel.overrides.headers(headers, ENDPOINT, name, name)
     transport = run.transport(channel.provider, channel.proxy)
     assert isinstance(transport, UpstreamTransport)  # noqa: S101  # `check_realtime_channel` excludes the demo
     exchange.begin_wait(Interrupt.FIRST_BYTE, channel.timeouts.first_byte)

@@ -17,7 +17,8 @@ from relay.billing.ledger.rows import RowWrite
 from relay.endpoints.errors import invalid
 from relay.endpoints.files.file_ids import check_fields
 from relay.endpoints.files.file_inputs import FileInputs
-from relay.endpoints.text.endpoint import check_text_channel, try_text
+from relay.endpoints.overrides import sent_fields
+from relay.endpoints.text.endpoint import check_text_channel, overridden_text, try_text
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
@@ -33,7 +34,7 @@ from relay.protocols.chat_completions.answer import (
     whole_completion,
 )
 from relay.protocols.chat_completions.client import ChatClient
-from relay.protocols.chat_completions.request import ChatRequest, conversation_key, parse_chat_request
+from relay.protocols.chat_completions.request import ChatRequest, conversation_key, parse_chat_request, read_choices
 from relay.protocols.chat_completions.stream import ChatStream, error_event
 from relay.protocols.codec import EVENT_STREAM, BrokenOff
 from relay.protocols.fields import BadRequest, Fields
@@ -81,6 +82,7 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
         input_parts=request.media,
         dearer_input=lambda: None if named is not None or parsed.at_most(0) is None else request.media(),
         thinking=parsed.thinking(),
+        overridden=partial(overridden_text, run, request, parsed.model),
     )
     return await serve(exchange, caller, run, wanted, partial(try_text, request))
 
@@ -98,6 +100,7 @@ class ChatTextRequest:
         """`created`: seconds since 1970, for answers without a creation time."""
         self.parsed, self.created = parsed, created
         self.fields, self.stream, self.output_limit = parsed.fields, parsed.stream, parsed.output_limit
+        self.choices = parsed.choices
         self.left_out: list[str] = []
         self.files: FileInputs | None = None  # stored files that it names, until they are put in; None: no such
         self._client: ChatClient | None = None
@@ -145,9 +148,11 @@ class ChatTextRequest:
     async def open(self, attempt: Attempt) -> _OpenedChat:
         channel, record, parsed = attempt.channel, attempt.record, self.parsed
         fields, record.dropped = parameters.apply(channel.policy(_ENDPOINT), parsed.fields, channel.strips_nulls)
-        clamp, name = record.charge.clamp, attempt.candidate.route.upstream_name
+        fields, limited = sent_fields(attempt, _ENDPOINT, fields, record.dropped)
+        clamp, name = None if limited else record.charge.clamp, attempt.candidate.route.upstream_name
         body = parsed.upstream_body(name, channel.stream_usage, clamp, channel.output_field, fields)
-        return _OpenedChat(self, attempt, await attempt.open(_ENDPOINT, body))
+        choices = parsed.choices if fields is parsed.fields else read_choices(fields)
+        return _OpenedChat(self, attempt, await attempt.open(_ENDPOINT, body), choices)
 
     def events_of(self, answer: Json) -> bytes:
         return chunks_of(answer, self.parsed.include_usage)
@@ -159,14 +164,15 @@ class ChatTextRequest:
 class _OpenedChat:
     """An answer in chat completions, for a client of the same API: its bytes pass through."""
 
-    def __init__(self, request: ChatTextRequest, attempt: Attempt, upstream: UpstreamAnswer) -> None:
+    def __init__(self, request: ChatTextRequest, attempt: Attempt, upstream: UpstreamAnswer, choices: int) -> None:
+        """`choices`: how many answers the upstream was asked for."""
         self.upstream, self.received = upstream, b""
-        self._request, self._attempt = request, attempt
+        self._request, self._attempt, self._choices = request, attempt, choices
 
     def codec(self) -> ChatStream:
         channel, parsed = self._attempt.channel, self._request.parsed
         drop_usage = channel.stream_usage and not parsed.include_usage
-        return ChatStream(drop_usage=drop_usage, watch_finish=not channel.sends_done, choices=parsed.choices)
+        return ChatStream(drop_usage=drop_usage, watch_finish=not channel.sends_done, choices=self._choices)
 
     async def read_whole(self) -> tuple[bytes, Usage | None]:
         text = await self.upstream.read_all()

@@ -16,11 +16,13 @@ from django.http.response import HttpResponseBase
 from portal.lib.json import Json, decode_object, encode
 from relay.billing.ledger.rows import RowWrite
 from relay.endpoints.errors import invalid, refused_parameter
+from relay.endpoints.overrides import native_terms, route_rules, sent_body, text_terms
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Attempt
+from relay.gateway.exchange.request import Overridden
 from relay.gateway.replies import Answer, EventStream
 from relay.gateway.runtime import Runtime
-from relay.gateway.snapshot.views import ChannelView
+from relay.gateway.snapshot.views import ChannelView, Route
 from relay.gateway.stream import stream_answer
 from relay.gateway.upstream import UpstreamAnswer
 from relay.protocols import contract
@@ -38,6 +40,7 @@ from relay.protocols.usage import Delivered, Usage
 from relay.providers import parameters
 from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass
+from relay.providers.overrides.apply import to_body
 from relay.providers.vendors import VENDORS
 
 T = TypeVar("T")
@@ -84,6 +87,7 @@ class TextRequest(Protocol):
     left_out: list[str]  # parts of the request that the current channel is not sent, as the client is told
     stream_type: str  # the content type of its streams
     parameters_renamed: bool  # whether a converted request uses other parameter names than the vendors' rules
+    choices: int  # how many answers it asks for
     demands_limit: bool  # its API wants a limit of every request, so that clients name one of any model
 
     @property
@@ -199,6 +203,23 @@ def dialect_of(channel: ChannelView) -> Dialect:
     )
 
 
+def overridden_text(run: Runtime, request: TextRequest, public: str, route: Route) -> Overridden | None:
+    """What a route's channel makes of a request, by its overrides; None: nothing. `public`: the model's name."""
+    channel = route.channel
+    if run.health.serves_api(channel, request.api):
+        rules = route_rules(route, request.api, public)
+        return native_terms(channel, request.api, rules, request.fields) if rules else None
+    protocol = _upstream_of(run, channel)
+    rules = route_rules(route, protocol.api, public) if protocol is not None else ()
+    if protocol is None or not rules:
+        return None
+    body: Json = {}
+    if request.output_limit is not None:
+        protocol.limit(body, request.output_limit, dialect_of(channel))
+    to_body(rules, body)
+    return replace(text_terms(rules, body), choices=request.choices)
+
+
 def _upstream_of(run: Runtime, channel: ChannelView) -> contract.Upstream | None:
     return next((upstream for upstream in UPSTREAMS if run.health.serves_api(channel, upstream.api)), None)
 
@@ -224,6 +245,10 @@ async def _open_converted(request: TextRequest, attempt: Attempt) -> _Converted:
         *form.dropped,
         *parameters.apply_to(channel.policy(protocol.api), body),
     ]
+    ignored, limited = sent_body(attempt, protocol.api, body, request.choices)
+    record.dropped += ignored
+    if record.charge.clamp is not None and not limited and channel.overrides is not None:
+        protocol.limit(body, record.charge.clamp, dialect)  # it may have been removed
     api, query = protocol.address(request.stream)
     upstream = await attempt.open(api, protocol.encode(body, request.stream, dialect), query=query)
     return _Converted(request, attempt, protocol, upstream, form.names)

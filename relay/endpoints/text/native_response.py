@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from portal.lib.json import Json, encode, object_of
 from relay.billing.ledger.rows import RowWrite
+from relay.endpoints.overrides import sent_fields, sent_items
 from relay.gateway.attempt import Attempt
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.upstream import UpstreamAnswer
@@ -64,6 +65,7 @@ async def open_response(turn: Turn, attempt: Attempt) -> OpenedResponse:
     forgetful = attempt.run.continuity.is_forgetful(turn.caller.user_id, channel.id, attempt.exchange.wall)
     stores = channel.stores and not forgetful and not turn.in_background and turn.lifetime is not None
     fields, dropped = parameters.apply(channel.policy(_API), request.fields, channel.strips_nulls)
+    fields, _ = sent_fields(attempt, _API, fields, dropped)
     clamp = max(record.charge.clamp, channel.least_output) if record.charge.clamp is not None else None
     told = (request.previous_id or request.conversation_id) and not turn.named
     previous_id = turn.previous.upstream_id if turn.named and turn.previous is not None else ""
@@ -71,7 +73,8 @@ async def open_response(turn: Turn, attempt: Attempt) -> OpenedResponse:
     items = turn.told if told or turn.told != turn.raw_input else None
     if items is not None:
         items, inside = parameters.items_to_send(channel.policy(_API), items)
-        dropped = [*dropped, *(name for name in inside if name not in dropped)]
+        items, removed = sent_items(attempt, _API, items)
+        dropped = [*dropped, *(name for name in [*inside, *removed] if name not in dropped)]
     record.dropped = [*turn.left_out, *(name for name in dropped if name not in _HISTORY_FIELDS)]
     upstream = await attempt.open(_API, request.upstream_body(target, fields, items))
     lacks = bool(told) or turn.in_background or (turn.stored and not stores)

@@ -96,6 +96,7 @@ class ResponseTurn:
     endpoint: str = ENDPOINT  # in usage records
     stream_type: str = EVENT_STREAM
     demands_limit: bool = False
+    choices: int = 1
     parameters_renamed: bool = False
     unserved_message: str = "The upstream of this model serves no text. Use another endpoint or another model."
     # What the current channel is sent, set by `prepare`.

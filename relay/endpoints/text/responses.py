@@ -28,6 +28,7 @@ from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.interrupts import Interrupt
 from relay.gateway.replies import Answer, EventStream
 from relay.gateway.runtime import Runtime
+from relay.gateway.snapshot import hops
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.protocols.responses.client_stream import responses_error_event
@@ -37,6 +38,7 @@ from relay.protocols.responses.replay import events_of
 from relay.storage import responses as stored_responses
 
 logger: Final = logging.getLogger(__name__)
+_VIA: Final = hops.HEADER.encode()
 _POLL_SECONDS: Final = 0.5
 # Between tries to write how a response in the background has ended, while the database does not answer: ten minutes.
 _RETRY_SECONDS: Final = (1.0, 5.0, 30.0, *[60.0] * 10)
@@ -77,6 +79,7 @@ async def _start_background(exchange: Exchange, run: Runtime, turn: ResponseTurn
     background.request_id = (
         exchange.request_id
     )  # the id that the client is told; this exchange has no record of its own
+    background.headers = {name: exchange.headers[name] for name in (_VIA,) if name in exchange.headers}
     background.pinned, background.ip, background.client_id = exchange.pinned, exchange.ip, exchange.client_id
     own = stored_responses.with_ids(turn.raw_input, background.request_id.removeprefix("req_"))
     try:

@@ -9,7 +9,7 @@ from django.http.response import HttpResponseBase
 
 from portal.lib.json import encode
 from relay.billing.estimate import estimate_media, estimate_request
-from relay.endpoints.text.endpoint import check_text_channel, try_text
+from relay.endpoints.text.endpoint import check_text_channel, overridden_text, try_text
 from relay.endpoints.text.response_turn import ResponseTurn
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
@@ -65,4 +65,5 @@ def gateway_request(run: Runtime, turn: ResponseTurn) -> GatewayRequest:
         input_parts=media,
         dearer_input=media if known else None,
         thinking=request.thinking(),
+        overridden=partial(overridden_text, run, turn, request.model),
     )

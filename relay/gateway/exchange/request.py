@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from msgspec.structs import replace as replace_struct
 
 from relay.errors import RelayError
 from relay.gateway.exchange.exchange import Exchange
-from relay.gateway.snapshot.views import ChannelView, Pair
-from relay.protocols.usage import NO_USAGE, Usage
+from relay.gateway.snapshot.views import ChannelView, Pair, Route
+from relay.protocols.usage import COUNTERS, NO_USAGE, Usage
 
 ChannelCheck = Callable[[ChannelView], RelayError | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Overridden:
+    """What the overrides of a channel make of a request, as far as it decides what the request may cost."""
+
+    output_limit: int | None  # tokens of each answer; None: no limit
+    choices: int = 1
+    units: Usage = NO_USAGE
+    added: int = 0  # estimated tokens of the prompt beside the client's own
+    thinking: int | None = None
+    unsure: bool = False  # the prompt may be longer or shorter by what is not known
 
 
 @dataclass(slots=True)
@@ -52,3 +66,55 @@ class GatewayRequest:
     least_input: Callable[[float], float] | None = None
     # Tokens of thinking that it names for each answer, beside the limit where the upstream counts so; None: none.
     thinking: int | None = None
+    # What a route's channel makes of it; None: it is sent as it is. Asked before money is held.
+    overridden: Callable[[Route], Overridden | None] | None = None
+    added: int = 0  # of the tokens of its prompt, those that overrides of some channel add
+
+    def covering(self, routes: Sequence[Route]) -> GatewayRequest:
+        """The request that costs as much as any of the routes may make of it."""
+        asked = self.overridden
+        if asked is None:
+            return self
+        found = [asked(route) if route.channel.overrides is not None else None for route in routes]
+        made = [one for one in found if one is not None]
+        if not made:
+            return self
+        own = Overridden(self.output_limit, self.choices, self.units, 0, self.thinking)
+        every = [*made, *([own] if len(made) < len(found) else [])]
+        limits = [one.output_limit for one in every]
+        known = [limit for limit in limits if limit is not None]
+        added = max(one.added for one in every)
+        budgets = [one.thinking for one in every if one.thinking is not None]
+        unsure = any(one.unsure for one in every)
+        least = self.least_input
+        return replace(
+            self,
+            prompt_tokens=self.prompt_tokens + added,
+            added=added,
+            output_limit=max(known) if len(known) == len(limits) else None,
+            choices=max(one.choices for one in every),
+            units=_most_of([one.units for one in every]),
+            thinking=max(budgets, default=None),
+            most_prompt=_longer(self.most_prompt, added, unsure),
+            most_input=_longer(self.most_input, added * _BYTES_PER_TOKEN, unsure),
+            least_input=(lambda _enough: 0.0) if unsure and least is not None else least,
+        )
+
+
+_BYTES_PER_TOKEN = 16  # more than any token has of what people write into a rule
+
+
+def _longer(most: Callable[[], int | None] | None, added: int, unsure: bool) -> Callable[[], int | None] | None:
+    """The most tokens of a prompt to which so many are added. `unsure`: it can have any number then."""
+    if most is None:
+        return None
+
+    def found() -> int | None:
+        own = most()
+        return None if own is None or unsure else own + added
+
+    return found
+
+
+def _most_of(units: Sequence[Usage]) -> Usage:
+    return replace_struct(units[0], **{name: max(getattr(one, name) for one in units) for name in COUNTERS})

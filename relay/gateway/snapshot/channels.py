@@ -7,6 +7,7 @@ tested. Rows that are as they were at the last reading keep their views, and the
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final
@@ -20,11 +21,13 @@ from portal.lib import net
 from portal.lib.crypto import Undecryptable
 from relay.billing.prices import ONE
 from relay.gateway.limits.windows import Check, Limits, Subject, checks
+from relay.gateway.snapshot import hops
 from relay.gateway.snapshot.views import ChannelView, DisabledKey, KeyView, PoolView, Timeouts
 from relay.models import ApiKey, Channel, Pool
 from relay.models.channel import KeyGivenElsewhere
 from relay.providers.apis import FAMILIES
 from relay.providers.credentials.contract import BadKey
+from relay.providers.overrides.rules import BadOverrides, Overrides, read_overrides
 from relay.providers.parameters import policy_of
 from relay.providers.vendors import VENDORS
 from relay.transport.body import request_headers
@@ -150,10 +153,10 @@ def _key(channel: Channel, key: ApiKey) -> KeyView | DisabledKey | None:
 
 def _usable(channel: Channel, key: ApiKey) -> KeyView | None:
     """A key as requests are signed with it, None: it may not be, or cannot."""
-    vendor, credentials = channel.vendor, channel.vendor.credentials
+    credentials = channel.vendor.credentials
     try:
         secret = key.secret_for(channel)
-        headers = request_headers({**vendor.headers, **credentials.headers(secret)})
+        headers = request_headers({**_own_headers(channel), **credentials.headers(secret)})
         signer = credentials.signer(secret, settings.CONFIG.google_token_uris)
     except BadKey as bad:
         _log_once(f"API key {key.pk} of channel “{channel.name}” is not used. {bad}")
@@ -183,8 +186,9 @@ def _channel(
     vendor, config = VENDORS[channel.provider], settings.CONFIG
     views = [key for key in keys if isinstance(key, KeyView)]
     if not keys and not vendor.needs_key:  # with keys that are all disabled it is out of service, not without a key
-        views.append(KeyView(0, 1, request_headers(vendor.headers)))
-    refusal = channel.refusal(allowed)
+        views.append(KeyView(0, 1, request_headers(_own_headers(channel))))
+    overrides, fault = _overrides(channel)
+    refusal = channel.refusal(allowed) or fault
     if refusal:
         _log_once(f"channel “{channel.name}” is not used: {refusal}")
     apis = vendor.served(channel.text_api)
@@ -222,6 +226,7 @@ def _channel(
             for family in FAMILIES
             if (found := policy_of(vendor.parameters, channel.parameters or {}, family))
         },
+        overrides=overrides,
         strips_nulls=vendor.strips_nulls,
         stores=vendor.stores,
         least_output=vendor.least_output,
@@ -231,6 +236,32 @@ def _channel(
         limits_thinking=vendor.limits_thinking,
         cost_member=vendor.cost_member,
     )
+
+
+def _overrides(channel: Channel) -> tuple[Overrides | None, str]:
+    """What a channel changes in requests, and why that cannot be used, empty when it can.
+
+    Rules are checked when they are saved, so that others were written past the form.
+    """
+    try:
+        return read_overrides(channel.overrides, channel.vendor.credentials.header), ""
+    except BadOverrides as error:
+        return None, f"its overrides cannot be used: {error}"
+
+
+def _own_headers(channel: Channel) -> Mapping[str, str]:
+    """The headers of every request to a channel, but for its key."""
+    found, _ = _overrides(channel)
+    headers: Mapping[str, str] = channel.vendor.headers
+    if _may_be_relay(channel):
+        headers = {**headers, hops.HEADER: hops.own_id()}
+    return found.headers(headers) if found is not None else headers
+
+
+def _may_be_relay(channel: Channel) -> bool:
+    """Whether another relay may be behind a channel: it is said to be one, or has another address than its vendor."""
+    own = channel.vendor.base_url
+    return channel.vendor.relay or bool(own and net.origin(own) != net.origin(channel.effective_base_url))
 
 
 def _url(base: str, path: str) -> httpx.URL:

@@ -92,6 +92,10 @@ def _load_snapshot(known: ChannelViews) -> Snapshot:
             routes=tuple(routes.get(model.pk, ())),
             price=prices.get((model.pk, None, PricePurpose.SALE)),
             varied=any(route.price is not None for route in routes.get(model.pk, ())),
+            overridden=any(
+                (rules := route.channel.overrides) is not None and rules.change_bodies
+                for route in routes.get(model.pk, ())
+            ),
             checks=checks_of("model", model.pk, "this model", model),
             strategy=model.strategy,
             sticky=model.sticky,

@@ -12,6 +12,7 @@ from relay.billing.prices import ONE, PriceList
 from relay.gateway.limits.windows import Check, Limits
 from relay.protocols.usage import ReasoningCount
 from relay.providers.credentials.contract import Signer
+from relay.providers.overrides.rules import Overrides
 from relay.providers.parameters import Policy
 
 NO_LIMITS: Final = Limits()
@@ -89,6 +90,7 @@ class ChannelView:
     retry_unanswered: str = "broken"  # whether a request that may have been billed is retried elsewhere
     disabled_keys: tuple[DisabledKey, ...] = ()
     policies: Mapping[str, Policy] = field(default_factory=dict)  # what to do with parameters, by family of APIs
+    overrides: Overrides | None = None  # what it changes in requests, None: nothing
     strips_nulls: bool = False  # parameters that are null are not sent
     stores: bool = False  # it can store responses
     least_output: int = 1  # the smallest output limit it accepts, in tokens
@@ -127,6 +129,7 @@ class ModelView:
     routes: tuple[Route, ...]
     price: PriceList | None = None
     varied: bool = False  # some route has a price of its own
+    overridden: bool = False  # some route's channel changes the bodies of requests
     checks: tuple[Check, ...] = ()
     strategy: str = ""
     sticky: bool = True

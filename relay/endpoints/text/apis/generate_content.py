@@ -14,7 +14,8 @@ from portal.lib.json import Json, decode_object, encode
 from relay.billing.estimate import PromptSize, estimate_contents, estimate_kinds
 from relay.billing.ledger.rows import RowWrite
 from relay.endpoints.errors import invalid
-from relay.endpoints.text.endpoint import check_text_channel, try_text
+from relay.endpoints.overrides import sent_fields
+from relay.endpoints.text.endpoint import check_text_channel, overridden_text, try_text
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.access.authorization import permitted_model
 from relay.gateway.attempt import Attempt
@@ -39,6 +40,7 @@ from relay.protocols.gemini.stream import GeminiStream
 from relay.protocols.usage import Usage
 from relay.providers import parameters
 from relay.providers.classify import Failure
+from relay.providers.overrides.answers import answer_count
 from relay.providers.vendors import VENDORS
 
 _ENDPOINT: Final = "generate_content"
@@ -80,6 +82,7 @@ async def generate_content(
         input_parts=request.media,
         dearer_input=lambda: None if parsed.at_most(0) is None else request.media(),
         thinking=parsed.thinking(),
+        overridden=partial(overridden_text, run, request, model),
     )
     return await serve(exchange, caller, run, wanted, partial(try_text, request))
 
@@ -162,7 +165,7 @@ class GeminiTextRequest:
 
     def __init__(self, parsed: GeminiRequest) -> None:
         self.parsed, self.fields, self.stream = parsed, parsed.fields, parsed.stream
-        self.output_limit = parsed.output_limit
+        self.output_limit, self.choices = parsed.output_limit, parsed.choices
         self.stream_type = Framing(parsed.sse).content_type
         self.left_out: list[str] = []
         self._client: GeminiClient | None = None
@@ -194,9 +197,11 @@ class GeminiTextRequest:
         """Send the request to a channel that speaks the API. Raises Failure, Ended, CancelledError."""
         channel, record, parsed = attempt.channel, attempt.record, self.parsed
         fields, record.dropped = parameters.apply(channel.policy(_ENDPOINT), parsed.fields, channel.strips_nulls)
+        fields, _ = sent_fields(attempt, _ENDPOINT, fields, record.dropped)
         body = parsed.upstream_body(record.charge.clamp, fields)
         api, query = (_STREAM, "alt=sse") if parsed.stream else (_ENDPOINT, "")
-        return _OpenedContent(parsed, attempt, await attempt.open(api, body, query=query))
+        choices = parsed.choices if fields is parsed.fields else answer_count(fields)
+        return _OpenedContent(parsed, attempt, await attempt.open(api, body, query=query), choices)
 
     def events_of(self, answer: Json) -> bytes:
         return stream_of(answer, Framing(self.parsed.sse))
@@ -208,12 +213,13 @@ class GeminiTextRequest:
 class _OpenedContent:
     """An answer of an upstream, for a client of the same API: its bytes pass through."""
 
-    def __init__(self, parsed: GeminiRequest, attempt: Attempt, upstream: UpstreamAnswer) -> None:
+    def __init__(self, parsed: GeminiRequest, attempt: Attempt, upstream: UpstreamAnswer, choices: int) -> None:
+        """`choices`: how many candidates the upstream was asked for."""
         self.upstream, self.received = upstream, b""
-        self._parsed, self._attempt = parsed, attempt
+        self._parsed, self._attempt, self._choices = parsed, attempt, choices
 
     def codec(self) -> GeminiStream:
-        return GeminiStream(Framing(self._parsed.sse), self._parsed.choices)
+        return GeminiStream(Framing(self._parsed.sse), self._choices)
 
     async def read_whole(self) -> tuple[bytes, Usage | None]:
         text = await self.upstream.read_all()

@@ -16,7 +16,8 @@ from relay.billing.estimate import estimate_media, estimate_request
 from relay.billing.ledger.rows import RowWrite
 from relay.endpoints.errors import invalid
 from relay.endpoints.files.file_ids import check_fields
-from relay.endpoints.text.endpoint import check_text_channel, try_text
+from relay.endpoints.overrides import sent_fields
+from relay.endpoints.text.endpoint import check_text_channel, overridden_text, try_text
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.access.authorization import permitted_model
 from relay.gateway.attempt import Attempt
@@ -79,6 +80,7 @@ async def create_message(exchange: Exchange, caller: Caller, run: Runtime, beta:
         input_parts=request.media,
         dearer_input=lambda: None if parsed.at_most(0) is None else request.media(),
         thinking=parsed.thinking(),
+        overridden=partial(overridden_text, run, request, parsed.model),
     )
     return await serve(exchange, caller, run, wanted, partial(try_text, request))
 
@@ -168,6 +170,7 @@ class MessagesTextRequest:
     api = _ENDPOINT
     stream_type = EVENT_STREAM
     demands_limit = True
+    choices = 1
     parameters_renamed = True  # an upstream's rules name the parameters of its own API
     unserved_message = "The upstream of this model serves no chat. Use another endpoint or another model."
 
@@ -207,6 +210,8 @@ class MessagesTextRequest:
         clamp, name = record.charge.clamp, attempt.candidate.route.upstream_name
         if api == _COUNT:
             clamp = None
+        else:
+            fields, _ = sent_fields(attempt, api, fields, record.dropped)
         vendor = VENDORS[channel.provider]
         body, query = self.parsed.upstream_body(name, clamp, fields, vendor.signs_thinking), self._query
         if vendor.envelope is not None:

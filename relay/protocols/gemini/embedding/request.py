@@ -58,6 +58,13 @@ class EmbedRequest:
                 found.append(InlineFile(size, kind if isinstance(kind, str) else ""))
         return found
 
+    def copied(self) -> tuple[Json, list[Json]]:
+        """Its body and its requests, to be changed: a single request is the body itself."""
+        if self.batch:
+            return self.whole, [dict(one) for one in self.requests]
+        whole = dict(self.whole)
+        return whole, [whole]
+
     def upstream_body(self, model: str) -> bytes:
         """The body for an upstream of this API that knows the model by this name: each request names it."""
         name = _MODEL + model.removeprefix(_MODEL)
