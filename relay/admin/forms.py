@@ -14,6 +14,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget,
 from accounts.models import LIMIT_FIELDS, AuditEvent, User
 from accounts.rights import exceeds
 from portal.lib import clock, money, net
+from relay.admin.overrides import HasOverrides, OverridesWidget
 from relay.admin.pasted import parse_key, parse_keys, parse_served, unique_lines
 from relay.admin.widgets import BASE_URL_HELP, VendorSelect
 from relay.channels.cooldowns import close_circuits
@@ -117,7 +118,7 @@ def _with_button(reason: str, entry: str) -> str:
     )
 
 
-class ChannelForm(LimitingListForm, BaseUrlForm):
+class ChannelForm(LimitingListForm, BaseUrlForm, HasOverrides):
     """A channel, with fields to add keys and models to it."""
 
     limiting_list, limit_flag = "groups", "groups_limited"
@@ -157,6 +158,7 @@ class ChannelForm(LimitingListForm, BaseUrlForm):
             "proxy_url",
             "text_api",
             "parameters",
+            "overrides",
             "sends_done",
             "stream_usage",
             "connect_timeout",
@@ -168,7 +170,7 @@ class ChannelForm(LimitingListForm, BaseUrlForm):
             "disconnect_policy",
             *LIMIT_FIELDS,
         )
-        widgets, help_texts = {"provider": VendorSelect}, {"base_url": BASE_URL_HELP}
+        widgets, help_texts = {"provider": VendorSelect, "overrides": OverridesWidget}, {"base_url": BASE_URL_HELP}
 
     def clean_parameters(self) -> dict[str, str]:
         rules = self.cleaned_data["parameters"] or {}
@@ -176,8 +178,7 @@ class ChannelForm(LimitingListForm, BaseUrlForm):
             check_policy(rules)
         except BadPolicy as error:
             raise forms.ValidationError(error.translated(gettext)) from None
-        found: dict[str, str] = rules
-        return found
+        return dict(rules)
 
     def clean_proxy_url(self) -> str:
         url: str = self.cleaned_data["proxy_url"]

@@ -23,6 +23,7 @@ from relay.admin.channels.inlines import ApiKeyInline, ChannelModelInline, TagFi
 from relay.admin.channels.model_list import ModelListAdmin, complete_models
 from relay.admin.forms import BaseUrlForm, ChannelForm
 from relay.admin.money.below_cost import warn_below_cost
+from relay.admin.overrides import OverridesAdmin
 from relay.admin.pasted import parse_served
 from relay.admin.widgets import VendorFilter
 from relay.billing.price_import import listings_for
@@ -51,7 +52,7 @@ _BEHAVIOUR = (
 
 
 @admin.register(Channel)
-class ChannelAdmin(ModelListAdmin):
+class ChannelAdmin(OverridesAdmin, ModelListAdmin):
     """Channels: configured ways to upstreams."""
 
     form = ChannelForm
@@ -80,6 +81,8 @@ class ChannelAdmin(ModelListAdmin):
             "title": _("More"),
             "icon": "more_horiz",
             "items": [
+                "edit_overrides",
+                "take_costs",
                 "explain",
                 "state_history",
                 "put_keys_back",
@@ -117,6 +120,14 @@ class ChannelAdmin(ModelListAdmin):
             _("Behaviour"),
             {
                 "fields": _BEHAVIOUR,
+                "classes": ("tab",),
+            },
+        ),
+        (
+            _("Overrides"),
+            {
+                "description": _("Under More → Overrides they can be tried on a request before they are saved."),
+                "fields": ("overrides",),
                 "classes": ("tab",),
             },
         ),

@@ -761,6 +761,34 @@ def test_a_channels_state_changes_while_one_looks_with_websockets_and_without(re
     site.manage("from relay.models import Channel; Channel.objects.filter(name='Spare').delete()")
 
 
+def test_overrides_are_written_in_rows_tried_and_saved(ready: Token) -> None:
+    site = ready.site
+    pk = site.manage("from relay.models import Channel; print(Channel.objects.get(name='House').pk)")
+    page = site.admin()
+    page.goto(f"{site.base}/admin/relay/channel/{pk}/overrides/")
+    expect(page.locator("textarea[data-overrides]")).to_be_hidden()
+    page.get_by_label("Examples").select_option(label="Leave temperature out for a model")
+    row = page.locator(".ar-rules li")
+    expect(row.locator("[data-part=path]")).to_have_value("temperature")
+    row.locator("[data-part=models]").fill("")
+    page.get_by_role("button", name="Add a rule").click()
+    second = page.locator(".ar-rules li").nth(1)
+    second.locator("[data-part=path]").fill("seed")
+    second.locator("[data-part=value]").fill("7")
+    page.get_by_role("button", name="Preview").click()
+    expect(page.locator(".ar-diff del").first).to_contain_text('"temperature"')
+    expect(page.locator(".ar-diff ins").first).to_contain_text('"seed": 7')
+    expect(page.locator(".ar-rules li")).to_have_count(2)
+    page.get_by_role("button", name="Delete this rule").nth(1).click()
+    page.get_by_role("button", name="As JSON").click()
+    expect(page.locator("textarea[data-overrides]")).to_have_value('[\n  {"do":"remove","path":"temperature"}\n]')
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.wait_for_url("**/change/")
+    saved = site.manage("from relay.models import Channel; print(Channel.objects.get(name='House').overrides)")
+    assert saved == "[{'do': 'remove', 'path': 'temperature'}]"
+    site.manage("from relay.models import Channel; c = Channel.objects.get(name='House'); c.overrides = []; c.save()")
+
+
 def test_actions_of_the_administration_are_reached_by_keyboard(ready: Token) -> None:
     page = ready.site.admin()
     pk = ready.site.manage("from accounts.models import User; print(User.objects.get(username='wanda').pk)")
