@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('relay', '0028_hour_long_cache_writes'),
+        ('relay', '0029_message_batches'),
     ]
 
     operations = [

@@ -306,7 +306,7 @@ def test_results_that_are_kept_no_longer(client: Anthropic, live: Portal, server
     done = ended(client, batch.id)
     row = Batch.objects.get(batch_id=batch.id)
     output = Upload.objects.get(file_id=row.output_file_id)
-    assert output.expires_at - row.created_at == timedelta(days=29)
+    assert output.expires_at == row.created_at + timedelta(days=29)
     Batch.objects.filter(pk=row.pk).update(created_at=row.created_at - timedelta(days=30))
     Upload.objects.filter(pk=output.pk).update(expires_at=clock.now())
     found = client.messages.batches.retrieve(batch.id)
