@@ -1,6 +1,8 @@
 """Codex.
 
 Source: its reference of config.toml (developers.openai.com/codex) and its provider settings, read in November 2026.
+From 0.156 on it asks a provider for its catalogue of models, when both the address and the feature are set; without a
+catalogue it warns with each start that it knows nothing of the model, and never makes long conversations shorter.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ def _edit(text: str, target: Target) -> str:
     provider = {
         "name": "AIRelays",
         "base_url": f"{target.address}/v1",
+        "model_catalog_url": f"{target.address}/v1/models",
         "wire_api": "responses",
         "experimental_bearer_token": target.token,
     }
@@ -32,6 +35,7 @@ def _edit(text: str, target: Target) -> str:
         {
             ("model",): target.model,
             ("model_provider",): _PROVIDER,
+            ("features", "api_key_model_discovery"): True,
             **{("model_providers", _PROVIDER, name): value for name, value in provider.items()},
         },
     )

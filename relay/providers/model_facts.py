@@ -68,6 +68,26 @@ _NAMES: Final[tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]] = tuple(
     )
 )
 
+_USUAL: Final = ("low", "medium", "high")
+_FINE: Final = (*_USUAL, "xhigh")
+_FULL: Final = (*_FINE, "max")
+# Efforts that a model takes, by its name, the first that fits; searched as above. Sources: the catalogue within Codex
+# 0.171, OpenAI's and Anthropic's documentation of efforts, read in November 2026. Earlier models of Claude and Gemini
+# are given a budget for each by the portal.
+_LEVELS: Final[tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]] = tuple(
+    (re.compile(pattern), levels)
+    for pattern, levels in (
+        (r"-chat-latest|^o1-(mini|preview)", ()),
+        (r"^gpt-5\.[2-5](?!\d)", _FINE),
+        (r"^gpt-(5\.([6-9]|\d\d)|[6-9]\b)", _FULL),
+        (r"^gpt-5\.1(?!\d)", _USUAL),
+        (r"^gpt-5(?![.\d])", ("minimal", *_USUAL)),
+        (r"^(o1|o3|o4)\b|^gpt-oss", _USUAL),
+        (r"^claude-[a-z]+-(4[-.]([7-9]|\d\d)|[5-9])(?!\d)|^claude-(fable|mythos)-", _FULL),
+        (r"^claude-|^gemini-(2\.5|[3-9])", _USUAL),
+    )
+)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
@@ -90,6 +110,14 @@ def abilities_of_name(name: str) -> tuple[str, ...]:
     """Return the abilities that a model's name tells, empty when it tells none that the relay knows."""
     last = name.rpartition("/")[2].lower()
     return next((abilities for pattern, abilities in _NAMES if pattern.search(last)), ())
+
+
+def reasoning_levels(name: str, abilities: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the values of `reasoning_effort` that a model takes, the least first; empty where they are not known."""
+    if "reasoning" not in abilities:
+        return ()
+    last = name.rpartition("/")[2].lower()
+    return next((levels for pattern, levels in _LEVELS if pattern.search(last)), ())
 
 
 def may_chat(name: str, abilities: tuple[str, ...]) -> bool:

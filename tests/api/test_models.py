@@ -128,3 +128,29 @@ def test_the_list_has_what_can_be_called_and_nothing_else(live: Portal, server: 
     for name in made - {image, only_there}:
         status = server.post(everything, ask(name)).status_code
         assert (status == 200) == (name == chat), name
+
+
+def test_codex_gets_its_catalogue(live: Portal, server: Server) -> None:
+    """With a tag, by which it is sent once while nothing changes; and only of what the token can call."""
+    from relay.models import Model
+
+    name, other, hidden = live.model(), live.model(), live.model(is_open=False)
+    Model.objects.filter(name=name).update(context_window=64_000, abilities=["chat", "tools"])
+    Model.objects.filter(name=other).update(abilities=["embeddings"])
+    token = live.token(live.user())
+    server.catch_up()
+    path = "/v1/models?client_version=0.171.0"
+    answer = server.get(token, path)
+    found = {one["slug"]: one for one in answer.json()["models"]}
+    assert found[name]["context_window"] == 64_000 and found[name]["input_modalities"] == ["text"]
+    assert not {other, hidden} & set(found)
+    tag = answer.headers["etag"]
+    again = server.get(token, path, **{"if-none-match": tag})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+    row = Model.objects.get(name=name)
+    row.context_window = 128_000
+    row.save()
+    server.catch_up()
+    changed = server.get(token, path, **{"if-none-match": tag})
+    assert changed.status_code == 200 and changed.headers["etag"] != tag
+    assert server.get("sk-nobody", path).status_code == 401

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.models.catalog import Ability
-from relay.providers.model_facts import ABILITIES, ModelFacts, abilities_of_name, facts_of_entry, may_chat
+from relay.providers.model_facts import (
+    ABILITIES,
+    ModelFacts,
+    abilities_of_name,
+    facts_of_entry,
+    may_chat,
+    reasoning_levels,
+)
 
 
 @pytest.mark.parametrize(
@@ -102,3 +109,24 @@ def test_no_list_of_an_upstream_breaks_it(entry: dict[str, Any]) -> None:
     facts = facts_of_entry(entry)
     assert set(facts.abilities) <= ABILITIES == set(Ability.values)
     assert facts.context_window is None or facts.context_window > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "levels"),
+    [
+        ("gpt-5", "minimal low medium high"),
+        ("gpt-5-mini", "minimal low medium high"),
+        ("gpt-5.1-codex", "low medium high"),
+        ("gpt-5.5", "low medium high xhigh"),
+        ("openai/gpt-6.2-sol", "low medium high xhigh max"),
+        ("o3", "low medium high"),
+        ("claude-opus-4-7", "low medium high xhigh max"),
+        ("claude-sonnet-4-20250514", "low medium high"),
+        ("gemini-3-pro", "low medium high"),
+        ("gpt-5-chat-latest", ""),
+        ("qwq-32b", ""),
+    ],
+)
+def test_levels_of_reasoning_are_those_of_the_model(name: str, levels: str) -> None:
+    assert reasoning_levels(name, ("chat", "reasoning")) == tuple(levels.split())
+    assert reasoning_levels(name, ("chat",)) == ()

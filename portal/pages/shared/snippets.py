@@ -237,11 +237,13 @@ def _zed(base: str, model: str) -> Snippet:
 
 def _codex(base: str, token: str, model: str) -> Snippet:
     text = (
-        f'model = "{model}"\nmodel_provider = "airelays"\n\n[model_providers.airelays]\nname = "AIRelays"\nbase_url = '
-        f'"{base}"\n'
-        f'env_key = "AIRELAYS_TOKEN"\nwire_api = "responses"\n\n# export AIRELAYS_TOKEN={token}\n'
+        f'model = "{model}"\nmodel_provider = "airelays"\n\n[model_providers.airelays]\nname = "AIRelays"\n'
+        f'base_url = "{base}"\nmodel_catalog_url = "{base}/models"\nenv_key = "AIRELAYS_TOKEN"\n'
+        'wire_api = "responses"\n\n[features]\napi_key_model_discovery = true\n\n'
+        f"# export AIRELAYS_TOKEN={token}\n"
     )
-    return Snippet("codex", "Codex CLI", text, where="~/.codex/config.toml")
+    note = _("For Codex 0.156 and later. Before that, leave out model_catalog_url and [features].")
+    return Snippet("codex", "Codex CLI", text, note=note, where="~/.codex/config.toml")
 
 
 def _claude_code(address: str, token: str, model: str) -> Snippet:

@@ -22,17 +22,24 @@ from relay.gateway.runtime import runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.views import ModelView, Route
 from relay.protocols.anthropic_messages.models import model_info, model_page
+from relay.protocols.codex.catalogue import catalogue, etag, is_known
 from relay.protocols.fields import BadRequest
 from relay.protocols.gemini.models import model_entry, model_list
+from relay.providers.model_facts import reasoning_levels
 
 router = Router(auth=token_auth)
 
 
 @router.get("/models", url_name="models")
 async def list_models(request: HttpRequest) -> HttpResponse:
-    """The models that this token can call."""
+    """The models that this token can call.
+
+    Asked with `client_version`, as Codex does, it is Codex's catalogue, with an `ETag`.
+    """
     snapshot = snapshot_cache.snapshot
     data = await _model_objects(request, snapshot.models.values())
+    if "client_version" in request.GET:
+        return _catalogue(request, data)
     page = {"messages": model_page, "generate_content": model_list}.get(exchange_of(request).error_shape.api)
     if page is not None:
         try:
@@ -62,6 +69,18 @@ async def retrieve_model(request: HttpRequest, name: str) -> HttpResponse:
         f"The model “{name[:100]}” does not exist, or your token cannot call it. GET /v1/models lists those that are.",
         param="model",
     )
+
+
+def _catalogue(request: HttpRequest, data: list[dict[str, object]]) -> HttpResponse:
+    body = catalogue(data)
+    tag = etag(body)
+    known = exchange_of(request).headers.get(b"if-none-match", b"").decode("latin-1")
+    response = HttpResponse(b"" if is_known(known, tag) else body, content_type="application/json")
+    if not response.content:
+        response.status_code = 304
+        del response.headers["Content-Type"]
+    response.headers["ETag"] = tag
+    return response
 
 
 async def _model_objects(request: HttpRequest, models: Iterable[ModelView]) -> list[dict[str, object]]:
@@ -158,6 +177,8 @@ def model_object(
         found["max_output_tokens"] = model.max_output_tokens
     if model.abilities:
         found["abilities"] = list(model.abilities)
+    if levels := reasoning_levels(model.name, model.abilities):
+        found["reasoning_levels"] = list(levels)
     price = pricing(model, routes, multiplier, now, fallback)
     if price is not None:
         found["pricing"] = price

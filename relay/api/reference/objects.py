@@ -30,6 +30,7 @@ MODEL_OBJECT: Final = obj(
     context_window=COUNT,
     max_output_tokens=COUNT,
     abilities=array(string()),
+    reasoning_levels=array(string()),
     pricing=ANY
     | {
         "description": (

@@ -80,7 +80,9 @@ class Shape:
 
 
 SHAPES: Final[dict[str, Shape]] = {
-    "list_models": Shape(listed(MODEL_OBJECT)),
+    "list_models": Shape(
+        listed(MODEL_OBJECT), parameters=(query("client_version", string(), "Asks for Codex's catalogue."),)
+    ),
     "retrieve_model": Shape(MODEL_OBJECT),
     "create_chat_completion": Shape(
         obj(

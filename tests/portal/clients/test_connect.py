@@ -58,6 +58,8 @@ def test_an_agent_is_connected_and_what_it_sends_is_served(home: Path, own: Any,
     found = tomllib.loads((folder / "config.toml").read_text())
     provider = found["model_providers"][found["model_provider"]]
     secret = provider["experimental_bearer_token"]
+    assert provider["model_catalog_url"] == f"{provider['base_url']}/models"
+    assert found["features"]["api_key_model_discovery"] is True
     assert found["model"] == model and token.reveal() == secret
     assert f'+model = "{model}"' in said and secret not in said and "sk-of-another-portal-01" not in said
     assert stat.S_IMODE((folder / "config.toml").stat().st_mode) == 0o600
