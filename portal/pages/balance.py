@@ -28,7 +28,7 @@ from relay.billing.redemption import find_code
 from relay.channels.urls import check_webhook_url
 from relay.models import NoticeSettings
 from relay.models.fields import UsdField
-from relay.usage.receipts import spending_limits
+from relay.usage.limits import spending_limits
 
 GUESSES = "10/h"
 

@@ -24,7 +24,7 @@ from portal.pages.shared.scope import signed_in_user, tokens_of
 from relay.catalog.offers import usable_offers
 from relay.error_texts import explained
 from relay.usage import rollup
-from relay.usage.receipts import spending_limits
+from relay.usage.limits import spending_limits
 from relay.usage.refusals import refusal_sums
 from relay.usage.reports import ReportLine, ReportScope, ReportSums, daily_sums_by, report_lines, report_total
 

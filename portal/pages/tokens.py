@@ -33,7 +33,8 @@ from relay.catalog.offers import usable_offers
 from relay.models import Token, UsageRecord
 from relay.models.budget import PERIOD_WORDS
 from relay.tokens import lifecycle
-from relay.usage.receipts import quota_accounts, spending_limits, used_up_budgets
+from relay.usage.limits import spending_limits, used_up_budgets
+from relay.usage.receipts import quota_accounts
 
 REVEALS = "30/h"
 ROWS = 50

@@ -29,6 +29,7 @@ from relay.channels import cooldowns
 from relay.errors import RelayUnavailable
 from relay.gateway.access.address_block import address_block
 from relay.gateway.access.admission import Admission
+from relay.gateway.access.own_limits import OwnLimits
 from relay.gateway.access.refusals import Refusals
 from relay.gateway.charging.charge import fallback_price
 from relay.gateway.charging.reservations import Reservations
@@ -82,6 +83,7 @@ class Runtime:
         self.demo = DemoTransport()
         self.reservations = Reservations(config.time_zone)
         self.admission = Admission(config.redis_url, self.watchdog.spawn)
+        self.own_limits = OwnLimits(self.watchdog.spawn)
         self.refusals = Refusals(config.refused_keep_days)
         self.health = Health(secrets.token_hex(6))
         self.continuity = Continuity()

@@ -5,23 +5,22 @@ Synchronous; called in threads from /v1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
-from django.db.models import CharField, F, OuterRef, Q, Value
+from django.db.models import CharField, OuterRef, Value
 from django.db.models.functions import Cast, Concat
 
 from accounts.rights import may, staff_member
 from portal.lib import money
-from portal.lib.days import Days, bounds
+from portal.lib.days import PERIODS, Days, bounds
 from relay.billing.ledger.movements import BY_PEOPLE
-from relay.models import Budget, LedgerAccount, LedgerEntry, Token, UsageRecord
+from relay.models import LedgerAccount, LedgerEntry, Token, UsageRecord
 from relay.models.price import CLASSES
 from relay.models.usage import EARNINGS
 from relay.usage import rollup
+from relay.usage.limits import SHOWN_DAYS, TokenUse, shared_keys, spending_limits
 
 # Fields of a usage record that count tokens, and the price classes of those tokens.
 TOKEN_FIELDS = (
@@ -184,81 +183,11 @@ def quota_accounts() -> Any:
     return LedgerAccount.objects.filter(key=Concat(Value("quota:"), Cast(OuterRef("pk"), CharField(max_length=20))))
 
 
-@dataclass(frozen=True, slots=True)
-class SpendingLimit:
-    """A wallet, quota or budget, and what is left of it. Amounts in nano-USD."""
-
-    kind: str  # a value of relay.models.ledger.AccountKind
-    period: str  # of a budget, else empty
-    scope: str  # "user" or "token"
-    limit: int | None  # None: unlimited
-    used: int
-    reserved: int  # for running requests
-    left: int | None  # None: unlimited
-    ends_at: datetime | None  # when the period of a budget ends, None: never
-
-
-def spending_limits(user_id: int, token_id: int | None, now: float) -> list[SpendingLimit]:
-    """Return the wallet, quota and current budgets of a user and of one token, or of the user alone with None."""
-    days = Days(settings.TIME_ZONE)
-    day = days.of(now)
-    mine = Q(token=None) | Q(token=token_id) if token_id is not None else Q(token=None)
-    rows = LedgerAccount.objects.filter(mine, user=user_id, first_day__lte=day, last_day__gte=day).order_by(
-        "kind", "first_day", "token"
-    )
-    found = [_account_limit(row, days, now) for row in rows if row.kind != "budget" or row.limited]
-    known = {(line.scope, line.period) for line in found if line.kind == "budget"}
-    # A budget has no account for this period before something is spent.
-    for budget in Budget.objects.filter(
-        Q(user=user_id) | Q(token=token_id) if token_id is not None else Q(user=user_id)
-    ):
-        scope = "token" if budget.token_id is not None else "user"
-        if (scope, budget.period) not in known:
-            limit = money.nano(budget.limit)
-            found.append(
-                SpendingLimit(
-                    "budget",
-                    budget.period,
-                    scope,
-                    limit,
-                    0,
-                    0,
-                    limit,
-                    datetime.fromtimestamp(days.end_of(budget.period, now), UTC),
-                )
-            )
-    return found
-
-
-def used_up_budgets(token_ids: Iterable[int], now: float) -> set[tuple[int, str]]:
-    """The budgets of tokens of which nothing is left now, by token and period. One query."""
-    day = Days(settings.TIME_ZONE).of(now)
-    rows = LedgerAccount.objects.filter(
-        token__in=list(token_ids), kind="budget", limited=True, first_day__lte=day, last_day__gte=day
-    )
-    return set(rows.filter(granted__lte=F("used") + F("reserved")).values_list("token_id", "period"))
-
-
-def _account_limit(row: LedgerAccount, days: Days, now: float) -> SpendingLimit:
-    ends = datetime.fromtimestamp(days.end_of(row.period, now), UTC) if row.period else None
-    limit = row.granted if row.limited else None
-    return SpendingLimit(
-        row.kind,
-        row.period,
-        "token" if row.token_id is not None else "user",
-        limit,
-        row.used,
-        row.reserved,
-        row.free if row.limited else None,
-        ends,
-    )
-
-
 def token_usage(user_id: int, token_id: int, now: float) -> dict[str, Any]:
     """Return the answer of GET /v1/usage: what a token used, and everything that limits what it may spend."""
     days = Days(settings.TIME_ZONE)
     day = days.of(now)
-    used = rollup.token_days(user_id, token_id)
+    used, models = rollup.token_sums(user_id, token_id, day - SHOWN_DAYS + 1)
     totals = (
         dict(zip(rollup.SUMS, map(sum, zip(*used.values(), strict=True)), strict=True))
         if used
@@ -266,10 +195,11 @@ def token_usage(user_id: int, token_id: int, now: float) -> dict[str, Any]:
     )
     charged = rollup.SUMS.index("charged")
     spent = {}
-    for period in ("day", "week", "month"):
+    for period in PERIODS:
         first, last = bounds(period, day)
-        spent[period] = money.plain(sum(sums[charged] for at, sums in used.items() if first <= at <= last))
+        spent[period] = sum(sums[charged] for at, sums in used.items() if first <= at <= last)
     token = Token.objects.select_related("user").get(pk=token_id)
+    limits = spending_limits(user_id, token_id, now)
     return {
         "object": "usage",
         "token": {
@@ -284,7 +214,7 @@ def token_usage(user_id: int, token_id: int, now: float) -> dict[str, Any]:
             "output_tokens": totals["output"],
             "cost_usd": money.plain(totals["charged"]),
         },
-        "spent_usd": spent,
+        "spent_usd": {period: money.plain(amount) for period, amount in spent.items()},
         "limits": [
             {
                 "kind": line.kind,
@@ -296,14 +226,15 @@ def token_usage(user_id: int, token_id: int, now: float) -> dict[str, Any]:
                 "left_usd": money.plain(max(0, line.left)) if line.left is not None else None,
                 "resets_at": int(line.ends_at.timestamp()) if line.ends_at else None,
             }
-            for line in spending_limits(user_id, token_id, now)
+            for line in limits
         ],
-        "rate_limits": {
+        "request_limits": {
             "requests_per_minute": token.max_rpm,
             "tokens_per_minute": token.max_tpm,
             "requests_per_day": token.max_rpd,
             "concurrency": token.max_concurrency,
         },
+        **shared_keys(TokenUse(token.name, token.expires_at, day, used, models, spent), limits),
     }
 
 

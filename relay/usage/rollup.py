@@ -188,29 +188,37 @@ def _roll_up_chunk() -> int:
 
 
 def token_days(user_id: int, token_id: int) -> dict[int, list[int]]:
-    """Return what a token used by day (an ordinal), as lists in the order of `SUMS`.
+    """Return what a token used by day, as `token_sums` does."""
+    return token_sums(user_id, token_id, None)[0]
 
-    Pending records are added from the records themselves. Writes nothing.
+
+def token_sums(user_id: int, token_id: int, since: int | None) -> tuple[dict[int, list[int]], dict[str, list[int]]]:
+    """Return what a token used by day (an ordinal), and since a day by model, as lists in the order of `SUMS`.
+
+    `since` None: nothing by model. Pending records are added from the records themselves. Writes nothing.
     """
     found: dict[int, list[int]] = defaultdict(lambda: list(_NOTHING))
+    models: dict[str, list[int]] = defaultdict(lambda: list(_NOTHING))
     with consistent_read():
         mark = RollupMark.objects.first() or RollupMark()
-        for day, *sums in (
-            UserDay.objects.filter(user_id=user_id, token_id=token_id)
-            .values_list("day")
-            .annotate(*(Sum(name) for name in SUMS))
-            .order_by()
-        ):
+        rows = UserDay.objects.filter(user_id=user_id, token_id=token_id)
+        sums_of = [Sum(name) for name in SUMS]
+        for day, *sums in rows.values_list("day").annotate(*sums_of).order_by():
             found[day] = [int(value) for value in sums]
+        if since is not None:
+            for model, *sums in rows.filter(day__gte=since).values_list("model").annotate(*sums_of).order_by():
+                models[model] = [int(value) for value in sums]
         waiting = Q(pk__gt=mark.last_id)
         for first, end, _seen in mark.gaps:
             waiting |= Q(pk__gte=first, pk__lte=end)
         late: dict[Any, list[int]] = defaultdict(lambda: list(_NOTHING))
         for row in UsageRecord.objects.filter(waiting, token=token_id).values_list(*_FIELDS):
             _add_record(late, defaultdict(lambda: list(_NOTHING)), defaultdict(int), row, _days())
-    for (_user, day, _token, _model), more in late.items():
+    for (_user, day, _token, model), more in late.items():
         found[day] = [one + other for one, other in zip(found[day], more, strict=True)]
-    return dict(found)
+        if since is not None and day >= since:
+            models[model] = [one + other for one, other in zip(models[model], more, strict=True)]
+    return dict(found), dict(models)
 
 
 def month_of(day: int) -> int:

@@ -62,3 +62,49 @@ def test_one_apis_clients_read_limits_and_use(live: Portal, server: Server, pref
     movements.set_quota(Token.objects.get(digest=digest_of(secret)), NANO // 4)
     assert server.get(secret, f"{prefix}/subscription").json()["hard_limit_usd"] == pytest.approx(0.25)
     assert server.get(live.token(), f"{prefix}/subscription").json()["hard_limit_usd"] == 100_000_000
+
+
+def test_menu_bar_apps_read_the_same_numbers(live: Portal, server: Server) -> None:
+    """In the members, and of the types, that readers of sub2api's answer want. Other tokens' use is not in them."""
+    user = live.user(balance=10 * COST)
+    secret, other = live.token(user), live.token(user)
+    token = Token.objects.get(digest=digest_of(secret))
+    movements.set_quota(token, 4 * COST)
+    Budget.objects.create(user=user, period="day", limit=Decimal(2))
+    Budget.objects.create(token=token, period="day", limit=Decimal(1))
+    Budget.objects.create(user=user, period="month", limit=Decimal(20))
+    model = live.model(price=PRICE)
+    live.record(server.post(secret, ask(model, max_tokens=7)))
+    live.record(server.post(other, ask(model, max_tokens=7)))
+    found = server.get(secret, "/v1/usage").json()
+    cost = COST / NANO
+    assert (found["isValid"], found["status"], found["mode"], found["unit"]) == (True, "active", "quota_limited", "USD")
+    assert found["planName"] == token.name and isinstance(found["request_limits"], dict)
+    counters = {
+        "requests": 1,
+        "input_tokens": 5,
+        "cache_read_tokens": 4,
+        "output_tokens": 7,
+        "total_tokens": 16,
+        "actual_cost": pytest.approx(cost),
+    }
+    assert found["usage"] == {"today": counters, "total": counters}
+    assert [{**line, "date": len(line["date"])} for line in found["daily_usage"]] == [{"date": 10, **counters}]
+    assert found["model_stats"] == [{"model": model, **counters}]
+    assert found["quota"] == {
+        "limit": pytest.approx(4 * cost),
+        "used": pytest.approx(cost),
+        "remaining": pytest.approx(3 * cost),
+        "unit": "USD",
+    }
+    assert found["remaining"] == pytest.approx(3 * cost) and found["balance"] == pytest.approx(8 * cost)
+    plan = found["subscription"]
+    assert (plan["daily_limit_usd"], plan["weekly_limit_usd"], plan["monthly_limit_usd"]) == (1, None, 20)
+    assert (plan["daily_usage_usd"], plan["monthly_usage_usd"]) == (pytest.approx(cost), pytest.approx(2 * cost))
+    assert plan["daily_reset_at"] > "2026" and "weekly_reset_at" not in plan
+
+
+def test_what_is_not_limited_is_not_told_as_a_number(live: Portal, server: Server) -> None:
+    found = server.get(live.token(live.user()), "/v1/usage").json()
+    assert found["mode"] == "unrestricted" and found["usage"]["total"]["requests"] == 0
+    assert not {"remaining", "balance", "quota", "subscription"} & set(found)

@@ -17,7 +17,7 @@ from relay.gateway.snapshot.views import ModelView
 from relay.models import Token
 from relay.models.budget import PERIOD_WORDS
 from relay.protocols.usage import NO_USAGE
-from relay.usage.receipts import spending_limits
+from relay.usage.limits import spending_limits
 
 _USUAL: Final = 1000  # tokens in, and as many out
 
