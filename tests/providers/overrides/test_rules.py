@@ -105,7 +105,7 @@ def test_what_people_write(rule: dict[str, Any]) -> None:
         (setting("max_tokens", -1), "whole number of tokens"),
         (setting("max_tokens", True), "whole number of tokens"),
         (setting("generationConfig", {"maxOutputTokens": "all"}), "whole number of tokens"),
-        (setting("options.num_predict", 5), "no place"),
+        (setting("extra.num_predict", 5), "no place"),
         (setting("min_tokens", 5), "longer than their limit"),
         (setting("n", 11), "from 1 to 10"),
         ({"do": "rename", "path": "count", "to": "n"}, "from 1 to 10"),
