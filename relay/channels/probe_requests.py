@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from portal.lib.json import Json, decode_object, text_of
@@ -14,11 +15,11 @@ from relay.protocols.chat_completions.answer import ChatAnswer, parse_chat_answe
 from relay.protocols.chat_completions.client_stream import ChatEncoder
 from relay.protocols.chat_completions.stream import ChatStream
 from relay.protocols.codec import Codec, Conversion
-from relay.protocols.contract import Dialect
+from relay.protocols.cohere_chat.upstream import CohereUpstream
+from relay.protocols.contract import Dialect, Upstream
 from relay.protocols.gemini.answer import Framing, parse_gemini_answer
 from relay.protocols.gemini.stream import GeminiStream
 from relay.protocols.ollama_chat.upstream import OllamaUpstream
-from relay.protocols.ollama_chat.upstream_stream import OllamaDecoder
 from relay.protocols.responses.answer import parse_responses_answer
 from relay.protocols.responses.request import user_item
 from relay.protocols.responses.upstream_stream import ResponsesDecoder
@@ -28,6 +29,8 @@ from relay.providers.overrides.rules import BadOverrides, Overrides, read_overri
 
 _MESSAGE_TOKENS: Final = 64  # of a test's answer, where the API demands a limit
 _ASK: Final = "Reply with the word OK."
+# APIs that no client speaks, so that an answer is converted to be read.
+_CONVERTED: Final[Mapping[str, Upstream]] = {"ollama.chat": OllamaUpstream(), "cohere.chat": CohereUpstream()}
 # Bodies for vendors without an API for text.
 _WITHOUT_TEXT: Final[Mapping[str, Json]] = {
     "embeddings": {"input": ["OK"]},
@@ -68,9 +71,9 @@ def short_request(channel: Channel, model: str, streamed: bool) -> ShortRequest:
         scanner = GeminiStream(Framing(sse=True))
         if streamed:
             path = channel.vendor.path("generate_content.stream").replace("{model}", named) + "?alt=sse"
-    elif api == "ollama.chat":
+    elif api in _CONVERTED:
         encoder = ChatEncoder(include_usage=False, legacy=False, fallback_id="")
-        scanner = Conversion(decoder=OllamaDecoder(), encoder=encoder)
+        scanner = Conversion(decoder=_CONVERTED[api].decoder(Dialect()), encoder=encoder)
         body["stream"] = streamed  # its default is a stream
     overrides = overrides_of(channel)
     if overrides is not None:
@@ -116,9 +119,9 @@ def _of_generated(content: bytes) -> ChatAnswer | None:
     return ChatAnswer(found.usage, found.error, text_of(whole, "modelVersion")) if found is not None else None
 
 
-def _of_ollama(content: bytes) -> ChatAnswer | None:
-    """What a test needs of an answer of Ollama's API."""
-    found, whole = OllamaUpstream().completion(content, Dialect()), decode_object(content) or {}
+def _of_converted(api: str, content: bytes) -> ChatAnswer | None:
+    """What a test needs of an answer of an API that no client speaks."""
+    found, whole = _CONVERTED[api].completion(content, Dialect()), decode_object(content) or {}
     return ChatAnswer(found.usage, found.error, text_of(whole, "model")) if found is not None else None
 
 
@@ -134,5 +137,6 @@ _READERS: Final[Mapping[str, Callable[[bytes], ChatAnswer | None]]] = {
     "responses": _of_response,
     "messages": _of_message,
     "generate_content": _of_generated,
-    "ollama.chat": _of_ollama,
+    "ollama.chat": partial(_of_converted, "ollama.chat"),
+    "cohere.chat": partial(_of_converted, "cohere.chat"),
 }

@@ -18,6 +18,7 @@ PATHS: Final[Mapping[str, str]] = {
     "generate_content.embed": "/models/{model}:embedContent",
     "generate_content.embed_batch": "/models/{model}:batchEmbedContents",
     "ollama.chat": "/api/chat",
+    "cohere.chat": "/chat",
     "responses": "/responses",
     "responses.compact": "/responses/compact",
     "responses.input_tokens": "/responses/input_tokens",
@@ -42,9 +43,10 @@ MESSAGES: Final = frozenset(("messages", "messages.count_tokens"))  # Anthropic'
 GEMINI: Final = frozenset(api for api in PATHS if api.partition(".")[0] == "generate_content")
 AUDIO: Final = frozenset(("audio.speech", "audio.transcriptions", "audio.translations"))
 OLLAMA: Final = frozenset(("ollama.chat",))
-UPSTREAM_ONLY: Final = OLLAMA  # that no client can ask for
+COHERE: Final = frozenset(("cohere.chat",))
+UPSTREAM_ONLY: Final = OLLAMA | COHERE  # that no client can ask for
 EVERYTHING: Final = frozenset(PATHS)
-OPENAI: Final = EVERYTHING - MESSAGES - GEMINI - OLLAMA
+OPENAI: Final = EVERYTHING - MESSAGES - GEMINI - UPSTREAM_ONLY
 # What a server that is compatible with OpenAI may have; which of it, its 404 says.
 OPENAI_COMPATIBLE: Final = OPENAI - RESPONSES
 

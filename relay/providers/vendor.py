@@ -34,7 +34,7 @@ class Vendor:
     position: int = 500
 
     # The family of APIs that it speaks. Empty: none that the relay speaks, so that no channel can be made for it.
-    protocol: Literal["openai", "anthropic", "gemini", "ollama", ""] = "openai"
+    protocol: Literal["openai", "anthropic", "gemini", "ollama", "cohere", ""] = "openai"
     # Its own address with the version path, empty when every customer has another.
     base_url: str = ""
     # The path that its base URLs end in, where `base_url` does not say it.

@@ -29,6 +29,7 @@ from relay.protocols import contract
 from relay.protocols.anthropic_messages.upstream import MessagesUpstream
 from relay.protocols.chat_completions.upstream import ChatUpstream
 from relay.protocols.codec import BrokenOff, Codec, Conversion, NameRestoring
+from relay.protocols.cohere_chat.upstream import CohereUpstream
 from relay.protocols.contract import Dialect
 from relay.protocols.fields import BadRequest, Fields
 from relay.protocols.gemini.upstream import GeminiUpstream
@@ -51,6 +52,7 @@ UPSTREAMS: Final[tuple[contract.Upstream, ...]] = (
     MessagesUpstream(),
     GeminiUpstream(),
     OllamaUpstream(),
+    CohereUpstream(),
 )
 
 

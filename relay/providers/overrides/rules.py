@@ -58,6 +58,7 @@ FAMILIES: Final = (
 _BODIES: Final[Mapping[str, str]] = {  # the family of each API whose requests are overridden
     "chat.completions": "chat",
     "ollama.chat": "chat",
+    "cohere.chat": "chat",
     "responses": "responses",
     "messages": "messages",
     "generate_content": "generate_content",

@@ -1,6 +1,6 @@
 """Claude on Amazon Bedrock, by InvokeModel: with an API key of Bedrock, or with an access key that signs each request.
 
-Source: Bedrock's user guide, botocore 1.44, the Bedrock client of Anthropic's SDK 2.14, read in November 2026.
+Source: Bedrock's user guide, botocore 1.44, and the Bedrock client of Anthropic's SDK, read in November 2026.
 """
 
 from __future__ import annotations

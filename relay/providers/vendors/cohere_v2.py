@@ -1,0 +1,27 @@
+"""Cohere with its own API, /v2/chat: for documents, safety modes and budgets of thinking.
+
+Source: Cohere's API reference and its SDK 7.3, read in November 2026.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from relay.providers.apis import COHERE
+from relay.providers.vendor import Vendor
+from relay.providers.vendors import cohere
+
+VENDOR: Final = Vendor(
+    key="cohere_v2",
+    label="Cohere (its own API)",
+    position=201,
+    protocol="cohere",
+    base_url="https://api.cohere.com/v2",
+    models_path="//v1/models?page_size=1000&endpoint=chat",
+    apis=COHERE | {"embeddings", "rerank"},
+    paths={"embeddings": "/../compatibility/v1/embeddings"},
+    late_system=True,
+    parameters={name: rule for name, rule in cohere.VENDOR.parameters.items() if name.startswith("embeddings/")},
+    failures=cohere.VENDOR.failures,
+    price_list="cohere",
+)
