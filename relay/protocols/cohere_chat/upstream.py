@@ -74,6 +74,8 @@ class CohereUpstream:
             "messages": [_message(message) for message in objects_of(chat, "messages")],
         }
         body.update({told: hub[name] for name, told in _SAME.items() if hub.get(name) is not None})
+        # No other API has its citations, so that it need not look for them.
+        body["citation_options"] = {"mode": "OFF"}
         body.update({name: hub[name] for name in _OWN if hub.get(name) is not None})
         limits = [limit for name in _LIMITS if isinstance(limit := hub.get(name), int) and limit > 0]
         if limits:

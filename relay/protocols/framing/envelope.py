@@ -28,8 +28,8 @@ class Envelope:
     version: str
     # Whether the body says that the answer is to be streamed, beside the address.
     stream: bool
-    # The betas that the body may name, where a header names them elsewhere; None: the header goes as it is.
-    betas: frozenset[str] | None = None
+    # The betas that the body may name, as they are called there; None: the header goes as it is.
+    betas: Mapping[str, str] | None = None
 
     def put(self, body: Json) -> Json:
         """The members of a request of the portal's own."""
@@ -45,8 +45,8 @@ class Envelope:
         if self.betas is None:
             return encode(fields), []
         names = list(dict.fromkeys(name for part in header.split(",") if (name := part.strip())))
-        if known := [name for name in names if name in self.betas]:
-            fields.setdefault(_BETA, msgspec.Raw(encode(known)))
+        if known := [self.betas[name] for name in names if name in self.betas]:
+            fields.setdefault(_BETA, msgspec.Raw(encode(list(dict.fromkeys(known)))))
         return encode(fields), [name for name in names if name not in self.betas]
 
     def _kept(self, members: Mapping[str, T]) -> dict[str, T]:
@@ -54,15 +54,22 @@ class Envelope:
 
 
 VERTEX: Final = Envelope("vertex-2023-10-16", stream=True)
-# The betas are those that Bedrock's user guide lists for Claude (November 2026); any other is a 400.
+# Any other beta is a 400. Source: LiteLLM's table of betas for Bedrock and those of the messages API's examples in
+# Bedrock's user guide, November 2026.
+_BEDROCK_BETAS: Final = (
+    "compact-2026-01-12", "computer-use-2024-10-22", "computer-use-2025-01-24", "computer-use-2025-11-24",
+    "context-1m-2025-08-07", "context-management-2025-06-27", "dangerous-tool-use-2026-09-03",
+    "dev-full-thinking-2025-05-14", "effort-2025-11-24", "fine-grained-tool-streaming-2025-05-14",
+    "interleaved-thinking-2025-05-14", "mid-conversation-output-config-2026-07-01",
+    "mid-conversation-tool-changes-2026-07-01", "output-128k-2025-02-19", "thinking-binding-controls-2026-08-01",
+    "thinking-display-updates-2026-08-18", "token-efficient-tools-2025-02-19", "tool-examples-2025-10-29",
+    "tool-search-tool-2025-10-19",
+)  # fmt: skip
 BEDROCK: Final = Envelope(
     "bedrock-2023-05-31",
     stream=False,
-    betas=frozenset((
-        "computer-use-2024-10-22", "computer-use-2025-01-24", "computer-use-2025-11-24",
-        "token-efficient-tools-2025-02-19", "interleaved-thinking-2025-05-14", "output-128k-2025-02-19",
-        "dev-full-thinking-2025-05-14", "context-1m-2025-08-07", "context-management-2025-06-27", "effort-2025-11-24",
-        "tool-search-tool-2025-10-19", "tool-examples-2025-10-29", "fine-grained-tool-streaming-2025-05-14",
-        "compact-2026-01-12",
-    )),
-)  # fmt: skip
+    betas={
+        **{name: name for name in _BEDROCK_BETAS},
+        "advanced-tool-use-2025-11-20": "tool-search-tool-2025-10-19",
+    },
+)
