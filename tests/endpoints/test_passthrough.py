@@ -184,7 +184,7 @@ def test_what_is_made_is_what_is_held_and_paid_for(live: Portal, server: Server)
         else:
             await call.reply(200, {"created": 1, "data": [{"url": "https://x.example/1"}]})
 
-    model, token = served(live, server, script, price={"per_image": 1}), live.token()
+    model, token = served(live, server, script, price={"input": 1, "output": 1, "per_image": 1}), live.token()
     ask = {"model": model, "prompt": "a cat", "batch_size": 3, "num_images": 2, "models": ["dear"]}
     answer = server.post(token, ask, path="/v1/images/generations")
     assert live.upstream.last(model).json == {"model": model, "prompt": "a cat", "n": 3}
