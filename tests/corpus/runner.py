@@ -9,7 +9,7 @@ import gzip
 import json
 import tomllib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,8 @@ from typing import Any, Final
 import httpx
 
 from portal.lib import money
+from tests.corpus.ways import Way
+from tests.support.apis.answers import Answer, CaseError, check_items, decoded, events_of
 from tests.support.asserts import until
 from tests.support.money import settled
 from tests.support.portal import Portal
@@ -28,10 +30,6 @@ _ENCODERS: Final[dict[str, Callable[[bytes], bytes]]] = {"gzip": gzip.compress, 
 _STREAM: Final = "text/event-stream"
 
 
-class CaseError(AssertionError):
-    """Something of a case did not come out as it should; the message says what."""
-
-
 class Case:
     """A case and the objects made for it."""
 
@@ -41,22 +39,32 @@ class Case:
         self.known: dict[str, str] = {}  # $NAMES in requests and expectations
         self.answers: list[dict[str, Any]] = []  # of the step at hand
         self.calls: list[Call] = []  # what upstreams were sent in it
+        self.ways = [Way(spec, number) for number, spec in enumerate(self.spec.get("ways", ()), 1)]
+        self._way: Way | None = None  # of the step at hand
         self._users: dict[str, Any] = {}
         self._tokens: dict[str, str] = {}
 
     def run(self) -> None:
-        for number, step in enumerate(self.spec["step"], 1):
+        steps = [*self.spec.get("step", ()), *(step for way in self.ways for step in way.steps())]
+        for number, step in enumerate(steps, 1):
             for _ in range(step.get("repeat", 1)):
                 self.answers, self.calls = list(step.get("upstream", [])), []
+                self._way = step.get("way")
                 response = self._send(step)
                 try:
-                    self._check(step, response)
+                    answer = self._check(step, response)
+                    if step.get("again"):
+                        step = step["way"].again(step, answer)
+                        self.answers = list(step["upstream"])
+                        response = self._send(step)
+                        self._check(step, response)
                 except CaseError as error:
                     sent = "\n".join(
                         f"  {call.path} {call.body.decode(errors='replace')[:3000]}" for call in self.calls
                     )
                     raise CaseError(
-                        f"step {number}: {error}\nanswer {response.status_code} {dict(response.headers)}\n"
+                        f"step {number}: {step.get('about', '')} {error}\n"
+                        f"answer {response.status_code} {dict(response.headers)}\n"
                         f"{response.content.decode(errors='replace')[:6000]}\nsent up:\n{sent}"
                     ) from None
         if (balance := self.spec.get("balance_left")) is not None:
@@ -67,16 +75,21 @@ class Case:
 
     def make(self) -> None:
         spec, live = self.spec, self.live
-        channels = [spec.get("channel", {}), *spec.get("spare", [])]
+        channels = [spec.get("channel", {}), *spec.get("spare", [])] if "step" in spec else []
         made = [
             live.channel(keys=(f"sk-corpus-{number}-0123456789",), priority=10 - number, **options)
             for number, options in enumerate(channels, 1)
         ]
-        model = {"price": PRICE, **spec.get("model", {})}
-        name = live.model(self._answer, channels=made, **model)
-        self.known["MODEL"] = name
+        if made:
+            self.known["MODEL"] = live.model(self._answer, channels=made, **{"price": PRICE, **spec.get("model", {})})
         for key, options in spec.get("models", {}).items():  # more of them, on the same channels
             self.known[key] = live.model(self._answer, channels=made, **{"price": PRICE, **options})
+        for way in self.ways:
+            channel = live.channel(keys=("sk-corpus-1-0123456789",), **way.channel)
+            upstream_name = f"{way.model}-{20_000_000 + channel.pk}"  # which chooses the script
+            self.known[way.name] = live.model(
+                self._answer, channels=[channel], price=PRICE, upstream_name=upstream_name
+            )
         for key, options in ({"owner": {}} | spec.get("users", {})).items():
             options = dict(options)
             if "balance" in options:
@@ -86,9 +99,13 @@ class Case:
 
     async def _answer(self, call: Call) -> None:
         """The next answer of the step for the channel that was asked; the last one stays."""
-        key = call.headers.get("authorization", "").removeprefix("Bearer ")
+        signed = (call.headers.get(name, "") for name in ("authorization", "x-api-key", "x-goog-api-key"))
+        key = next(filter(None, signed), "").removeprefix("Bearer ")
         channel = int(key.split("-")[2]) if key.startswith("sk-corpus-") else 0
         self.calls.append(call)
+        if self._way is not None and (wrong := self._way.fault(call)):
+            await call.error(400, f"refused: {wrong}")
+            return
         fitting = [answer for answer in self.answers if answer.get("channel", channel) == channel]
         if not fitting:
             await hello(call)
@@ -154,7 +171,7 @@ class Case:
 
     # -- what came of it ---------------------------------------------------------------------------------------------
 
-    def _check(self, step: dict[str, Any], response: httpx.Response) -> None:
+    def _check(self, step: dict[str, Any], response: httpx.Response) -> Answer:
         expect = dict(step["expect"])
         _same("the status", response.status_code, expect.pop("status", 200))
         if "body" in expect:
@@ -162,15 +179,24 @@ class Case:
         _holds("the answer", response.text, expect)
         for name, value in expect.pop("headers", {}).items():
             _same(f"the header {name}", response.headers.get(name, ""), value)
+        ignored = response.headers.get("x-airelays-ignored-parameters", "").split(",")
+        for name in expect.pop("ignored", []):
+            if name not in ignored:
+                raise CaseError(f"{name} is not among the ignored parameters, {ignored}")
         streamed = response.headers.get("content-type", "").startswith(_STREAM)
-        events = list(_events(response.content)) if streamed else []
-        answer = Answer(events if streamed else [_json(response.content)])
-        for name in ("said", "thought", "calls", "finish", "error", "done"):
+        events = list(events_of(response.content)) if streamed else []
+        answer = Answer(events if streamed else [decoded(response.content)])
+        if streamed and step.get("client") == "responses" != step["way"].upstream:
+            check_items(answer.events)
+        for name in ("said", "thought", "calls", "called", "finish", "ended", "error", "done"):
             if name in expect:
                 _same(name, getattr(answer, name), expect.pop(name))
         final = answer.final
         for path, value in expect.pop("json", {}).items():
             _same(path, _at(final, path), self._named(value) if isinstance(value, str) else value)
+        for path, value in expect.pop("least", {}).items():
+            if (_at(final, path) or 0) < value:
+                raise CaseError(f"{path} is {_at(final, path)}, less than {value}")
         for name, path in step.get("keep", {}).items():
             self.known[name] = str(_at(final, path))
         if "sent" in expect:
@@ -185,6 +211,7 @@ class Case:
                 _same(f"the record's {name}", found, value)
         if expect:
             raise CaseError(f"the case expects what no runner knows: {', '.join(expect)}")
+        return answer
 
     def _check_sent(self, up: dict[str, Any]) -> None:
         until(lambda: self.calls)
@@ -196,113 +223,6 @@ class Case:
             _same(f"sent {path}", _at(call.json, path), self._named(value) if isinstance(value, str) else value)
         if up:
             raise CaseError(f"the case expects of what was sent what no runner knows: {', '.join(up)}")
-
-
-class Answer:
-    """What an answer says, whichever protocol it has and whether it was streamed."""
-
-    def __init__(self, events: list[Any]) -> None:
-        self.done = bool(events) and (
-            events[-1] == "[DONE]"
-            or (
-                isinstance(events[-1], dict) and events[-1].get("type") in {"response.completed", "response.incomplete"}
-            )
-        )
-        self._events = [event for event in events if isinstance(event, dict)]
-        ended = [event["response"] for event in self._events if isinstance(event.get("response"), dict)]
-        self.final: Any = ended[-1] if ended else self._events[-1] if self._events else None
-
-    @property
-    def _choices(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        for event in self._events:
-            for choice in event.get("choices") or ():
-                yield choice, choice.get("delta") or choice.get("message") or {}
-
-    @property
-    def _items(self) -> list[dict[str, Any]]:
-        return [item for item in (self.final or {}).get("output") or () if isinstance(item, dict)]
-
-    @property
-    def said(self) -> str:
-        """The text, as a reader of the events puts it together."""
-        if not self._responses:
-            return "".join(message.get("content") or "" for _choice, message in self._choices)
-        deltas = [event["delta"] for event in self._events if event.get("type") == "response.output_text.delta"]
-        messages = [item for item in self._items if item.get("type") == "message"]
-        whole = "".join(part.get("text") or "" for item in messages for part in item.get("content") or ())
-        if len(self._events) > 1 and "".join(deltas) != whole:
-            raise CaseError(f"the deltas say {''.join(deltas)!r}, the items {whole!r}")
-        return whole
-
-    @property
-    def thought(self) -> str:
-        if not self._responses:
-            return "".join(message.get("reasoning_content") or "" for _choice, message in self._choices)
-        found = [item for item in self._items if item.get("type") == "reasoning"]
-        return "".join(
-            part.get("text") or ""
-            for item in found
-            for part in (item.get("content") or []) + (item.get("summary") or [])
-        )
-
-    @property
-    def calls(self) -> list[list[str]]:
-        """[id, name, arguments] of each call, as the SDKs accumulate them."""
-        if self._responses:
-            kinds = {"function_call", "custom_tool_call"}
-            return [
-                [item.get("call_id", ""), item.get("name", ""), item.get("arguments", item.get("input", ""))]
-                for item in self._items
-                if item.get("type") in kinds
-            ]
-        found: dict[object, list[str]] = {}
-        for choice, message in self._choices:
-            for number, call in enumerate(message.get("tool_calls") or ()):
-                place = (choice.get("index"), call.get("index", number))
-                line = found.setdefault(place, ["", "", ""])
-                function = call.get("function") or {}
-                line[0] = line[0] or call.get("id") or ""
-                line[1] += function.get("name") or ""
-                line[2] += function.get("arguments") or ""
-        return list(found.values())
-
-    @property
-    def finish(self) -> str:
-        if self._responses:
-            details = (self.final or {}).get("incomplete_details") or {}
-            return details.get("reason") or (self.final or {}).get("status") or ""
-        return next((choice["finish_reason"] for choice, _ in self._choices if choice.get("finish_reason")), "")
-
-    @property
-    def error(self) -> str:
-        """The code of the error, in the body or in an event; empty: there is none."""
-        for event in self._events:
-            failed = event.get("error") or ((event.get("response") or {}).get("error"))
-            if event.get("type") == "error" and not failed:
-                failed = event
-            if isinstance(failed, dict):
-                return str(failed.get("code") or failed.get("type"))
-        return ""
-
-    @property
-    def _responses(self) -> bool:
-        final = self.final if isinstance(self.final, dict) else {}
-        return final.get("object") == "response" or "output" in final
-
-
-def _events(body: bytes) -> Iterator[Any]:
-    """The data of server-sent events, decoded where it is JSON."""
-    for block in body.replace(b"\r\n", b"\n").split(b"\n\n"):
-        data = b"\n".join(line[5:].strip() for line in block.split(b"\n") if line.startswith(b"data:"))
-        if data:
-            yield "[DONE]" if data == b"[DONE]" else _json(data)
-
-
-def _json(data: bytes) -> Any:
-    try:
-        return json.loads(data)
-    except ValueError:
-        return None
 
 
 def _bytes(text: str) -> bytes:
