@@ -198,7 +198,7 @@ def test_pieces_of_calls_without_an_index_go_to_the_call_with_their_id_or_to_the
     ]
     final = events(fed(codec(), sse(*parts, chunk({}, "tool_calls"))))[-1]["response"]
     called = [(item["call_id"], item["name"], item["arguments"]) for item in final["output"]]
-    assert called == [("a", "f", '{"n":1} '), ("b", "g", '{"n":2}')]
+    assert called == [("a", "f", '{"n":1}'), ("b", "g", '{"n":2}')], "what comes after the whole of one says nothing"
 
 
 def test_a_response_has_all_choices_one_after_another() -> None:

@@ -31,9 +31,8 @@ from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot import hops
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
-from relay.protocols.responses.client_stream import responses_error_event
 from relay.protocols.responses.compaction import wants_compaction
-from relay.protocols.responses.objects import response_object
+from relay.protocols.responses.objects import response_object, responses_error_event
 from relay.protocols.responses.replay import events_of
 from relay.storage import responses as stored_responses
 

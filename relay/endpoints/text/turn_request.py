@@ -17,7 +17,7 @@ from relay.gateway.pipeline import serve
 from relay.gateway.runtime import Runtime
 from relay.protocols.chat_completions.request import conversation_key
 from relay.protocols.prompts.content import content_of, models_in_tools
-from relay.protocols.responses.client_stream import first_error_event
+from relay.protocols.responses.objects import first_error_event
 from relay.protocols.usage import Usage
 
 _MOST_TOKENS: Final = 2_000_000  # that earlier turns are reckoned at, whatever an upstream reported

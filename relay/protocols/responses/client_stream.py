@@ -1,7 +1,7 @@
 """Encodes hub chunks as the events of a response. Pure; one object per stream.
 
 Every item is added, filled and completed as OpenAI does it, with sequence numbers from 0 and a complete response at the
-end. Calls may arrive interleaved; each has its own item.
+end. Calls may arrive interleaved: the item of one begins when that of the one before is complete.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from relay.protocols.responses.objects import (
     message_item,
     reasoning_item,
     response_object,
+    responses_error_event,
 )
 from relay.protocols.responses.tools import ToolNames
 from relay.protocols.responses.usage import responses_usage
@@ -31,11 +32,15 @@ from relay.protocols.token_estimate import token_units
 class _Call:
     """A function call whose deltas are arriving."""
 
-    index: int
     item_id: str
     call_id: str
     name: str
     arguments: str = ""
+    written: int = 0  # characters of the arguments that are in events
+    index: int = -1  # of its item; -1: it has not begun
+
+    def is_whole(self) -> bool:
+        return self.arguments.rstrip().endswith("}") and decode_object(self.arguments) is not None
 
 
 @dataclass(slots=True)
@@ -58,9 +63,11 @@ class ResponsesEncoder:
     _speaker: int | None = None  # the choice that is being written
     _waiting: dict[int, list[Json]] = field(default_factory=dict)  # what arrived of other choices, for the end
     _items: list[Json | None] = field(default_factory=list)  # by output index; None while an item is open
-    _calls: dict[tuple[int, int], _Call] = field(default_factory=dict)  # by their choice and index
+    _calls: dict[tuple[int, int], _Call] = field(default_factory=dict)  # not complete, by their choice and index
+    _call_ids: dict[tuple[int, int], str] = field(default_factory=dict)  # of all calls
     _reasoning: tuple[int, str, list[str]] | None = None  # output index, id and text of the open reasoning item
     _signed: list[Json] = field(default_factory=list)  # reasoning with its vendor's signature, not written yet
+    _later: list[tuple[str, str, list[Json]]] = field(default_factory=list)  # text that came while a call was open
     _message: tuple[int, str] | None = None  # output index and id of the open message
     _text: list[str] = field(default_factory=list)
     _refusal: list[str] = field(default_factory=list)
@@ -142,7 +149,7 @@ class ResponsesEncoder:
     def _add_reasoning(self, text: str) -> bytes:
         out = b""
         if self._reasoning is None:
-            out += self._close_message()
+            out += self._close_message() + self._close_whole_call()
             index, item_id = self._open(f"rs_{self.new_suffix()}")
             self._reasoning = (index, item_id, [])
             item: Json = {"id": item_id, "type": "reasoning", "summary": [], "content": []}
@@ -185,6 +192,10 @@ class ResponsesEncoder:
     def _add_text(self, kind: str, text: str, logprobs: list[Json]) -> bytes:
         out = self._close_reasoning()
         if self._message is None:
+            out += self._close_whole_call()
+            if self._calls:
+                self._later.append((kind, text, logprobs))
+                return out
             out += self._write_signed()
             self._message = self._open(f"msg_{self.new_suffix()}")
             opened = {
@@ -246,7 +257,7 @@ class ResponsesEncoder:
         item = image_item(item_id, url)
         if item is None:
             return self._add_text("output_text", image_link(url), [])
-        out = self._close_reasoning() + self._close_message()
+        out = self._close_reasoning() + self._close_message() + self._close_whole_call()
         index, _ = self._open(item_id)
         self._items[index] = item
         opened: Json = {**item, "status": "in_progress", "result": None}
@@ -288,48 +299,59 @@ class ResponsesEncoder:
         out = self._close_reasoning() + self._close_message() + self._write_signed()
         function = object_of(call, "function")
         key = (self._speaker or 0, int_of(call, "index"))
-        found = self._calls.get(key)
-        if found is None:
-            name, suffix = text_of(function, "name"), self.new_suffix()
-            index, item_id = self._open(f"{self.names.item_prefix(name)}_{suffix}")
-            call_id = text_of(call, "id")
-            taken = not call_id or any(known.call_id == call_id for known in self._calls.values())
-            found = self._calls[key] = _Call(index, item_id, f"call_{suffix}" if taken else call_id, name)
-            out += self._event("response.output_item.added", output_index=index, item=self._opened_item(found))
-        return out + self._add_arguments(found, text_of(function, "arguments"))
+        if key not in self._call_ids:
+            name, call_id, suffix = text_of(function, "name"), text_of(call, "id"), self.new_suffix()
+            call_id = f"call_{suffix}" if not call_id or call_id in self._call_ids.values() else call_id
+            self._calls[key] = _Call(f"{self.names.item_prefix(name)}_{suffix}", call_id, name)
+            self._call_ids[key] = call_id
+        if (found := self._calls.get(key)) is not None:  # otherwise it is complete: what comes late says nothing
+            arguments = text_of(function, "arguments")
+            found.arguments += arguments
+            self.units += token_units(arguments.encode())
+        while self._calls:
+            first = next(iter(self._calls))
+            out += self._write_call(self._calls[first])
+            if not (len(self._calls) > 1 or self._later) or not self._calls[first].is_whole():
+                return out
+            out += self._close_call(first, "completed")
+        return out + self._say_later()
 
-    def _add_arguments(self, call: _Call, arguments: str) -> bytes:
-        if not arguments:
-            return b""
-        call.arguments += arguments
-        self.units += token_units(arguments.encode())
-        if not self.names.is_function(call.name):  # a custom tool's input is inside JSON, and is written as a whole
-            return b""
-        where: Json = {"item_id": call.item_id, "output_index": call.index}
-        return self._event("response.function_call_arguments.delta", **where, delta=arguments)
+    def _say_later(self) -> bytes:
+        later, self._later = self._later, []
+        return b"".join(self._add_text(*one) for one in later)
 
-    def _opened_item(self, call: _Call) -> Json:
-        return self.names.item(call.call_id, call.item_id, call.name, "", "in_progress")
-
-    def _close_calls(self, status: str) -> bytes:
+    def _write_call(self, call: _Call) -> bytes:
+        """What is new of a call; a custom tool's input is inside JSON, and is written as a whole at its end."""
         out = b""
-        for call in self._calls.values():
-            where: Json = {"item_id": call.item_id, "output_index": call.index}
-            filled = filled_arguments(call.arguments, status)
-            out += self._add_arguments(call, filled if filled != call.arguments else "")
-            item = self.names.item(call.call_id, call.item_id, call.name, call.arguments, status)
-            if "input" in item:
-                if item["input"]:
-                    out += self._event("response.custom_tool_call_input.delta", **where, delta=item["input"])
-                out += self._event("response.custom_tool_call_input.done", **where, input=item["input"])
-            elif self.names.is_function(call.name):
-                out += self._event(
-                    "response.function_call_arguments.done", **where, name=item["name"], arguments=call.arguments
-                )
-            self._items[call.index] = item
-            out += self._event("response.output_item.done", output_index=call.index, item=item)
-        self._calls = {}
-        return out
+        if call.index < 0:
+            call.index, _ = self._open(call.item_id)
+            item = self.names.item(call.call_id, call.item_id, call.name, "", "in_progress")
+            out = self._event("response.output_item.added", output_index=call.index, item=item)
+        delta, call.written = call.arguments[call.written :], len(call.arguments)
+        if not delta or not self.names.is_function(call.name):
+            return out
+        where: Json = {"item_id": call.item_id, "output_index": call.index}
+        return out + self._event("response.function_call_arguments.delta", **where, delta=delta)
+
+    def _close_whole_call(self) -> bytes:
+        """Complete the call that is open, before another item begins, if nothing of it can come any more."""
+        first = next(iter(self._calls), None)
+        return self._close_call(first, "completed") if first and self._calls[first].is_whole() else b""
+
+    def _close_call(self, key: tuple[int, int], status: str) -> bytes:
+        call = self._calls.pop(key)
+        call.arguments = filled_arguments(call.arguments, status)
+        out, where = self._write_call(call), {"item_id": call.item_id, "output_index": call.index}
+        item = self.names.item(call.call_id, call.item_id, call.name, call.arguments, status)
+        self._items[call.index] = item
+        if "input" in item:
+            if item["input"]:
+                out += self._event("response.custom_tool_call_input.delta", **where, delta=item["input"])
+            out += self._event("response.custom_tool_call_input.done", **where, input=item["input"])
+        elif self.names.is_function(call.name):
+            done: Json = {"name": item["name"], "arguments": call.arguments}
+            out += self._event("response.function_call_arguments.done", **where, **done)
+        return out + self._event("response.output_item.done", output_index=call.index, item=item)
 
     def end(self) -> tuple[bytes, bytes]:
         """Complete the open items; returns the bytes to send now, and the final event."""
@@ -337,7 +359,10 @@ class ResponsesEncoder:
         status, incomplete = ending(self._finish)
         if not any(self._items) and self._message is None and not self._calls and self._reasoning is None:
             out += self._add_text("output_text", "", [])
-        out += self._close_reasoning() + self._close_message(status) + self._write_signed() + self._close_calls(status)
+        out += self._close_reasoning() + self._close_message(status) + self._write_signed()
+        while self._calls:
+            out += self._close_call(next(iter(self._calls)), status)
+        out += self._say_later() + self._close_message(status)
         output = [item for item in self._items if item is not None]
         self.final = self._response(status, incomplete, output)
         if status == "completed":
@@ -346,7 +371,9 @@ class ResponsesEncoder:
 
     def so_far(self) -> Json:
         """The response as it would be if its upstream ended it here: what is open is incomplete. Changes nothing."""
+        calls = {key: replace(call) for key, call in self._calls.items()}
         cut = replace(self, _finish="length", _waiting={}, _items=[*self._items], _signed=[*self._signed])
+        cut._calls, cut._text, cut._refusal = calls, [*self._text], [*self._refusal]
         cut.end()
         return cut.final or {}
 
@@ -370,19 +397,3 @@ class ResponsesEncoder:
         data = encode({"type": kind, "sequence_number": self._number, **members})
         self._number += 1
         return typed_event(kind, data)
-
-
-def first_error_event(body: bytes) -> bytes:
-    """The only event of a stream that fails before its answer, from the error's body."""
-    error = object_of(decode_object(body) or {}, "error")
-    code, param = error.get("code"), error.get("param")
-    return responses_error_event(
-        0, text_of(error, "message"), code if isinstance(code, str) else None, param if isinstance(param, str) else None
-    )
-
-
-def responses_error_event(number: int, message: str, code: str | None, param: str | None) -> bytes:
-    """The Responses API's error event, for a stream that cannot continue."""
-    return typed_event(
-        "error", encode({"type": "error", "sequence_number": number, "code": code, "message": message, "param": param})
-    )

@@ -8,9 +8,10 @@ from typing import Final
 
 import msgspec
 
-from portal.lib.json import Json, encode, object_of, objects_of, text_of
+from portal.lib.json import Json, decode_object, encode, object_of, objects_of, text_of
 from relay.protocols.characters import read_typed, read_whole_object
 from relay.protocols.chat_completions.dialects import EXTRA
+from relay.protocols.events import typed_event
 from relay.protocols.fields import lost_members
 from relay.protocols.usage import Usage
 
@@ -333,3 +334,19 @@ def _replaced(text: bytes, was: _Ids, ids: Json) -> bytes:
         else:
             text = text.replace(old, encode(value), 1)
     return text
+
+
+def first_error_event(body: bytes) -> bytes:
+    """The only event of a stream that fails before its answer, from the error's body."""
+    error = object_of(decode_object(body) or {}, "error")
+    code, param = error.get("code"), error.get("param")
+    return responses_error_event(
+        0, text_of(error, "message"), code if isinstance(code, str) else None, param if isinstance(param, str) else None
+    )
+
+
+def responses_error_event(number: int, message: str, code: str | None, param: str | None) -> bytes:
+    """The Responses API's error event, for a stream that cannot continue."""
+    return typed_event(
+        "error", encode({"type": "error", "sequence_number": number, "code": code, "message": message, "param": param})
+    )

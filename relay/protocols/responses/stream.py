@@ -27,7 +27,6 @@ from relay.protocols.error_objects import clean_member, event_name, is_error_obj
 from relay.protocols.errors import Told, told_plainly
 from relay.protocols.events import FAILED, NOTHING_MADE, UNREADABLE, UNREADABLE_END, payload, typed_event
 from relay.protocols.output_items import distinct_raw
-from relay.protocols.responses.client_stream import responses_error_event
 from relay.protocols.responses.objects import (
     DONE_ALIAS,
     ERRORS,
@@ -38,6 +37,7 @@ from relay.protocols.responses.objects import (
     event_with_ids,
     ignores_previous,
     is_nothing,
+    responses_error_event,
     terminal_kind,
 )
 from relay.protocols.responses.unfinished.items import ItemsSoFar
