@@ -143,6 +143,7 @@ def _wrong_messages(body: dict[str, Any]) -> str:
     if not messages:
         return "messages: at least one message is required"
     waiting: list[str] = []
+    known: set[str] = set()
     for number, one in enumerate(messages):
         if one["role"] not in _ROLES:
             return f'messages: Unexpected role "{one["role"]}"'
@@ -163,6 +164,9 @@ def _wrong_messages(body: dict[str, Any]) -> str:
         if results and [block["type"] for block in blocks[: len(results)]] != ["tool_result"] * len(results):
             return f"messages.{number}: `tool_result` blocks must come first"
         waiting = [block["id"] for block in blocks if block["type"] == "tool_use"]
+        if len(known | set(waiting)) < len(known) + len(waiting):
+            return f"messages.{number}: `tool_use` ids must be unique"
+        known |= set(waiting)
     return ""
 
 

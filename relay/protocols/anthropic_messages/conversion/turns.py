@@ -8,9 +8,13 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from portal.lib.json import Json, decode_object, object_of, objects_of, text_of
 from relay.protocols.anthropic_messages.thoughts import signed_blocks
@@ -40,6 +44,29 @@ _PART: Final = EXTENSIONS.union(("type", "text", "refusal", "image_url", "file",
 _KINDS: Final = {"text": "text", "input_text": "text", "refusal": "refusal"}
 
 
+@dataclass(slots=True)
+class _CallIds:
+    """Ids of calls in letters that the API takes, each of them once: vendors number the calls of each answer anew."""
+
+    _newest: dict[str, str] = field(default_factory=dict)  # by the client's
+    _taken: set[str] = field(default_factory=set)
+
+    def begin(self, given: str) -> str:
+        """The id of another call."""
+        fitting = _FOREIGN.sub("_", given) or "call"
+        found, number = fitting, 1
+        while found in self._taken:
+            number += 1
+            found = f"{fitting}_{number}"
+        self._taken.add(found)
+        self._newest[given] = found
+        return found
+
+    def of(self, given: str) -> str:
+        """The id of the newest call that the client calls so."""
+        return self._newest.get(given) or self.begin(given)
+
+
 def turns_of(messages: Sequence[Json], vendor: str) -> tuple[list[Json], list[Json], list[str]]:
     """The system prompt as blocks, the turns, and what is dropped of the messages. Raises BadRequest.
 
@@ -49,7 +76,7 @@ def turns_of(messages: Sequence[Json], vendor: str) -> tuple[list[Json], list[Js
     system = [block for message in messages[:leading] for block in _system_blocks(message)]
     rest, dropped = strict_messages(messages[leading:], late_system=False)
     dropped += _lost(rest, vendor)
-    ids: dict[str, str] = {}
+    ids = _CallIds()
     turns: list[Json] = []
     for number, message in enumerate(rest, leading):
         role, where = text_of(message, "role"), f"messages[{number}]"
@@ -96,7 +123,10 @@ def _lost(messages: Sequence[Json], vendor: str) -> list[str]:
         found += lost_members([message], known, "messages[].")
         parts = objects_of(message, "content")
         found += lost_members(parts, _PART, "messages[].content[].")
-        images = [object_of(part, "image_url") for part in parts]
+        images = [
+            {**image, "detail": ""} if image.get("detail") == "auto" else image
+            for image in (object_of(part, "image_url") for part in parts)
+        ]
         found += [name for name in lost_members(images, ("url",), "messages[].content[].image_url.")]
         unsigned = text_of(message, "role") == "assistant" and text_of(message, "reasoning_content")
         found += ["messages[].reasoning_content"] if unsigned and not signed_blocks(message, vendor) else []
@@ -153,6 +183,8 @@ def _part(part: Json, where: str) -> list[Json]:
     if kind == "image_url":
         image = part.get("image_url")
         url = image if isinstance(image, str) else text_of(object_of(part, "image_url"), "url")
+        if url[:21].lower() == "data:application/pdf;":
+            return [{**_document({"file_data": url}, where), **_mark_of(part)}]
         return [{"type": "image", "source": _image_source(url, where), **_mark_of(part)}]
     if kind == "file":
         return [{**_document(object_of(part, "file"), where), **_mark_of(part)}]
@@ -192,25 +224,37 @@ def _document(file: Json, where: str) -> Json:
         return {"type": "document", "source": source, **named}
     if found is not None and found[3] and found[1].lower() in _IMAGES:
         return {"type": "image", "source": _image_source(data, where)}
+    if found is not None and found[1].lower().startswith("text/") and (text := _text_in(data[found.end() :], found[3])):
+        return {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": text}, **named}
     raise unsupported(
-        "The upstream of this model takes PDF documents, as Base64 in the data URL “file_data”. Send others as text.",
+        "The upstream of this model takes PDF documents and files of text, in the data URL “file_data”. Send others as "
+        "text.",
         f"{where}.file",
     )
 
 
-def _result(message: Json, ids: dict[str, str], where: str) -> Json:
+def _text_in(data: str, encoded: str | None) -> str:
+    """The text in the data of a URL; empty where it is none, or blank. `encoded`: it is Base64."""
+    try:
+        text = (base64.b64decode(data, validate=True) if encoded else unquote_to_bytes(data)).decode()
+    except (binascii.Error, ValueError):
+        return ""
+    return text if text.strip() else ""
+
+
+def _result(message: Json, ids: _CallIds, where: str) -> Json:
     """A tool's message as the result of its call. One without output says so: the API refuses an empty text."""
     content = message.get("content")
     blocks = _user_blocks(content, where)
     plain = isinstance(content, str) or (len(blocks) == 1 and blocks[0].keys() == {"type", "text"})
-    found: Json = {"type": "tool_result", "tool_use_id": _call_id(text_of(message, "tool_call_id"), ids)}
+    found: Json = {"type": "tool_result", "tool_use_id": ids.of(text_of(message, "tool_call_id"))}
     found["content"] = (text_of(blocks[0], "text") if plain else blocks) if blocks else _NO_OUTPUT
     if message.get(FAILED_TOOL):
         found["is_error"] = True
     return {**found, **_mark_of(message)}
 
 
-def _assistant(message: Json, vendor: str, ids: dict[str, str], where: str) -> list[Json]:
+def _assistant(message: Json, vendor: str, ids: _CallIds, where: str) -> list[Json]:
     blocks = signed_blocks(message, vendor)
     content = message.get("content")
     texts: list[Json] = []
@@ -225,25 +269,13 @@ def _assistant(message: Json, vendor: str, ids: dict[str, str], where: str) -> l
     return [*blocks, *_marked([*texts, *calls], message)]
 
 
-def _tool_use(call: Json, ids: dict[str, str]) -> Json:
+def _tool_use(call: Json, ids: _CallIds) -> Json:
     function = object_of(call, "function")
     arguments = text_of(function, "arguments")
     return {
         "type": "tool_use",
-        "id": _call_id(text_of(call, "id"), ids),
+        "id": ids.begin(text_of(call, "id")),
         "name": text_of(function, "name"),
         "input": decode_object(arguments) or {},
         **_mark_of(call),
     }
-
-
-def _call_id(given: str, ids: dict[str, str]) -> str:
-    """The id of a call in letters that the API takes; the same one for the same, and no two alike."""
-    if given not in ids:
-        fitting = _FOREIGN.sub("_", given) or "call"
-        taken = set(ids.values())
-        found, number = fitting, 1
-        while found in taken:
-            found, number = f"{fitting}_{number}", number + 1
-        ids[given] = found
-    return ids[given]
