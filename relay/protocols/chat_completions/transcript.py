@@ -34,7 +34,7 @@ def strict_messages(messages: Sequence[Json], late_system: bool) -> tuple[list[J
     told = [_told(message, dropped) for message in messages if not _is_empty(message)]
     leading = next((number for number, message in enumerate(told) if _role(message) not in _SYSTEM), len(told))
     found = _first_system(told[:leading])
-    for message in _with_results(told[leading:]):
+    for message in with_results(told[leading:]):
         if _role(message) in _SYSTEM and not late_system:
             message = _as_user(message)
         found.append(message)
@@ -72,7 +72,8 @@ def _first_system(messages: Sequence[Json]) -> list[Json]:
     others = [part for message in messages for part in objects_of(message, "content") if "text" not in part]
     found: list[Json] = []
     if texts:
-        marks = [message[CACHE_CONTROL] for message in messages if CACHE_CONTROL in message]
+        holders = [holder for message in messages for holder in (*objects_of(message, "content"), message)]
+        marks = [holder[CACHE_CONTROL] for holder in holders if CACHE_CONTROL in holder]
         marked: Json = {CACHE_CONTROL: marks[-1]} if marks else {}
         found.append({"role": "system", "content": "\n\n".join(texts), **marked})
     if others:
@@ -121,11 +122,12 @@ class _Waiting:
         self.answered += 1
 
 
-def _with_results(messages: Sequence[Json]) -> list[Json]:
+def with_results(messages: Sequence[Json], objects: bool = True) -> list[Json]:
     """The messages with each result right behind its call; what stood between them follows.
 
     A result belongs to the newest call of its id, since vendors number the calls of each answer anew. Calls without a
     result get one that says so; results without a call become messages of the user.
+    `objects`: the arguments of calls must be objects.
     """
     slots: dict[int, list[_Slot]] = {}  # by the position of the assistant's message
     newest: dict[str, _Waiting] = {}  # of the newest message with calls of an id
@@ -151,7 +153,7 @@ def _with_results(messages: Sequence[Json]) -> list[Json]:
     found: list[Json] = []
     for position, message in enumerate(messages):
         if position in slots:
-            found += _answered(message, slots[position])
+            found += _answered(message, slots[position], objects)
         elif position in lost:
             found.append({"role": "user", "content": f"{_LOST_CALL}\n{_text(message)}"})
         elif _role(message) != "tool":
@@ -172,9 +174,10 @@ def _slots(calls: Sequence[Json], position: int, newest: dict[str, _Waiting]) ->
     return found
 
 
-def _answered(message: Json, slots: Sequence[_Slot]) -> list[Json]:
+def _answered(message: Json, slots: Sequence[_Slot], objects: bool) -> list[Json]:
     """A message with calls, and their results."""
-    calls = [_readable(call, slot.id) for call, slot in zip(objects_of(message, "tool_calls"), slots, strict=True)]
+    pairs = zip(objects_of(message, "tool_calls"), slots, strict=True)
+    calls = [_readable(call, slot.id) if objects else {**call, "id": slot.id} for call, slot in pairs]
     return [{**message, "tool_calls": calls}, *map(_result, slots)]
 
 

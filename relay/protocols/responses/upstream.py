@@ -21,6 +21,7 @@ from relay.protocols.chat_completions.hub import (
     reported_extensions,
     unsupported_block_error,
 )
+from relay.protocols.chat_completions.transcript import with_results
 from relay.protocols.contract import Completion, ConvertedRequest, Dialect
 from relay.protocols.events import Unreadable
 from relay.protocols.fields import BadRequest, lost_members, lower_limit, unsupported
@@ -235,11 +236,12 @@ def _text(request: Json) -> Json:
 def input_items_of(messages: Sequence[Json]) -> tuple[str, list[Json]]:
     """Convert hub messages to instructions and input items. Raises BadRequest.
 
-    System messages at the beginning become the instructions; later ones stay in their place.
+    System messages at the beginning become the instructions; later ones stay in their place. OpenAI refuses calls
+    without results, and results without calls.
     """
     instructions: list[str] = []
     items: list[Json] = []
-    for index, message in enumerate(messages):
+    for index, message in enumerate(with_results(messages, objects=False)):
         role, content = text_of(message, "role"), message.get("content")
         where = f"messages[{index}]"
         if role in {"system", "developer"}:
