@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from portal.lib.json import Json, object_of, objects_of, text_of
 from relay.protocols.chat_completions.client_stream import ChatEncoder
+from relay.protocols.chat_completions.dialects import THINKING_PARTS, content_of
 from relay.protocols.chat_completions.hub import STOP, made_call_id, strip_extensions, strip_foreign
 from relay.protocols.contract import ConvertedRequest
+from relay.protocols.events import Unreadable
 
 
 @dataclass(slots=True)
@@ -80,9 +82,25 @@ def _message(message: Json) -> Json:
     if text_of(message, "role") == "function":
         call_id = text_of(message, "tool_call_id") or f"call_{text_of(message, 'name')}"
         return {**message, "role": "tool", "tool_call_id": call_id}
+    if text_of(message, "role") == "assistant":
+        message = _without_thinking_parts(message)
     called = object_of(message, "function_call")
     if not called:
         return message
     call: Json = {"id": f"call_{text_of(called, 'name')}", "type": "function", "function": called}
     rest = {name: value for name, value in message.items() if name != "function_call"}
     return {**rest, "tool_calls": [*objects_of(message, "tool_calls"), call]}
+
+
+def _without_thinking_parts(message: Json) -> Json:
+    """An assistant's message whose thoughts, which some clients send as parts of its content, stand beside it."""
+    parts = objects_of(message, "content")
+    thoughts = [part for part in parts if text_of(part, "type") in THINKING_PARTS]
+    if not thoughts:
+        return message
+    rest = [part for part in parts if part not in thoughts]
+    try:
+        shown = text_of(message, "reasoning_content") or content_of(thoughts).thoughts
+    except Unreadable:
+        shown = ""
+    return {**message, "content": rest or None, **({"reasoning_content": shown} if shown else {})}

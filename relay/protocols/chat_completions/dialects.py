@@ -19,6 +19,7 @@ from relay.protocols.error_objects import states
 from relay.protocols.events import Unreadable
 
 REASONING_NAMES: Final = ("reasoning_content", "reasoning", "thinking")
+THINKING_PARTS: Final = frozenset(("thinking", "reasoning"))  # types of content parts
 DETAILS: Final = "reasoning_details"
 EXTRA: Final = "extra_content"  # Google: `extra_content.google.thought_signature`
 FAILED: Final = "error"  # a finish reason that says the answer failed
@@ -108,7 +109,7 @@ def content_of(content: object) -> Content:
         if not isinstance(part, dict):
             raise Unreadable
         kind = text_of(part, "type")
-        if kind in {"thinking", "reasoning"}:
+        if kind in THINKING_PARTS:
             found.thoughts += _thoughts(part.get("thinking") or part.get("reasoning") or part.get("text"))
             found.signature = part.get("signature") or found.signature
         elif kind == "image_url":
