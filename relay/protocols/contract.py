@@ -24,6 +24,7 @@ class Dialect:
     ask_usage: bool = True  # it reports the usage of a stream on request
     sends_done: bool = True  # its streams end with a marker; otherwise with every choice's finish_reason
     late_system: bool = False  # it accepts system messages behind others; templates of open models refuse them
+    cache_marks: frozenset[str] = frozenset()  # what chat completions upstreams take of the ends of cached prefixes
     longest: int = 0  # tokens of the longest answer of the model, for APIs that demand a limit; 0: it is not known
     envelope: Envelope | None = None  # how it takes requests of the Messages API, where that is not Anthropic's own way
     vendor: str = ""  # which gets back what it wants to have back with the conversation

@@ -95,9 +95,12 @@ class Vendor:
     least_output: int = 1
     # Takes system messages behind others, at its own address: templates of open models demand that one is the first.
     late_system: bool = False
+    # The members of Anthropic's `cache_control` that it takes in chat completions, at the ends of prefixes that it is
+    # to cache. Empty: it knows no such ends, and is not sent those of clients of Anthropic's API.
+    cache_marks: frozenset[str] = frozenset()
     # What becomes of parameters that it does not take, by the rules of `relay.providers.parameters`.
     parameters: Policy = field(default_factory=dict)
-    # Refuses an explicit null, so that members with one are left out.
+    # Refuses an explicit null, so that members with one are left out: of a request, and of items of `input`.
     strips_nulls: bool = False
 
     # What its failures mean, the first that fits; the rules that hold for every vendor follow.

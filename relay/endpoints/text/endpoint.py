@@ -201,6 +201,7 @@ def dialect_of(channel: ChannelView) -> Dialect:
         sends_done=channel.sends_done,
         late_system=channel.late_system,
         envelope=VENDORS[channel.provider].envelope,
+        cache_marks=channel.cache_marks,
         vendor=channel.provider,
     )
 

@@ -231,6 +231,7 @@ def _channel(
         stores=vendor.stores,
         least_output=vendor.least_output,
         # Behind another address there is a server of another kind.
+        cache_marks=vendor.cache_marks,
         late_system=vendor.late_system and vendor.base_url in {"", channel.effective_base_url},
         reasoning=vendor.reasoning,
         limits_thinking=vendor.limits_thinking,

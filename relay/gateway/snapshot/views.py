@@ -95,6 +95,7 @@ class ChannelView:
     stores: bool = False  # it can store responses
     least_output: int = 1  # the smallest output limit it accepts, in tokens
     late_system: bool = False  # it accepts system messages behind others
+    cache_marks: frozenset[str] = frozenset()  # the members that it takes of the ends of cached prefixes
     reasoning: ReasoningCount = "inside"  # how it counts reasoning tokens
     limits_thinking: bool = True  # an output limit holds for what its models think as well
     cost_member: str = ""  # the member of its usage that says what a request costs, empty: none

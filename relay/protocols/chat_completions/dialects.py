@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from portal.lib.json import Json, decode_object, encode, object_of, objects_of, text_of
 from relay.protocols.characters import clean, read_whole_object
+from relay.protocols.chat_completions.hub import CACHE_CONTROL
 from relay.protocols.error_objects import states
 from relay.protocols.events import Unreadable
 
@@ -181,6 +182,30 @@ def _citation(url: str, title: str) -> Json:
 def cited_url(annotation: Json) -> str:
     """The address that an annotation cites; empty when it is of another kind."""
     return text_of(object_of(annotation, "url_citation"), "url")
+
+
+# -- the ends of cached prefixes ---------------------------------------------------------------------------------------
+
+
+def with_cache_marks(message: Json, members: Collection[str]) -> Json:
+    """A hub message with the ends of prefixes that are to be cached, for vendors that take them as Anthropic does.
+
+    `members`: those of a `cache_control` that they know.
+    """
+    content, mark = message.get("content"), object_of(message, CACHE_CONTROL)
+    if isinstance(content, str):
+        parts: list[Json] = [{"type": "text", "text": content}] if mark and content.strip() else []
+    else:
+        parts = objects_of(message, "content")
+    if not parts or not (mark or any(CACHE_CONTROL in part for part in parts)):
+        return message
+    marks = [object_of(part, CACHE_CONTROL) for part in parts]
+    marks[-1] = mark or marks[-1]
+    told = [
+        {**part, "cache_control": {name: one[name] for name in one if name in members}} if one else part
+        for part, one in zip(parts, marks, strict=True)
+    ]
+    return {**message, "content": told}
 
 
 # -- signatures --------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from relay.protocols.chat_completions.dialects import (
     images_of,
     reasoning_of,
     returned_messages,
+    with_cache_marks,
 )
 from relay.protocols.chat_completions.hub import (
     THINKING,
@@ -48,6 +49,8 @@ class ChatUpstream:
     def request(self, hub: Json, dialect: Dialect) -> ConvertedRequest:
         messages = returned_messages(objects_of(hub, "messages"), THINKING, dialect.vendor)
         messages, dropped = strict_messages(messages, dialect.late_system)
+        if dialect.cache_marks:
+            messages = [with_cache_marks(message, dialect.cache_marks) for message in messages]
         body = without_extensions({**hub, "messages": messages})
         if dialect.output_field != _LIMIT and _LIMIT in body:
             body[dialect.output_field] = body.pop(_LIMIT)

@@ -21,6 +21,7 @@ VENDOR: Final = Vendor(
     base_url="https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
     apis=CHAT | {"responses", "completions", "embeddings", "rerank"},
     paths={"rerank": "/../../compatible-api/v1/reranks"},
+    cache_marks=frozenset(("type",)),
     limits_thinking=False,  # max_tokens; max_completion_tokens does, which not every model takes
     failures=(
         rule(FailureClass.BILLING, "400 403", "arrearage allocationquota.freetieronly"),

@@ -18,6 +18,7 @@ VENDOR: Final = Vendor(
     position=81,
     base_url="https://coding-intl.dashscope.aliyuncs.com/v1",
     apis=CHAT,
+    cache_marks=dashscope.VENDOR.cache_marks,
     limits_thinking=dashscope.VENDOR.limits_thinking,
     failures=(
         # Windows of five hours, a week and a month.

@@ -28,6 +28,7 @@ VENDOR: Final = Vendor(
     apis=CHAT
     | {"responses", "completions", "embeddings", "images.generations", "audio.speech", "audio.transcriptions"},
     cost_member="cost",
+    cache_marks=frozenset(("type", "ttl")),
     parameters={"store": "drop"},
     failures=(
         # What a provider behind it said, of a key of OpenRouter's or of the account's own for that provider.
