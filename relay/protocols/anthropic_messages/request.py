@@ -6,6 +6,7 @@ Source: Anthropic's API reference and its SDK 2.14, November 2026.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -45,7 +46,8 @@ _TEXT_BLOCKS: Final = frozenset(("text", "thinking", "redacted_thinking", "tool_
 _CLIENT_TOOLS: Final = ("custom", "bash_", "text_editor_", "memory_", "computer_")
 # Members that name objects of the portal's account at Anthropic (beta, October 2026), which every user shares.
 _OF_THE_ACCOUNT: Final = ("workspace_id", "user_profile_id", "thread")
-_UNSIGNED: Final = b'"signature":""'
+_THINKING: Final = re.compile(rb'"type"\s*:\s*"thinking"')
+_SIGNED: Final = re.compile(rb'"signature"\s*:\s*"[^"]')
 _FILE: Final = b'"file_id"'
 
 
@@ -124,7 +126,7 @@ class MessagesRequest:
         `clamp`: limits the tokens of the answer; a lower limit of the client's own stays. `fields`: sent instead of
         the client's own. `strict`: the upstream refuses thinking blocks without a signature.
         """
-        foreign = MARK.encode() in self.body or (strict and _UNSIGNED in self.body)
+        foreign = MARK.encode() in self.body or (strict and _may_be_unsigned(self.body))
         unchanged = model == self.model and clamp is None and not foreign
         if unchanged and (fields is None or fields is self.fields):
             return self.body
@@ -137,6 +139,11 @@ class MessagesRequest:
         if foreign:
             fields["messages"] = msgspec.Raw(encode(_without_foreign_thoughts(decode(fields["messages"]), strict)))
         return encode(fields)
+
+
+def _may_be_unsigned(body: bytes) -> bool:
+    """Whether a body may have thinking without a signature: it is empty or null then, or missing."""
+    return b'"thinking"' in body and len(_THINKING.findall(body)) > len(_SIGNED.findall(body))
 
 
 def _fit_thinking(fields: Fields) -> None:

@@ -60,6 +60,17 @@ def test_a_stream_without_its_end_marker_is_complete_if_it_ends_where_it_should(
     assert not cut.complete, "nobody said why it stopped"
 
 
+def test_each_fragment_of_an_input_is_sent_on_as_it_arrives() -> None:
+    whole = message({"type": "tool_use", "id": "t", "name": "n", "input": {"city": "Paris"}}, stop="tool_use")
+    codec = MessagesStream()
+    pieces = [wire([event]) for event in events_of(whole)]
+    assert [codec.feed(piece) for piece in pieces[:-1]] == pieces[:-1]
+    converted = Conversion(decoder=MESSAGES.decoder(ANTHROPIC), encoder=chat_client().encoder())
+    deltas = [piece for piece in pieces if b"input_json_delta" in piece and b'"partial_json": ""' not in piece]
+    sent = [converted.feed(piece) for piece in pieces]
+    assert all(sent[pieces.index(piece)].count(b"arguments") == 1 for piece in deltas) and len(deltas) > 1
+
+
 def test_half_an_event_at_the_end_is_a_cut() -> None:
     codec, out = fed(WHOLE[: WHOLE.index(b"event: message_stop") + 30])
     assert not codec.complete and WHOLE.startswith(out)
