@@ -3,7 +3,8 @@
 A rule is `name: action` or `family/name: action`; the family is the first word of the API (chat, completions,
 responses, embeddings, images, audio …), and a rule with a family stands before one without. A name such as
 `messages[].name` reaches into lists, one such as `prompt.id` into objects; `tools[openrouter:fusion]` is the entries of
-that type. What no rule names is forwarded, but for parameters that name another model. Actions:
+that type; in place of images (`messages[].content[image_url]`) stands a note. What no rule names is forwarded, but for
+parameters that name another model. Actions:
 
     forward           send it on, whatever another rule says
     drop              leave it out, and say so in x-airelays-ignored-parameters
@@ -262,8 +263,17 @@ def apply_inside(policy: Policy, name: str, value: object) -> tuple[object, list
     return value, dropped
 
 
+# What a model is told in place of entries of a type that it would miss.
+_NOTES: Final[Mapping[str, Json]] = {
+    "[image_url]": {"type": "text", "text": "[An image, which this model cannot see.]"},
+}
+
+
 def _without(value: object, way: Sequence[str]) -> object:
-    """A value without a member, or without entries of a type; itself where it has none, or the member is null."""
+    """A value without a member, or without entries of a type; itself where it has none, or the member is null.
+
+    Where an image was, a note stands.
+    """
     step, *rest = way
     if step == _EACH:
         if not isinstance(value, list):
@@ -273,8 +283,12 @@ def _without(value: object, way: Sequence[str]) -> object:
     if step.startswith("["):
         if not isinstance(value, list):
             return value
-        entries = [entry for entry in value if not (isinstance(entry, dict) and entry.get("type") == step[1:-1])]
-        return entries if len(entries) < len(value) else value
+        kept = [not (isinstance(entry, dict) and entry.get("type") == step[1:-1]) for entry in value]
+        if all(kept):
+            return value
+        note = _NOTES.get(step)
+        told = [entry if stays else note for entry, stays in zip(value, kept, strict=True)]
+        return [entry for entry, stays in zip(told, kept, strict=True) if stays or note is not None]
     if not isinstance(value, dict) or value.get(step) is None:
         return value
     if not rest:
@@ -333,7 +347,17 @@ def apply(policy: Policy, fields: Fields, strip_nulls: bool = False) -> tuple[Fi
             dropped.append(name)
     if strip_nulls:
         out = {name: raw for name, raw in out.items() if bytes(raw).strip() != b"null"}
+        if b"null" in bytes(out.get("input", b"")):
+            items = _decoded(bytes(out["input"]))
+            if isinstance(items, list):
+                sent = [without_nulls(item) if isinstance(item, dict) else item for item in items]
+                out["input"] = msgspec.Raw(encode(sent)) if sent != items else out["input"]
     return out, dropped
+
+
+def without_nulls(item: Json) -> Json:
+    """An item of `input` without its members that are null, as clients send the reasoning of an answer back."""
+    return {name: value for name, value in item.items() if value is not None} if None in item.values() else item
 
 
 def _reached(nested: Mapping[str, list[tuple[str, tuple[bytes, ...]]]], fields: Fields) -> set[str]:

@@ -73,6 +73,7 @@ async def open_response(turn: Turn, attempt: Attempt) -> OpenedResponse:
     items = turn.told if told or turn.told != turn.raw_input else None
     if items is not None:
         items, inside = parameters.items_to_send(channel.policy(_API), items)
+        items = list(map(parameters.without_nulls, items)) if channel.strips_nulls else items
         items, removed = sent_items(attempt, _API, items)
         dropped = [*dropped, *(name for name in [*inside, *removed] if name not in dropped)]
     record.dropped = [*turn.left_out, *(name for name in dropped if name not in _HISTORY_FIELDS)]

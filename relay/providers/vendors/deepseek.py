@@ -31,6 +31,8 @@ VENDOR: Final = Vendor(
     apis=CHAT | {"responses", "completions"},
     paths={"completions": "/../beta/completions"},
     parameters={
+        # 400 "unknown variant `image_url`, expected `text`", wherever in the conversation (August 2026).
+        "messages[].content[image_url]": "drop",
         "n": "refuse:1",
         "logit_bias": "drop",
         "seed": "drop",

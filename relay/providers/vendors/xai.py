@@ -21,6 +21,8 @@ VENDOR: Final = Vendor(
     reasoning="beside",
     limits_thinking=False,
     cost_member="cost_in_usd_ticks",
+    # 422 "did not match any variant of untagged enum ModelInput", for items of an answer that come back (August 2026).
+    strips_nulls=True,
     parameters={
         "messages[].name": "drop",
         "tools[].function.strict": "drop",
