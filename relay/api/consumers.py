@@ -22,12 +22,12 @@ from relay.endpoints.realtime.connection import (
     connect_upstream,
     model_of_first,
 )
-from relay.endpoints.realtime.session import RealtimeSession
+from relay.endpoints.realtime.session import RealtimeSession, error_event
 from relay.endpoints.realtime.sideband import JoinedCall, Sideband, join
 from relay.errors import InternalError, InvalidRequest, RelayError, RelayUnavailable, Stopping
 from relay.gateway.runtime import Runtime, runtime
 from relay.protocols.fields import BadRequest
-from relay.protocols.realtime.events import client_event, realtime_error_event
+from relay.protocols.realtime.events import client_event
 
 logger: Final = logging.getLogger(__name__)
 _PROTOCOL: Final = "realtime"
@@ -123,7 +123,7 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
             self.run.refusals.add(self.exchange, error, "GET /v1/realtime")
         if not self.gone:
             with contextlib.suppress(OSError, RuntimeError):
-                await self._send(realtime_error_event(error.message, error.public_type, error.public_code, error.param))
+                await self._send(error_event(error))
         await self._close(4000 + error.http_status, error.public_code)
         self._end()
 
@@ -188,7 +188,7 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
         try:
             exchange.hold(size)
         except RelayUnavailable as full:
-            await self._send(realtime_error_event(full.message, full.public_type, full.public_code, None))
+            await self._send(error_event(full))
             return
         try:
             await session.from_client(text, data)

@@ -15,13 +15,14 @@ from typing import Final, cast
 
 import aiohttp
 
-from portal.lib.json import Json, encode
+from portal.lib.ids import time_ordered_hex
+from portal.lib.json import Json, encode, text_of
+from relay.endpoints.errors import invalid
 from relay.endpoints.realtime.connection import Handshake, UpstreamConnection, closed_with, hang_up
 from relay.endpoints.realtime.models import SessionModels
 from relay.endpoints.realtime.responses import RealtimeResponses
 from relay.errors import (
     CredentialsExhausted,
-    InvalidRequest,
     RelayError,
     Stopping,
     UpstreamFailed,
@@ -35,12 +36,7 @@ from relay.protocols.errors import Told
 from relay.protocols.fields import BadRequest
 from relay.protocols.realtime import faults
 from relay.protocols.realtime.conversation import cancel_event, is_request, read_created, read_delta
-from relay.protocols.realtime.events import (
-    client_event,
-    read_usage,
-    realtime_error_event,
-    with_limits,
-)
+from relay.protocols.realtime.events import client_event, read_usage, with_limits
 
 _CLOSED: Final = (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED)
 _SERVICE_RESTART: Final = 1012
@@ -78,6 +74,7 @@ class RealtimeSession:
         """Send a frame to the upstream; returns when its buffer has room again."""
         if self._refusal is not None or self.exchange.left or self.responses.over:
             return  # the session has ended, or is about to
+        event: Json = {}
         try:
             if text is not None:
                 event = client_event(text)
@@ -95,7 +92,7 @@ class RealtimeSession:
                 await self.responses.take_speech(self.responses.conversation.sent_audio(len(data)))
                 await self.socket.send_bytes(data)
         except BadRequest as bad:
-            await self.send(realtime_error_event(bad.message, InvalidRequest.type, bad.code, bad.param))
+            await self.send(error_event(invalid(bad), text_of(event, "event_id")))
         except RelayError as refusal:
             if not self.responses.over:
                 self._refusal = refusal
@@ -158,7 +155,7 @@ class RealtimeSession:
                 await self._configure(exchange.session)
             code, reason = await self._relay()
         except BadRequest as bad:  # in the session of a client secret: what its token may do has changed
-            error = InvalidRequest(bad.message, code=bad.code, param=bad.param)
+            error = invalid(bad)
         except RelayError as ended:
             error = ended
         except asyncio.CancelledError as cancelled:
@@ -191,7 +188,7 @@ class RealtimeSession:
         """Tell the client why the connection ends, and read the usage of what the upstream was making."""
         exchange = self.exchange
         try:
-            await self.send(realtime_error_event(error.message, error.public_type, error.public_code, error.param))
+            await self.send(error_event(error))
             if exchange.must_end in AS_IF_LEFT:
                 exchange.ended_by, exchange.must_end = exchange.must_end, None
             elif exchange.must_end is Interrupt.SPENT:
@@ -306,6 +303,18 @@ def clean_event(event: Json, told: Told) -> tuple[str, bytes]:
 def session_error(reason: Interrupt) -> RelayError:
     """The client's error for a session that was ended."""
     return Stopping(_RESTART, retry_after=1) if reason is Interrupt.STOPPING else interrupt_error(reason)
+
+
+def error_event(error: RelayError, caused_by: str = "") -> str:
+    """An error of the portal as an event for the client. `caused_by`: the client's own id of its event at fault."""
+    told: Json = {
+        "type": error.public_type,
+        "code": error.public_code,
+        "message": error.message,
+        "param": error.param,
+        "event_id": caused_by or None,
+    }
+    return encode({"type": "error", "event_id": f"event_{time_ordered_hex()}", "error": told}).decode()
 
 
 def close_frame(error: RelayError) -> tuple[int, str]:

@@ -13,13 +13,21 @@ from typing import Final, cast
 
 import aiohttp
 
-from portal.lib.json import encode
+from portal.lib.json import Json, encode, text_of
+from relay.endpoints.errors import invalid
 from relay.endpoints.realtime import running_calls
 from relay.endpoints.realtime.call_upstream import sideband_url
 from relay.endpoints.realtime.connection import Handshake, closed_with, hang_up, open_socket
 from relay.endpoints.realtime.models import SessionModels
-from relay.endpoints.realtime.session import SendFrame, clean_event, close_code, close_frame, session_error
-from relay.errors import InvalidRequest, ObjectNotFound, RelayError
+from relay.endpoints.realtime.session import (
+    SendFrame,
+    clean_event,
+    close_code,
+    close_frame,
+    error_event,
+    session_error,
+)
+from relay.errors import ObjectNotFound, RelayError
 from relay.gateway.access.authorization import check_purpose
 from relay.gateway.attempt import interrupt_error, told_error
 from relay.gateway.exchange.interrupts import Ended, Interrupt
@@ -29,7 +37,7 @@ from relay.gateway.runtime import Runtime
 from relay.protocols.fields import BadRequest
 from relay.protocols.realtime import faults
 from relay.protocols.realtime.conversation import read_delta
-from relay.protocols.realtime.events import client_event, is_session, realtime_error_event, with_limits
+from relay.protocols.realtime.events import client_event, is_session, with_limits
 from relay.providers.classify import Failure
 
 _CLOSED: Final = (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED)
@@ -73,6 +81,7 @@ class Sideband:
 
     async def from_client(self, text: str | None, data: bytes | None) -> None:
         """Send a frame to the upstream; returns when its buffer has room again."""
+        event: Json = {}
         try:
             if text is not None:
                 event = client_event(text)
@@ -80,7 +89,7 @@ class Sideband:
             elif data is not None:
                 await self.socket.send_bytes(data)
         except BadRequest as bad:
-            await self._send(realtime_error_event(bad.message, InvalidRequest.type, bad.code, bad.param))
+            await self._send(error_event(invalid(bad), text_of(event, "event_id")))
         except (ConnectionError, aiohttp.ClientError):
             pass  # the other direction detects that the connection is closed, and reports it
 
@@ -114,7 +123,7 @@ class Sideband:
             self.run.at_stop.discard(drain)
             exchange.streaming = False
             await hang_up(self.socket)
-        await self._send(realtime_error_event(error.message, error.public_type, error.public_code, error.param))
+        await self._send(error_event(error))
         return close_frame(error)
 
     async def _relay(self) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""Parses the usage in events of the Realtime API, checks those of clients, and writes error and session events. Pure.
+"""Parses the usage in events of the Realtime API, checks those of clients, and writes events about limits. Pure.
 
 The upstream's other events pass through unread. Source: OpenAI's Realtime reference and SDK, November
 2026; the older event names are supported as well.
@@ -160,9 +160,3 @@ def named_models(event: Json) -> list[NamedModel]:
             if isinstance(holder.get(member), dict):
                 found.append(NamedModel(object_of(holder, member), f"{path}.model", True))
     return found
-
-
-def realtime_error_event(message: str, kind: str, code: str | None, param: str | None = None) -> str:
-    """An error event for the client."""
-    error: Json = {"type": kind, "code": code, "message": message, "param": param, "event_id": None}
-    return encode({"type": "error", "event_id": "event_portal", "error": error}).decode()

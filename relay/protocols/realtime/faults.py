@@ -70,9 +70,10 @@ def replace_error(holder: Json, name: str, error: Json) -> None:
     if name and isinstance(holder[name], str):  # clients of such a server expect a text
         holder[name] = error["message"]
         return
-    before = object_of(holder, name) if name else holder
+    before = object_of(holder, name)
     event_id = before.get("event_id")
-    holder["error"] = {**error, "event_id": event_id if isinstance(event_id, str) and name else None}
+    about = {"event_id": event_id if isinstance(event_id, str) else None}
+    holder["error"] = {**error, **(about if is_error(holder) or "event_id" in before else {})}
     if not name:
         for member in _MEMBERS[1:]:
             holder.pop(member, None)
