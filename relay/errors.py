@@ -40,6 +40,9 @@ from typing import ClassVar, Final
 
 from portal.lib.json import encode
 
+# Seconds that a client may be asked to wait before it tries again by itself. Of the official SDKs some do not wait
+# longer, some come back at once instead, and Anthropic's (2.14) would sleep for hours without a word.
+LONGEST_WAIT: Final = 120.0
 _remedies: Mapping[str, str] = {}
 
 
@@ -100,8 +103,11 @@ class RelayError(Exception):
             found["retry-after"] = str(max(1, math.ceil(self.retry_after)))
             if not self.retry_after.is_integer():  # clients that read milliseconds need not wait longer
                 found["retry-after-ms"] = str(math.ceil(round(self.retry_after * 1000, 3)))
-        if self.retry is not None:
-            found["x-should-retry"] = "true" if self.retry else "false"
+        retry = self.retry
+        if retry is None and self.retry_after is not None and self.retry_after > LONGEST_WAIT:
+            retry = False
+        if retry is not None:
+            found["x-should-retry"] = "true" if retry else "false"
         found.update(self.extra)
         return found
 
