@@ -13,7 +13,7 @@ endif
 TEST_WORKERS ?= 4
 PARALLEL := -n $(TEST_WORKERS) --dist loadscope --no-loadscope-reorder
 .DEFAULT_GOAL := help
-PHONY_MORE := tour messages pages browser corpus hunt fuzz soak uploads everything
+PHONY_MORE := tour messages pages browser node corpus hunt fuzz soak uploads everything
 .PHONY: $(PHONY_MORE) help run test test-all services services-stop check format bench faults failover lock dev clean
 
 help: ## list the commands
@@ -37,6 +37,9 @@ services: dev ## PostgreSQL and Redis from Debian's packages, on loopback ports 
 
 browser: dev ## chromium from Debian's packages, for the tests of pages
 	@$(VENV) -m tests.support.services browser
+
+node: ## the official SDKs for Node, for the tests that drive them (needs npm)
+	@npm install --prefix tests/support/node --no-audit --no-fund --loglevel=error
 
 services-stop: dev ## end them and remove their data
 	@$(VENV) -m tests.support.services stop

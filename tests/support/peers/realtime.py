@@ -12,7 +12,7 @@ import logging
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
@@ -165,14 +165,13 @@ class RealtimeUpstream:
 
     async def _run(self) -> None:
         self._stop, self._loop = asyncio.Event(), asyncio.get_running_loop()
-        protocols = [websockets.Subprotocol("realtime")]
         connection = type("_Connection", (_Connection,), {"upstream": self})
         async with serve(
             self._handle,
             "127.0.0.1",
             0,
             max_size=20 << 20,
-            subprotocols=protocols,
+            select_subprotocol=_select_protocol,
             create_connection=connection,
             process_request=self._process,
             logger=_quiet,
@@ -193,7 +192,7 @@ class RealtimeUpstream:
         model, intent = query.get("model", [""])[0], query.get("intent", [""])[0]
         joined = self.taken.get(query.get("call_id", [""])[0])
         model = joined.model if joined is not None else model
-        call = Call(socket, model, intent, socket.request.headers.get("authorization", ""), socket.request.path)
+        call = Call(socket, model, intent, _key_of(socket.request), socket.request.path)
         if joined is not None:
             await self._join(joined, call)
             return
@@ -235,7 +234,7 @@ class RealtimeUpstream:
         if not call_id:
             return None
         call = self.taken.get(call_id)
-        same = call is not None and request.headers.get("authorization", "") == call.key
+        same = call is not None and _key_of(request) == call.key
         if call is None or call.over or not same:
             return socket.respond(404, '{"error":{"message":"No session found for the provided call_id"}}')
         if self.joins.get(call.model, 0) > 0:
@@ -279,6 +278,17 @@ class RealtimeUpstream:
     def of(self, model: str) -> list[WebRtc]:
         """The calls that were taken for a model."""
         return [call for call in self.taken.values() if call.model == model]
+
+
+def _select_protocol(_: ServerConnection, offered: Sequence[websockets.Subprotocol]) -> websockets.Subprotocol | None:
+    """The one that browsers must be answered with; servers need not offer it."""
+    return next((one for one in offered if one == "realtime"), None)
+
+
+def _key_of(request: Request) -> str:
+    """As in a header, also where a browser has it among its protocols."""
+    found = re.search(r"openai-insecure-api-key\.([^\s,]+)", request.headers.get("sec-websocket-protocol", ""))
+    return f"Bearer {found[1]}" if found else request.headers.get("authorization", "")
 
 
 _quiet = logging.Logger("quiet", logging.CRITICAL + 1)  # a POST is no broken handshake
