@@ -63,7 +63,7 @@ def converted_stream(client: str, upstream: str, events: list[bytes]) -> None:
 def prompt_of(client: str) -> bytes:
     """A request of 1 MB: 300 messages, of which a third are calls and their results."""
     text = "word " * (_PROMPT // _TURNS // 5)
-    messages: list[dict[str, Any]] = []
+    messages: list[Any] = []  # objects, or lists of them
     for number in range(_TURNS // 3):
         call = (f"call_{number}", "run", {"path": text})
         messages += [_said(client, "user", text), _called(client, *call), _answered(client, call[0], text)]

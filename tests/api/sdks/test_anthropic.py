@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anthropic
@@ -103,7 +103,7 @@ def test_a_choice_of_tools(
 ) -> None:
     model = talk(live, server, up, HELLO if choice["type"] == "none" else Said(calls=(PARIS,)))
     said(client, False, model=model.model, messages=ASKED, tools=[WEATHER], tool_choice=choice)
-    kinds = {
+    kinds: dict[str, dict[str, Any]] = {
         "chat": {"any": "required", "tool": {"type": "function", "function": {"name": "weather"}}, "none": "none"},
         "responses": {"any": "required", "tool": {"type": "function", "name": "weather"}, "none": "none"},
         "gemini": {"any": "ANY", "tool": "ANY", "none": "NONE"},
@@ -178,7 +178,7 @@ def test_thoughts_come_back_with_their_turn(
     last = said(client, streamed, model=model.model, messages=turns, tools=[WEATHER], thinking=thinking)
     assert last.content[0].to_dict()["text"] == ANSWER.text
     first_request = model.requests[0].json
-    asked = {
+    asked: dict[str, Callable[[], bool]] = {
         "anthropic": lambda: first_request["thinking"] == thinking,
         "chat": lambda: bool(first_request["reasoning_effort"]),
         "responses": lambda: bool(first_request["reasoning"]["effort"]),
@@ -245,7 +245,12 @@ def test_members_of_other_apis_are_told_when_they_are_left_out(
 ) -> None:
     model = talk(live, server, up, HELLO)
     answer = client.messages.with_raw_response.create(
-        model=model.model, max_tokens=99, messages=ASKED, top_k=3, stop_sequences=["END"], metadata={"user_id": "u-1"}
+        model=model.model,
+        max_tokens=99,
+        messages=ASKED,
+        stop_sequences=["END"],
+        metadata={"user_id": "u-1"},
+        extra_body={"top_k": 3},
     )
     told = answer.headers.get("x-airelays-ignored-parameters", "")
     assert ("top_k" in told) is (up in {"chat", "responses"})

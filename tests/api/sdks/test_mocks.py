@@ -69,7 +69,7 @@ def test_those_of_chat_completions(live: Portal, streamed: bool) -> None:
             found = sdk.chat.completions.create(**body)
     message = found.choices[0].message
     assert message.content == "Hello there." and found.choices[0].finish_reason == "tool_calls"
-    assert [call.function.arguments for call in message.tool_calls] == ['{"city": "Paris"}', '{"city": "Rome"}']
+    assert [call.function.arguments for call in message.tool_calls or ()] == ['{"city": "Paris"}', '{"city": "Rome"}']
 
 
 @HOW

@@ -87,7 +87,7 @@ SAY_WHO: Final = {
 """References that are only shown."""
 CLOSE: Final = {"accounts.User.invitation", "relay.Batch.token", "relay.Channel.pool"}
 """Optional references with a test of their own: of what they name nothing is left, and nothing opens."""
-TYPED: Final = {"relay.Token.allowed_ips", "relay.Channel.parameters"}
+TYPED: Final = {"relay.Token.allowed_ips", "relay.Channel.parameters", "relay.Channel.overrides"}
 """Texts and rules that only a person changes, who reads beside them what an empty one means."""
 FACTS: Final = {
     "socialaccount.SocialApp.settings",

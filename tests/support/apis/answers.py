@@ -108,7 +108,7 @@ class Answer:
             ]
         if self._gemini:
             called = [part["functionCall"] for part in self._parts if "functionCall" in part]
-            return [[one.get("id", ""), one["name"], _compact(one.get("args") or {})] for one in called]
+            return [[str(one.get("id", "")), str(one["name"]), _compact(one.get("args") or {})] for one in called]
         if self._responses:
             return [
                 [item.get("call_id", ""), item.get("name", ""), item.get("arguments", item.get("input", ""))]

@@ -36,7 +36,7 @@ def next_turn(client: str, body: Json, answer: Answer) -> Json:
         turns = [{"role": "assistant", "content": content}, {"role": "user", "content": blocks or _MORE}]
         return {**body, "messages": [*body["messages"], *turns]}
     said = answer.final["candidates"][0]["content"]
-    parts = [
+    parts: list[Json] = [
         {"functionResponse": {**_named(part["functionCall"]), "response": {"result": _RESULT}}}
         for part in said["parts"]
         if "functionCall" in part

@@ -68,7 +68,7 @@ def stream_of(api: str, whole: Json) -> list[Any]:
 
 
 def _chunks(whole: Json) -> Iterator[Json]:
-    head = {**{name: whole[name] for name in ("id", "created", "model") if name in whole}}
+    head: Json = {name: whole[name] for name in ("id", "created", "model") if name in whole}
     head["object"] = "chat.completion.chunk"
 
     def piece(index: int, delta: Json, finish: str | None = None) -> Json:
@@ -98,7 +98,9 @@ def _response_events(whole: Json) -> list[Any]:
     found: list[Json] = [{"type": "response.created", "response": begun}]
     for index, item in enumerate(whole["output"]):
         where = {"item_id": item.get("id"), "output_index": index}
-        emptied = {name: value for name, value in (("content", []), ("arguments", ""), ("input", "")) if name in item}
+        emptied: Json = {
+            name: value for name, value in (("content", []), ("arguments", ""), ("input", "")) if name in item
+        }
         found.append({"type": "response.output_item.added", "output_index": index, "item": {**item, **emptied}})
         for number, part in enumerate(item.get("content") or ()):
             kind = {"reasoning_text": "reasoning_text", "refusal": "refusal"}.get(part["type"], "output_text")

@@ -39,7 +39,13 @@ _UNHEARD = {
     "message": "The audio could not be transcribed.",
     "param": None,
 }
-_BEGUN = {"id": "resp_1", "object": "realtime.response", "status": "in_progress", "status_details": None, "output": []}
+_BEGUN: dict[str, Any] = {
+    "id": "resp_1",
+    "object": "realtime.response",
+    "status": "in_progress",
+    "status_details": None,
+    "output": [],
+}
 # What is said in place of the least that the type demands.
 _MORE: dict[str, dict[str, Any]] = {
     "response.created": {"response": _BEGUN},

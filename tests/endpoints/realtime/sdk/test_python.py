@@ -270,7 +270,7 @@ def test_a_transcription_session(sdk: Sdk, by: str) -> None:
                 secret = made.value
             elif by == "older secret":
                 older = await client.beta.realtime.transcription_sessions.create(
-                    input_audio_transcription={"model": sdk.model}  # type: ignore[typeddict-item]
+                    input_audio_transcription={"model": sdk.model}  # type: ignore[arg-type]
                 )
                 secret = older.client_secret.value
         async with (
