@@ -125,7 +125,9 @@ def submit(server: Server, cell: Cell) -> None:
     with httpx.Client(headers=headers, timeout=60, trust_env=False, verify=NO_CERTIFICATES) as client:
         if row.of_messages:
             requests = {"requests": [{"custom_id": "a", "params": line["body"]}]}
-            cell.more["batch"] = client.post(f"{server.v1}/messages/batches", json=requests).json()["id"]
+            made = client.post(f"{server.v1}/messages/batches", json=requests)
+            assert made.status_code == 200, made.text
+            cell.more["batch"] = made.json()["id"]
             return
         files = {"file": ("b.jsonl", json.dumps(line).encode())}
         file = client.post(f"{server.v1}/files", data={"purpose": "batch"}, files=files).json()
