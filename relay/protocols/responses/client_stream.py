@@ -340,7 +340,8 @@ class ResponsesEncoder:
 
     def _close_call(self, key: tuple[int, int], status: str) -> bytes:
         call = self._calls.pop(key)
-        call.arguments = filled_arguments(call.arguments, status)
+        if (filled := filled_arguments(call.arguments, status)) != call.arguments:
+            call.arguments += filled  # behind the white space that is in events
         out, where = self._write_call(call), {"item_id": call.item_id, "output_index": call.index}
         item = self.names.item(call.call_id, call.item_id, call.name, call.arguments, status)
         self._items[call.index] = item

@@ -126,7 +126,8 @@ def test_an_upstream_of_responses_is_not_sent_what_another_vendor_wants_to_have_
     )
     client = ResponsesClient({"model": "m"}, output, {}, fresh(), lambda: 9)
     body = ResponsesUpstream().request(client.hub_request().body, Dialect()).body
-    assert [item["type"] for item in body["input"]] == ["function_call"]  # type: ignore[attr-defined]
+    types = [item["type"] for item in body["input"]]  # type: ignore[attr-defined]
+    assert types == ["function_call", "function_call_output"], "no reasoning, and a result that was missing"
 
 
 def test_a_signature_that_is_none_of_ours_is_left_alone() -> None:
