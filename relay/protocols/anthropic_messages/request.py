@@ -48,6 +48,9 @@ _CLIENT_TOOLS: Final = ("custom", "bash_", "text_editor_", "memory_", "computer_
 _OF_THE_ACCOUNT: Final = ("workspace_id", "user_profile_id", "thread")
 _THINKING: Final = re.compile(rb'"type"\s*:\s*"thinking"')
 _SIGNED: Final = re.compile(rb'"signature"\s*:\s*"[^"]')
+# Anthropic's own code where it cannot hold a conversation: its SDKs' runners of tools, which ask for a thread first,
+# then go on without one (Python 2.14, Node 1.14).
+_NO_THREAD: Final = "thread_unsupported_request"
 _FILE: Final = b'"file_id"'
 
 
@@ -211,7 +214,7 @@ def parse_messages_request(body: bytes, counting: bool = False) -> MessagesReque
     for name in _OF_THE_ACCOUNT:
         if not absent(fields.get(name)):
             message = f"“{name}” belongs to the portal's account at the upstream, which all of its users share."
-            raise BadRequest(f"{message} Leave it out.", name)
+            raise BadRequest(f"{message} Leave it out.", name, _NO_THREAD if name == "thread" else "invalid_value")
     if _FILE in body:
         _check_files(decoded)
     stream = decode_field(optional_bool, fields.get("stream"), "stream", "true or false") or False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Iterator
 from typing import Any
@@ -173,14 +174,18 @@ def test_usage_is_told_by_class(client: genai.Client, live: Portal, server: Serv
 
 
 @EVERYWHERE
-async def test_the_async_client(live: Portal, server: Server, up: str) -> None:
-    model, token = talk(live, server, up, HELLO), live.token()
+def test_the_async_client(live: Portal, server: Server, up: str) -> None:
+    model, token = talk(live, server, up, HELLO).model, live.token()
     server.catch_up()
-    async with sdk_at(server.url, token).aio as client:
-        whole = await client.models.generate_content(model=model.model, contents="Hi.")
-        assert whole.text == "Hello there."
-        pieces = [one async for one in await client.models.generate_content_stream(model=model.model, contents="Hi.")]
-        assert text_of(pieces) == "Hello there."
+
+    async def work() -> None:
+        async with sdk_at(server.url, token).aio as client:
+            whole = await client.models.generate_content(model=model, contents="Hi.")
+            assert whole.text == "Hello there."
+            pieces = [one async for one in await client.models.generate_content_stream(model=model, contents="Hi.")]
+            assert text_of(pieces) == "Hello there."
+
+    asyncio.run(work())
 
 
 @EVERYWHERE

@@ -88,6 +88,7 @@ def found() -> dict[str, dict[str, str]]:
 
 def _run(found: dict[str, dict[str, str]], script: str, live: Portal, server: Server) -> dict[str, str]:
     if script not in found:
+        found[script] = {}  # it is run once, whatever becomes of it
         models = {up: at(live, server, up, obliging(up)).model for up in KINDS}
         vectors = {"gemini": live.model(gemini.saying(), provider="gemini"), "openai": live.model(_vectors)}
         token = live.token()
@@ -100,11 +101,11 @@ def _run(found: dict[str, dict[str, str]], script: str, live: Portal, server: Se
 @pytest.mark.parametrize("case", [*names(*ANTHROPIC), *AT_LAST])
 def test_anthropics(live: Portal, server: Server, found: dict[str, dict[str, str]], case: str) -> None:
     cases = _run(found, "anthropic.mjs", live, server)
-    assert cases[case] == "" and list(cases) == [*names(*ANTHROPIC), *AT_LAST]
+    assert cases.get(case, "the script has ended before") == "" and list(cases) == [*names(*ANTHROPIC), *AT_LAST]
 
 
 @pytest.mark.parametrize("case", [*names(*GOOGLE), "gemini: embeddings", "openai: embeddings", *AT_LAST])
 def test_googles(live: Portal, server: Server, found: dict[str, dict[str, str]], case: str) -> None:
     cases = _run(found, "google.mjs", live, server)
-    assert cases[case] == ""
+    assert cases.get(case, "the script has ended before") == ""
     assert list(cases) == [*names(*GOOGLE), "gemini: embeddings", "openai: embeddings", *AT_LAST]
