@@ -135,5 +135,7 @@
     show(fill());
     document.querySelector("[data-overrides-help]")?.remove();
   };
-  for (const area of document.querySelectorAll("textarea[data-overrides]")) edit(area);
+  const start = () => document.querySelectorAll("textarea[data-overrides]").forEach(edit);
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
+  else start();
 })();

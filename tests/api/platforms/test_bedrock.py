@@ -16,7 +16,8 @@ from relay.channels.probe import _list_address, fetch_models, probe_channel
 from relay.models import Channel
 from relay.providers.failures import FailureClass
 from relay.providers.vendors import VENDORS
-from tests.support.peers import bedrock, frames, messages
+from tests.support.peers import messages
+from tests.support.peers.clouds import bedrock, frames
 from tests.support.portal import Portal, ask
 from tests.support.server import Server
 from tests.support.upstream import Script

@@ -23,8 +23,9 @@ from relay.providers.failures import FailureClass
 from tests.api.gemini.clients import HELLO as CONTENTS
 from tests.api.gemini.clients import ask as ask_gemini
 from tests.support.asserts import until
-from tests.support.peers import gemini, messages, vertex
-from tests.support.peers.google_tokens import TokenEndpoint, issuing_tokens
+from tests.support.peers import gemini, messages
+from tests.support.peers.clouds import vertex
+from tests.support.peers.clouds.google_tokens import TokenEndpoint, issuing_tokens
 from tests.support.portal import Portal, ask
 from tests.support.server import Server, serving
 from tests.support.upstream import Upstream

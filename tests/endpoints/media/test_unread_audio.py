@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from relay.models import UsageRecord
-from tests.protocols.sounds import adts_frame, esds, m4a
+from tests.support.peers.sounds import adts_frame, esds, m4a
 from tests.support.portal import Portal
 from tests.support.server import ROOT, Server
 from tests.support.upstream import Call

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.protocols.framing.event_stream import BadFrame, EventsOfFrames, FrameDecoder, with_error_type
-from tests.support.peers import frames, messages
+from tests.support.peers import messages
+from tests.support.peers.clouds import frames
 
 # Of the test vectors of the specification: no headers and payload; one header; a payload.
 EMPTY = base64.b64decode("AAAAEAAAAAAFwkjrfZjI/w==")

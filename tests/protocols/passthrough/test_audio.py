@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from relay.protocols.passthrough.audio import audio_length
-from tests.protocols.sounds import aac_block
+from tests.support.peers.sounds import aac_block
 
 SECOND = 32_000  # bytes of 16-bit samples at 16 kHz
 

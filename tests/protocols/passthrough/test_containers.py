@@ -8,7 +8,7 @@ import pytest
 
 from relay.protocols.passthrough.audio import audio_length
 from relay.protocols.passthrough.requests import parse_transcription
-from tests.protocols.sounds import aac_block
+from tests.support.peers.sounds import aac_block
 
 SECOND = 32_000  # bytes of 16-bit samples at 16 kHz
 FORM = struct.pack("<HHIIHH", 1, 1, 16_000, 32_000, 2, 16)

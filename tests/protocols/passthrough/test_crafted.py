@@ -13,7 +13,7 @@ import pytest
 from relay.protocols.passthrough.audio import audio_length
 from relay.protocols.passthrough.codecs.aac_blocks import block_end
 from relay.protocols.passthrough.codecs.mpeg import mpeg_frame
-from tests.protocols.sounds import aac_block, adts_frame, box, esds, loas_frame, m4a
+from tests.support.peers.sounds import aac_block, adts_frame, box, esds, loas_frame, m4a
 
 FOLDER = Path(__file__).parent / "recordings"  # two seconds each
 RATE = 8  # the index of 16 kHz

@@ -13,7 +13,7 @@ from portal.lib.net import Allowance
 from relay.providers.credentials.contract import KeyRefused
 from relay.providers.credentials.service_account import SERVICE_ACCOUNT, Account, Tokens
 from relay.transport.pool import Upstreams
-from tests.support.peers.google_tokens import AUDIENCE, TokenEndpoint, issuing_tokens
+from tests.support.peers.clouds.google_tokens import AUDIENCE, TokenEndpoint, issuing_tokens
 
 HOUR = 3599.0
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.support.peers import gemini, messages
-from tests.support.peers.google_tokens import TokenEndpoint
+from tests.support.peers.clouds.google_tokens import TokenEndpoint
 from tests.support.upstream import Call, Script
 
 PLACE = "projects/sample-project/locations/us-central1"

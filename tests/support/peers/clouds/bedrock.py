@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
-from tests.support.peers import frames, messages
+from tests.support.peers import messages
+from tests.support.peers.clouds import frames
 from tests.support.upstream import Call, Script
 
 REGION = "us-east-1"
