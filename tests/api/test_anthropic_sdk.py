@@ -209,12 +209,6 @@ def test_errors_of_the_portal_have_the_shape_of_the_api(
     with pytest.raises(anthropic.NotFoundError) as nowhere:
         client.get("/v1/nothing", cast_to=object)
     assert nowhere.value.type == "not_found_error" and nowhere.value.request_id
-    with pytest.raises(anthropic.NotFoundError, match="as a batch of chat completions to POST /v1/batches") as caught:
-        client.messages.batches.list()
-    body: Any = caught.value.body
-    assert body["error"]["details"]["error_code"] == "not_implemented"
-    with pytest.raises(anthropic.NotFoundError, match="runs no batches of Anthropic's API"):
-        client.messages.batches.create(requests=[])
 
 
 def test_an_error_in_the_middle_of_a_stream(client: anthropic.Anthropic, live: Portal, server: Server) -> None:

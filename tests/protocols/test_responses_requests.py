@@ -318,10 +318,12 @@ def test_a_completion_survives_the_way_there_and_back(
 
 
 def test_calls_and_choices_of_old_chat_clients_without_id_or_type_go_by_their_name() -> None:
-    messages = [{"role": "user", "content": "x"}, {"role": "tool", "name": "f", "content": "r"}]
+    called = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}
+    messages = [{"role": "user", "content": "x"}, called, {"role": "function", "name": "f", "content": "r"}]
     tools = [{"type": "function", "function": {"name": "f"}}]
     body = responses_form({"model": "m", "messages": messages, "tools": tools, "tool_choice": {"name": "f"}}).body
-    assert body["input"][1]["call_id"] == "call_f" and body["tool_choice"] == {"type": "function", "name": "f"}
+    assert [item["call_id"] for item in body["input"][1:]] == ["call_f", "call_f"]
+    assert body["tool_choice"] == {"type": "function", "name": "f"}
 
 
 def test_thoughts_that_only_their_vendor_can_read_are_not_told_to_a_chat_upstream() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -133,4 +134,6 @@ def test_an_upstream_is_told_nothing_of_the_client_or_of_the_libraries(
     assert sent["user-agent"] == "airelays-portal" and sent["accept-encoding"] == "identity"
     assert sent.keys() == {
         "host", "accept", "accept-encoding", "authorization", "content-length", "content-type", "user-agent",
+        "x-airelays-via",
     }  # fmt: skip
+    assert re.fullmatch(r"[0-9a-f]+", sent["x-airelays-via"]), "an id that says nothing, against loops of relays"
