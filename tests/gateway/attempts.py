@@ -82,7 +82,7 @@ class Run(SimpleNamespace):
     def __init__(self) -> None:
         self.health, self.reservations, self.admission = Health("w"), Books(), Admission("", lambda work: None)
         self.config = SimpleNamespace(max_attempts=5, retry_seconds=30.0, routing_strategy="weighted")
-        self.unseen = UnseenTokens()
+        self.unseen, self.own_limits = UnseenTokens(), SimpleNamespace(tell=lambda exchange, caller: None)
         self.fallback_price, self.telling, self.stopping = None, False, False
 
     def shows_relay_headers(self, exchange: Exchange) -> bool:

@@ -145,6 +145,8 @@ STAFF = {
     "admin:auth_user_password_change": "accounts.change_user",
     "admin:relay_channel_test_channel": "relay.change_channel",
     "admin:relay_channel_choose_models": "relay.change_channel",
+    "admin:relay_channel_edit_overrides": "relay.change_channel",
+    "admin:relay_channel_take_costs": "relay.change_channel relay.add_modelprice relay.view_earnings",
     "admin:relay_channel_put_keys_back": "relay.change_channel",
     "admin:relay_channel_forget_apis": "relay.change_channel",
     "admin:relay_channel_copy": "relay.add_channel",

@@ -38,7 +38,10 @@ class ChatClient:
             request["parallel_tool_calls"] = False  # the deprecated form has one call
             if self.request.get("function_call") is not None:
                 request["tool_choice"] = _tool_choice(self.request["function_call"])
-        messages = [_message(strip_foreign(message)) for message in objects_of(request, "messages")]
+        messages = [strip_foreign(message) for message in objects_of(request, "messages")]
+        if any(map(_goes_by_names, messages)):
+            messages = list(map(_with_call_ids, messages))
+        messages = list(map(_message, messages))
         return ConvertedRequest({**request, "messages": messages})
 
     def answer(self, completion: Json) -> Json:
@@ -79,10 +82,11 @@ def _message(message: Json) -> Json:
 
     The deprecated form has no call ids, so the id is derived from the function's name.
     """
-    if text_of(message, "role") == "function":
+    role = text_of(message, "role")
+    if role == "function" or _goes_by_names(message):
         call_id = text_of(message, "tool_call_id") or f"call_{text_of(message, 'name')}"
         return {**message, "role": "tool", "tool_call_id": call_id}
-    if text_of(message, "role") == "assistant":
+    if role == "assistant":
         message = _without_thinking_parts(message)
     called = object_of(message, "function_call")
     if not called:
@@ -90,6 +94,20 @@ def _message(message: Json) -> Json:
     call: Json = {"id": f"call_{text_of(called, 'name')}", "type": "function", "function": called}
     rest = {name: value for name, value in message.items() if name != "function_call"}
     return {**rest, "tool_calls": [*objects_of(message, "tool_calls"), call]}
+
+
+def _goes_by_names(message: Json) -> bool:
+    """Whether a tool's message names the tool in place of the call."""
+    return text_of(message, "role") == "tool" and not text_of(message, "tool_call_id") and "name" in message
+
+
+def _with_call_ids(message: Json) -> Json:
+    """An assistant's message whose calls go by the names of their functions where they have no ids."""
+    calls = objects_of(message, "tool_calls")
+    if all(text_of(call, "id") for call in calls):
+        return message
+    named = ((call, text_of(object_of(call, "function"), "name")) for call in calls)
+    return {**message, "tool_calls": [{**call, "id": text_of(call, "id") or f"call_{name}"} for call, name in named]}
 
 
 def _without_thinking_parts(message: Json) -> Json:
