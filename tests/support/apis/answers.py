@@ -111,7 +111,7 @@ class Answer:
             return [[str(one.get("id", "")), str(one["name"]), _compact(one.get("args") or {})] for one in called]
         if self._responses:
             return [
-                [item.get("call_id", ""), item.get("name", ""), item.get("arguments", item.get("input", ""))]
+                [item.get("call_id", ""), item.get("name", ""), str(item.get("arguments", item.get("input", "")))]
                 for item in self._items
                 if item.get("type") in _CALLS
             ]
