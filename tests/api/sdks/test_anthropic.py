@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import anthropic
@@ -179,7 +179,7 @@ def test_thoughts_come_back_with_their_turn(
     last = said(client, streamed, model=model.model, messages=turns, tools=[WEATHER], thinking=thinking)
     assert last.content[0].to_dict()["text"] == ANSWER.text
     first_request = model.requests[0].json
-    asked: dict[str, Callable[[], bool]] = {
+    asked: dict[str, Any] = {
         "anthropic": lambda: first_request["thinking"] == thinking,
         "chat": lambda: bool(first_request["reasoning_effort"]),
         "responses": lambda: bool(first_request["reasoning"]["effort"]),

@@ -40,7 +40,17 @@ async def _gemini(call: Call, said: Said) -> None:
     for number, (name, tool, given) in enumerate(said.calls):
         signed = {} if number else {"thoughtSignature": gemini.SIGNATURE}
         parts.append({"functionCall": {"id": name, "name": tool, "args": given}, **signed})
-    await gemini.saying(*parts)(call)
+    whole = gemini.response(*parts)
+    if said.calls and call.path.endswith("alt=sse") and not gemini.fault(call):
+        *pieces, last = gemini.pieces(whole)  # the reason stands beside the last call, as there
+        pieces[-1]["candidates"][0]["finishReason"] = "STOP"
+        pieces[-1]["usageMetadata"] = last["usageMetadata"]
+        await call.open_stream()
+        for piece in pieces:
+            await call.send(_data(piece))
+        await call.end()
+    else:
+        await gemini.answer(call, whole)
 
 
 async def _chat(call: Call, said: Said) -> None:

@@ -57,7 +57,7 @@ for (const [up, model] of Object.entries(MODELS)) {
     const chat = ai.chats.create({ model });
     assert.equal((await chat.sendMessage({ message: 'Say hello.' })).text, 'Hello there.');
     assert.equal(textOf(await gathered(await chat.sendMessageStream({ message: 'Say hello.' }))), 'Hello there.');
-    assert.equal(chat.getHistory().length, 4);
+    assert.equal(chat.getHistory().filter((one) => one.role === 'user').length, 2);
   });
 
   await test('tokens are counted', async () => {
