@@ -42,6 +42,7 @@ class Seen:
     turns: list[float] = field(default_factory=list)  # seconds of each response of a realtime session
     done: int = 0  # responses of a realtime session of which `response.done` arrived
     phase: str = ""
+    lines: list[str] = field(default_factory=list)  # tags of a batch's lines
 
     @property
     def ended(self) -> float:

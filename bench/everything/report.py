@@ -65,7 +65,8 @@ def latencies(
         if one.how != "whole" or one.kind == "batchline":
             continue
         times = one.turns if one.kind == "realtime" else [one.seconds]
-        alone, tries = one.phase == "alone", attempts.get(one.tag, ())
+        alone = one.phase == "alone"
+        tries = [attempt for tag in (one.tag, *one.lines) for attempt in attempts.get(tag, ())]
         if not alone:
             found[one.kind]["all"] += times
             if any(event.touches(one.at, one.ended, 0.0, 3.0) for event in restarts):
@@ -76,7 +77,7 @@ def latencies(
         found[one.kind]["alone" if alone else "calm"] += times
         if one.first is not None:
             found[one.kind]["alone first" if alone else "calm first"].append(one.first)
-        if len(tries) == 1 and one.kind not in {"realtime", "background"}:
+        if len(tries) == 1 and one.kind not in {"realtime", "background", "batch"}:
             over = max(0.0, one.seconds - tries[0].seconds)
             found[one.kind]["alone overhead" if alone else "calm overhead"].append(over)
     return {kind: _figures(values) for kind, values in found.items()}

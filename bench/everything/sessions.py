@@ -111,6 +111,7 @@ async def batch(clients: Clients, kind: str) -> None:
     until = time.monotonic() + _BATCH_SECONDS
     endpoint = clients.random.choice(("chat/completions", "responses", "embeddings"))
     lines = [clients.new("batchline") for _ in range(_LINES)]
+    seen.lines = [line.tag for line in lines]
     content = "".join(json.dumps(_line(clients, endpoint, line)) + "\n" for line in lines).encode()
     try:
         found = await _begin_batch(clients, seen, endpoint, content, until)
