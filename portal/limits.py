@@ -57,6 +57,9 @@ ANSWER_BYTES: Final = 128 * MIB  # of an upstream's answer that is read whole: 2
 # -- what is stored for a user ---------------------------------------------------------------------------------------
 ROW_BYTES: Final = 512  # that each file, response, item, line and so on counts beside its content
 
+# -- in the background -----------------------------------------------------------------------------------------------
+INTERACTION_SECONDS: Final = 2 * 3600  # that an interaction may run; Google ends those of its agents after an hour
+
 # -- batches ---------------------------------------------------------------------------------------------------------
 BATCHES_AT_ONCE: Final = 4  # that one worker runs; a user who has none there may begin one all the same
 BATCHES: Final = 32  # that it runs at most

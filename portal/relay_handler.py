@@ -28,7 +28,6 @@ from relay.api.errors import error_response, unknown_route, wrong_method
 from relay.api.paths import deployment_of, is_gemini, relay_path
 from relay.api.request import RelayRequest, with_key_of_query
 from relay.api.respond import base_url_object, json_response
-from relay.endpoints.error_shapes import GEMINI_ERRORS
 from relay.errors import InternalError, RelayError
 from relay.gateway.access.authentication import name_caller
 from relay.gateway.exchange.exchange import AsgiScope, Exchange, Receive, Send
@@ -84,9 +83,7 @@ class RelayHandler(ASGIHandler):
         if gemini and b"key=" in scope["query_string"]:
             headers = scope["headers"] = with_key_of_query(scope)
         exchange = Exchange(scope, receive, send, ip)
-        exchange.error_shape = (
-            GEMINI_ERRORS if gemini else shape_of(relay_path(scope["path"]) or scope["path"], exchange.headers)
-        )
+        exchange.error_shape = shape_of(relay_path(scope["path"]) or scope["path"], exchange.headers, gemini)
         if b"content-encoding" in exchange.headers:
             codings = b",".join(value for name, value in headers if name == b"content-encoding")
             exchange.read_through(lambda receive: decoded_body(receive, codings))

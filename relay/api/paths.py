@@ -9,15 +9,16 @@ from typing import Final
 # Versions of Gemini's API, all served alike, and the paths that only its clients ask for under /v1.
 _GEMINI: Final = re.compile(r"^/v1(?:beta|alpha)\d*(?=/|$)")
 _GEMINI_METHOD: Final = re.compile(
-    r"^/v1/models/.+:(?:generateContent|streamGenerateContent|countTokens|embedContent|batchEmbedContents)$"
+    r"^/v1/(?:models/.+:(?:generateContent|streamGenerateContent|countTokens|embedContent|batchEmbedContents)$"
+    r"|interactions(?:/|$))"
 )
 _SLASHES: Final = re.compile(r"/{2,}")
 # What an OpenAI client may append to its base URL. `usage` and `tokens` are pages of the portal and need /v1 in front.
 _ROOTS: Final = frozenset(
     (
         "assistants", "audio", "batches", "chat", "completions", "conversations", "embeddings", "engines", "files",
-        "fine_tuning", "images", "messages", "models", "moderations", "realtime", "rerank", "responses", "threads",
-        "uploads", "vector_stores",
+        "fine_tuning", "images", "interactions", "messages", "models", "moderations", "realtime", "rerank", "responses",
+        "threads", "uploads", "vector_stores",
     )
 )  # fmt: skip
 _BILLING: Final = "/dashboard/billing/"  # one-api's clients use it with and without /v1

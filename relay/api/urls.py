@@ -12,7 +12,7 @@ from ninja import NinjaAPI
 from relay.api.anthropic import batches as message_batches
 from relay.api.anthropic import messages
 from relay.api.errors import error_response
-from relay.api.gemini import generate_content
+from relay.api.gemini import generate_content, interactions
 from relay.api.openai import batches, chat, files, models, passthrough, realtime, responses, usage
 from relay.api.reference.document import router_of
 from relay.api.reference.json_schema import Schema
@@ -42,6 +42,7 @@ def on_relay_error(request: HttpRequest, error: RelayError | type[RelayError]) -
 api = RelayAPI(title="AIRelays Portal", docs_url=None, openapi_url=None, urls_namespace="relay")
 api.add_exception_handler(RelayError, on_relay_error)
 api.add_router("", generate_content.router)  # before that of models, whose names may have colons
+api.add_router("", interactions.router)
 api.add_router("", models.router)
 api.add_router("", chat.router)
 api.add_router("", passthrough.router)

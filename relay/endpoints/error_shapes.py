@@ -7,6 +7,7 @@ from typing import Final
 from relay.errors import ErrorShape, RelayError
 from relay.protocols.anthropic_messages.errors import error_body, is_error_body
 from relay.protocols.gemini import errors as gemini
+from relay.protocols.interactions import errors as interactions
 
 
 def _anthropic(error: RelayError, request_id: str) -> bytes:
@@ -23,3 +24,10 @@ def _gemini(error: RelayError, _request_id: str) -> bytes:
 
 
 GEMINI_ERRORS: Final = ErrorShape("generate_content", _gemini, gemini.is_error_body)
+
+
+def _interaction(error: RelayError, _request_id: str) -> bytes:
+    return error.verbatim or interactions.error_body(error.http_status, error.told, error.public_code, error.param)
+
+
+INTERACTIONS_ERRORS: Final = ErrorShape("interactions", _interaction, interactions.is_error_body)

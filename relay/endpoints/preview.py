@@ -33,7 +33,7 @@ from relay.transport.body import request_headers
 MASK: Final = "••••••"
 _TEXT: Final = ("chat.completions", "responses", "messages", "generate_content")
 # The APIs whose requests can be shown: those in JSON.
-APIS: Final = (*_TEXT, *(name for name, spec in PASSTHROUGH_ENDPOINTS.items() if not spec.files))
+APIS: Final = (*_TEXT, "interactions", *(name for name, spec in PASSTHROUGH_ENDPOINTS.items() if not spec.files))
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,10 @@ async def try_routes(
     routes, unfit = usable_routes(caller.routes(model), request.check_channel)
     if unfit is not None and not routes:
         raise unfit
+    if request.only_there is not None:
+        routes = _only(routes, request.prefer)
+        if not routes:
+            raise request.only_there
     pinned = record.exchange.pinned
     if pinned:
         _check_pin(pinned, [one.channel for one in routes], model.name)
@@ -134,6 +138,16 @@ async def _try_all(
             else:
                 routes = [route for route in routes if route.channel is not channel]
     return None, failures
+
+
+def _only(routes: Sequence[Route], pair: Pair | None) -> Sequence[Route]:
+    """The route by a channel and a key, as the only one; empty where these serve no more."""
+    for route in routes:
+        channel = route.channel
+        keys = tuple(key for key in channel.keys if (channel.id, key.id) == pair)
+        if keys:
+            return (replace(route, channel=replace(channel, keys=keys)),)
+    return ()
 
 
 def _without_api(channel: ChannelView, api: str) -> ChannelView:

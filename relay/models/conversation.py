@@ -11,7 +11,10 @@ from relay.models.fields import LooseForeignKey
 
 
 class StoredResponse(models.Model):
-    """A response of `/v1/responses` with the input of its turn. Its id is the portal's own."""
+    """A response of `/v1/responses` with the input of its turn. Its id is the portal's own.
+
+    Interactions of Gemini's API are rows of it as well, by ids of their own (`relay.storage.apis.interactions`).
+    """
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="stored_responses")
     response_id = models.CharField(max_length=120)

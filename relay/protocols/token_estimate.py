@@ -57,7 +57,7 @@ _OPAQUE_MARKS: Final = (
 _OPAQUE: Final = re.compile(
     rb'"(?:images|videos)"\s*:\s*\[\s*[{"]|"(?:image_url|video_url|b64_json|partial_image_b64)"\s*:\s*[{"]'
     rb'|"type"\s*:\s*"(?:reasoning\.encrypted|redacted_thinking|server_tool_use|url_citation'
-    rb'|(?!function_|tool_|custom_tool_)[a-z_]+_call)"'
+    rb'|(?!function_|tool_|custom_tool_)[a-z_]+_call|image|audio|video)"'
     rb'|"audio"\s*:\s*\{|"encrypted_content"\s*:\s*"[^"]|"(?:citations|search_results|web_search)"\s*:\s*\[\s*[{"]'
     rb'|"executed_tools"\s*:\s*\[\s*\{|"inlineData"\s*:\s*\{'
 )

@@ -17,6 +17,7 @@ PATHS: Final[Mapping[str, str]] = {
     "generate_content.count_tokens": "/models/{model}:countTokens",
     "generate_content.embed": "/models/{model}:embedContent",
     "generate_content.embed_batch": "/models/{model}:batchEmbedContents",
+    "interactions": "/interactions",
     "ollama.chat": "/api/chat",
     "cohere.chat": "/chat",
     "responses": "/responses",
@@ -41,12 +42,13 @@ CHAT: Final = frozenset(("chat.completions",))
 RESPONSES: Final = frozenset(("responses", "responses.compact", "responses.input_tokens"))
 MESSAGES: Final = frozenset(("messages", "messages.count_tokens"))  # Anthropic's
 GEMINI: Final = frozenset(api for api in PATHS if api.partition(".")[0] == "generate_content")
+INTERACTIONS: Final = frozenset(("interactions",))  # Gemini's
 AUDIO: Final = frozenset(("audio.speech", "audio.transcriptions", "audio.translations"))
 OLLAMA: Final = frozenset(("ollama.chat",))
 COHERE: Final = frozenset(("cohere.chat",))
 UPSTREAM_ONLY: Final = OLLAMA | COHERE  # that no client can ask for
 EVERYTHING: Final = frozenset(PATHS)
-OPENAI: Final = EVERYTHING - MESSAGES - GEMINI - UPSTREAM_ONLY
+OPENAI: Final = EVERYTHING - MESSAGES - GEMINI - INTERACTIONS - UPSTREAM_ONLY
 # What a server that is compatible with OpenAI may have; which of it, its 404 says.
 OPENAI_COMPATIBLE: Final = OPENAI - RESPONSES
 

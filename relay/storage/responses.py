@@ -26,6 +26,9 @@ _ITEMS_WITH_STATUS: Final = frozenset(("message", "function_call", "function_cal
 _LOOKED_THROUGH: Final = 500  # responses, newest first, for what the user names of their output
 _MOST_LOOKED_THROUGH: Final = 32 * 1024 * 1024  # characters of that
 RUNNING: Final = ("queued", "in_progress")  # values of `status`
+# Begins the ids of Gemini's interactions, which have rows of the same table and are no responses
+# (`relay.storage.apis.interactions`).
+INTERACTION: Final = "int_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ def is_upstream_id(text: str) -> bool:
 
 def find_response(user_id: int, response_id: str) -> StoredResponse | None:
     """Return a stored response of a user that has not expired."""
-    if not is_id(response_id):
+    if not is_id(response_id) or response_id.startswith(INTERACTION):
         return None
     return StoredResponse.objects.filter(user=user_id, response_id=response_id, expires_at__gt=clock.now()).first()
 
@@ -64,6 +67,7 @@ def made_for(user_id: int, names: Collection[str]) -> set[str]:
     They are ids of items, and of the containers in which code ran.
     """
     rows = StoredResponse.objects.filter(user=user_id, expires_at__gt=clock.now()).order_by("-pk")
+    rows = rows.exclude(response_id__startswith=INTERACTION)
     left, found, characters = {name for name in names if name}, set[str](), 0
     for text in texts_of(rows[:_LOOKED_THROUGH], "output"):
         if any(name in text for name in left):
@@ -84,7 +88,7 @@ def _ids_in(output: str) -> set[str]:
 
 def find_turn(user_id: int, response_id: str) -> StoredTurn | None:
     """Return the response that a new one continues, None when it is not, or no longer, stored for this user."""
-    if not is_id(response_id):
+    if not is_id(response_id) or response_id.startswith(INTERACTION):
         return None
     columns = ("channel_id", "api_key_id", "upstream_keeps", "upstream_id", "status", "created_at", "body")
     rows = StoredResponse.objects.filter(user=user_id, response_id=response_id, expires_at__gt=clock.now())
@@ -146,7 +150,11 @@ def end_response(row: StoredResponse, message: str, code: str = "server_error", 
     """End a response that is not answered yet, with `status` "failed" or "cancelled"."""
     body = decode_object(row.body) or {}
     body["status"] = status
-    body["error"] = {"code": code, "message": message} if status == "failed" else None
+    told = {"code": code, "message": message} if status == "failed" else None
+    if row.response_id.startswith(INTERACTION):
+        body.update({"errors": [told]} if told is not None else {})
+    else:
+        body["error"] = told
     row.body, row.status, row.owner = encode(body).decode(), status, ""
     StoredResponse.objects.filter(pk=row.pk, status__in=RUNNING).update(body=row.body, status=status, owner="")
 

@@ -32,6 +32,7 @@ JSON_BODIES = {
     "generate_content": "/v1beta/models/m:generateContent",
     "stream_generate_content": "/v1beta/models/m:streamGenerateContent",
     "count_tokens": "/v1beta/models/m:countTokens",
+    "create_interaction": "",
     "embed_content": "/v1beta/models/m:embedContent",
     "batch_embed_contents": "/v1beta/models/m:batchEmbedContents",
     "create_response": "",
@@ -58,7 +59,8 @@ FORMS = {
 }
 # Those that read no body, and the part of an upload, whose form has no field but the file.
 WITHOUT_A_BODY = {
-    "hang_up_call", "cancel_batch", "cancel_message_batch", "cancel_response", "cancel_upload", "create_part",
+    "hang_up_call", "cancel_batch", "cancel_interaction", "cancel_message_batch", "cancel_response", "cancel_upload",
+    "create_part",
 }  # fmt: skip
 PATHS = {operation.name: operation.path for operation in operations(api) if operation.method == "POST"}
 

@@ -29,6 +29,10 @@ def check(response: httpx.Response, status: int, type_: str, code: str | None, p
         info = next(one for one in error["details"] if one["@type"].endswith("ErrorInfo"))
         told = {"message": error["message"], "code": info["reason"].lower(), "type": type_}
         error = {**told, "param": info.get("metadata", {}).get("field")}
+    if "type" not in error and "details" in error:  # of Google's Interactions API
+        info = error["details"][0]
+        told = {"message": error["message"], "code": info["reason"].lower(), "type": type_}
+        error = {**told, "param": info.get("metadata", {}).get("field")}
     assert set(error) == {"message", "type", "param", "code"}
     assert (error["type"], error["code"], error["param"]) == (type_, code, param)
     assert error["message"][-1] in ".;!" and "127.0.0.1" not in error["message"] and "req_" not in error["message"]

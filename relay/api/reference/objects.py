@@ -21,6 +21,21 @@ GEMINI_ERROR: Final = obj(
     "error",
     error=obj("code message status", code=integer(), message=string(), status=string(), details=array(ANY)),
 )
+INTERACTION_OBJECT: Final = obj(
+    "id status",
+    id=string(),
+    status=string(),
+    object=string(),
+    model=string(),
+    agent=string(),
+    created=string(),
+    updated=string(),
+    previous_interaction_id=string(),
+    steps=array(ANY),
+    usage=ANY,
+    errors=array(ANY),
+)
+INTERACTIONS_ERROR: Final = obj("error", error=obj("code message", code=string(), message=string(), details=array(ANY)))
 MODEL_OBJECT: Final = obj(
     "id object created owned_by",
     id=string(),

@@ -11,7 +11,7 @@ from typing import Any, Final
 from ninja import NinjaAPI
 
 from relay.api.reference.json_schema import Schema
-from relay.api.reference.objects import GEMINI_ERROR
+from relay.api.reference.objects import GEMINI_ERROR, INTERACTIONS_ERROR
 from relay.api.reference.schemas import SHAPES, Shape
 
 _TAGS: Final = {
@@ -20,6 +20,7 @@ _TAGS: Final = {
     "completions": "Text",
     "responses": "Text",
     "messages": "Text",
+    "interactions": "Text",
     "conversations": "Conversations",
     "embeddings": "Embeddings, moderation, rerank",
     "moderations": "Embeddings, moderation, rerank",
@@ -68,6 +69,7 @@ _ERROR: Final[Schema] = {
 }
 # Of Anthropic's API, by the beginning of the paths.
 _MESSAGES: Final = "/v1/messages"
+_INTERACTIONS: Final = "/v1/interactions"
 _MESSAGES_ERROR: Final[Schema] = {
     "type": "object",
     "required": ["type", "error"],
@@ -142,7 +144,12 @@ def build_document(api: NinjaAPI, version: str) -> Schema:
         "paths": paths,
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-            "schemas": {"Error": _ERROR, "MessagesError": _MESSAGES_ERROR, "GeminiError": GEMINI_ERROR},
+            "schemas": {
+                "Error": _ERROR,
+                "MessagesError": _MESSAGES_ERROR,
+                "GeminiError": GEMINI_ERROR,
+                "InteractionsError": INTERACTIONS_ERROR,
+            },
         },
     }
 
@@ -178,6 +185,8 @@ def _describe(operation: Operation, shape: Shape) -> Schema:
     name = "MessagesError" if operation.path.startswith(_MESSAGES) else "Error"
     if operation.is_gemini:
         name = "GeminiError"
+    if operation.path.startswith(_INTERACTIONS):
+        name = "InteractionsError"
     error = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
     found["responses"] = {
         shape.status: {"description": "It worked.", "content": content},

@@ -150,6 +150,20 @@ GENERATE_CONTENT: Final = obj(
     ),
     tools=nullable(array(ANY)),
 )
+INTERACTION: Final = obj(
+    "",
+    model=nullable(string(minLength=1)),
+    agent=nullable(string(minLength=1)),
+    input={"type": ["string", "object", "array"], "minLength": 1},
+    previous_interaction_id=nullable(string()),
+    system_instruction=nullable(string()),
+    generation_config=nullable(obj(max_output_tokens=nullable(integer(minimum=0)))),
+    agent_config=nullable(obj()),
+    tools=nullable(array(ANY)),
+    stream=nullable({"type": "boolean"}),
+    background=nullable({"type": "boolean"}),
+    store=nullable({"type": "boolean"}),
+)
 EMBED_CONTENT: Final = obj(
     "content",
     content=obj("parts", parts=array(ANY, minItems=1)),

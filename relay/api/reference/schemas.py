@@ -16,6 +16,7 @@ from relay.api.reference.objects import (
     FILE_OBJECT,
     GENERATED,
     IDS,
+    INTERACTION_OBJECT,
     MESSAGE_BATCH_OBJECT,
     MODEL_OBJECT,
     MOMENT,
@@ -36,6 +37,7 @@ from relay.api.reference.requests import (
     HEARING_FORM,
     IMAGE,
     IMAGE_FORM,
+    INTERACTION,
     ITEMS,
     MESSAGE,
     MESSAGE_BATCH,
@@ -160,6 +162,18 @@ SHAPES: Final[dict[str, Shape]] = {
         upstream=True,
     ),
     "count_tokens": Shape(obj("totalTokens", totalTokens=COUNT), GENERATE_CONTENT, upstream=True),
+    "create_interaction": Shape(INTERACTION_OBJECT, INTERACTION, streams=True, upstream=True),
+    "retrieve_interaction": Shape(
+        INTERACTION_OBJECT,
+        streams=True,
+        parameters=(
+            query("stream", string(enum=["true", "false"])),
+            query("last_event_id", string(), "The `event_id` of an event."),
+            query("include_input", string(enum=["true", "false"])),
+        ),
+    ),
+    "delete_interaction": Shape(obj("")),
+    "cancel_interaction": Shape(INTERACTION_OBJECT),
     "embed_content": Shape(obj("embedding", embedding=VECTOR, usageMetadata=ANY), EMBED_CONTENT, upstream=True),
     "batch_embed_contents": Shape(
         obj("embeddings", embeddings=array(VECTOR), usageMetadata=ANY), EMBED_CONTENTS, upstream=True

@@ -1,9 +1,10 @@
-"""Deletes responses of /v1/responses: stored ones, here and at their upstreams, and those that still run."""
+"""Deletes responses of /v1/responses, and what is stored in their way: here, at upstreams, and while it still runs."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import quote
 
@@ -20,6 +21,7 @@ from relay.usage.running import live_workers
 
 logger: Final = logging.getLogger(__name__)
 _DELETE_SECONDS: Final = 10.0
+Delete = Callable[[int, str], stored_responses.StoredTurn | None]  # by a user's id, and its own
 _ANSWER_SECONDS: Final = 1.0  # that other workers may take to say that one runs a response, beside looks at the feed
 _WRITE_SECONDS: Final = 0.05  # between looks whether one that has just ended is stored
 _WRITES: Final = 40
@@ -36,7 +38,16 @@ async def delete_response(run: Runtime, caller: Caller, response_id: str) -> Jso
 
     Raises ObjectNotFound, RelayUnavailable.
     """
-    user, deleted = caller.user_id, stored_responses.delete_response
+    if not await delete_stored(run, caller.user_id, response_id, stored_responses.delete_response):
+        raise response_not_found(response_id)
+    return {"id": response_id, "object": "response", "deleted": True}
+
+
+async def delete_stored(run: Runtime, user: int, response_id: str, deleted: Delete, api: str = "responses") -> bool:
+    """Delete what `deleted` deletes, here and at its upstream, or keep it from being stored while it is streamed.
+
+    Returns whether there was such a thing. `api`: of its upstream. Raises RelayUnavailable.
+    """
     forgotten = await snapshot_cache.in_thread(deleted, user, response_id)
     if forgotten is None and not await _delete_running(run, user, response_id):
         for _ in range(_WRITES):  # it may have ended meanwhile
@@ -45,10 +56,10 @@ async def delete_response(run: Runtime, caller: Caller, response_id: str) -> Jso
                 break
             await asyncio.sleep(_WRITE_SECONDS)
         if forgotten is None:
-            raise response_not_found(response_id)
+            return False
     if forgotten is not None and forgotten.upstream_id:
-        run.watchdog.work(delete_upstream(run, forgotten))
-    return {"id": response_id, "object": "response", "deleted": True}
+        run.watchdog.work(delete_upstream(run, forgotten, api))
+    return True
 
 
 async def _delete_running(run: Runtime, user: int, response_id: str) -> bool:
@@ -67,15 +78,15 @@ def _others_work() -> bool:
     return len(live_workers()) > 1
 
 
-async def delete_upstream(run: Runtime, forgotten: stored_responses.StoredTurn) -> None:
-    """Delete a response at the upstream that stores it. If that fails, it expires there on its own."""
+async def delete_upstream(run: Runtime, forgotten: stored_responses.StoredTurn, api: str = "responses") -> None:
+    """Delete what an upstream stores, in this API. If that fails, it expires there on its own."""
     for model in snapshot_cache.snapshot.models.values():
         for route in model.routes:
             channel = route.channel
             key = next((key for key in channel.keys if key.id == (forgotten.key_id or 0)), None)
-            if channel.id != forgotten.channel_id or key is None or "responses" not in channel.urls or channel.refusal:
+            if channel.id != forgotten.channel_id or key is None or api not in channel.urls or channel.refusal:
                 continue
-            url = httpx.URL(f"{channel.urls['responses']}/{quote(forgotten.upstream_id, safe='')}")
+            url = httpx.URL(f"{channel.urls[api]}/{quote(forgotten.upstream_id, safe='')}")
             request = httpx.Request(
                 "DELETE", url, extensions={"timeout": {"connect": channel.timeouts.connect}, "headers": key.headers}
             )

@@ -17,7 +17,17 @@ from relay.providers.vendors.openai import GPT_FAMILY, GPT_LINK
 # usage are open to every token.
 PURPOSES: Final[Mapping[str, frozenset[str]]] = {
     "chat": frozenset(
-        ("chat", "completions", "responses", "messages", "generate_content", "embeddings", "moderations", "rerank")
+        (
+            "chat",
+            "completions",
+            "responses",
+            "messages",
+            "generate_content",
+            "interactions",
+            "embeddings",
+            "moderations",
+            "rerank",
+        )
     ),
     "images": frozenset(("images",)),
     "audio": frozenset(("audio", "realtime")),

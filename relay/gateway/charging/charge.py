@@ -29,8 +29,11 @@ _PROMPT_LOW: Final = 0.6  # the estimate of a prompt may be too high: refuse onl
 _FREE: Final = Price()
 # What is counted in tokens and calls alone: pictures, seconds and characters of such answers are not.
 _IN_TOKENS: Final = frozenset(
-    ("chat.completions", "completions", "responses", "responses.compact", "messages", "generate_content")
-)
+    (
+        "chat.completions", "completions", "responses", "responses.compact", "messages", "generate_content",
+        "interactions",
+    )
+)  # fmt: skip
 
 
 def fallback_price(setting: str) -> Price | None:

@@ -55,6 +55,8 @@ class GatewayRequest:
     # The event that a stream gets in place of an error's body once its head is sent; None where that is not sent early.
     error_event: Callable[[bytes], bytes] | None = None
     prefer: Pair | None = None  # the channel and key that store the previous response
+    # No other can serve it: the error where these do not serve the model any more. None: others can.
+    only_there: RelayError | None = None
     # The input in tokens that the request cannot exceed, or None when something can add to it. None: it is not known.
     most_input: Callable[[], int | None] | None = None
     # Of the tokens of its prompt, those that can be audio and images; None: any can. Asked where these are dearer.

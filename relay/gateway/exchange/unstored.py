@@ -16,8 +16,7 @@ from accounts.models.change import announce
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.snapshot.cache import snapshot_cache
 
-_ID: Final = len("resp_")  # after which the time stands in an id, as `portal.lib.ids` writes it
-_TIME_DIGITS: Final = 12
+_TIME_DIGITS: Final = 12  # of an id, behind its kind, as `portal.lib.ids` writes it
 
 
 class RunningResponse:
@@ -93,7 +92,7 @@ class RunningResponses:
 def may_run(response_id: str, seconds: float) -> bool:
     """Whether a response of this id can be running: it is one of the portal's, not older than so many seconds."""
     try:
-        made = int(response_id[_ID : _ID + _TIME_DIGITS], 16) / 1000
+        made = int(response_id.partition("_")[2][:_TIME_DIGITS], 16) / 1000
     except ValueError:
         return False
     return -seconds < time.time() - made < seconds

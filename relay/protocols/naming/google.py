@@ -2,7 +2,8 @@
 
 Files of the Files API and of Cloud Storage, data stores and corpora, secrets that sign in at addresses of the client's,
 templates of Model Armor. Cached contents and file search stores are among `relay.protocols.naming.references`.
-Source: google-genai 3.6.1 (`types.Tool`, `types.AuthConfig`, `types.ModelArmorConfig`), November 2026.
+Source: google-genai 3.6.1 (`types.Tool`, `types.AuthConfig`, `types.ModelArmorConfig`, `interactions.Tool`,
+`interactions.Environment`), November 2026.
 """
 
 from __future__ import annotations
@@ -19,19 +20,21 @@ _STORED: Final = re.compile(
 )
 _FILE: Final = ("a file", "Send the file itself, or an address from which anybody can fetch it.")
 _OBJECT: Final = ("an object", "Leave it out.")
-_ADDRESSES: Final = frozenset(("fileuri",))
+_ADDRESSES: Final = frozenset(("fileuri", "uri"))
 _OBJECTS: Final = frozenset(
     (
         "vertexaisearch", "vertexragstore", "ragcorpora", "ragresources", "datastore", "prompttemplatename",
         "responsetemplatename", "apikeysecret", "apikeysecretversion", "credentialsecret", "serviceaccount",
         "googleserviceaccountconfig",
+        # of interactions
+        "vertexaisearchconfig", "ragstoreconfig", "credential",
     )
 )  # fmt: skip
 # Members whose objects are the client's own, whatever names they have.
 _OWN: Final = frozenset(
     (
         "args", "response", "parameters", "parametersjsonschema", "responsejsonschema", "responseschema", "labels",
-        "partmetadata",
+        "partmetadata", "arguments", "headers", "customconfig",
     )
 )  # fmt: skip
 
@@ -50,6 +53,8 @@ def stored_in(value: object, where: str) -> Iterator[Reference]:
             left += [(entry, f"{place}[{index}]") for index, entry in enumerate(one)]
         elif isinstance(one, dict):
             for name, member in one.items():
+                if name == "result" and isinstance(member, dict):
+                    continue  # of a client's own function
                 plain, path = name.replace("_", "").lower(), f"{place}.{name}" if place else name
                 if plain in _OBJECTS and member:
                     yield Reference(str(member), path, *_OBJECT)

@@ -40,6 +40,8 @@ OTHERS: Final = (
     ),
     # Anthropic's beta defines tools in the middle of a conversation, too.
     "messages/messages[].content[].tool.definition.model",
+    # Agents of Gemini's, which are priced by their own name.
+    "interactions/agent_config.model",
     # Vertex AI may answer with a model that these choose.
     *(
         f"{config}.{name}"

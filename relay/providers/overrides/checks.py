@@ -19,7 +19,8 @@ EACH: Final = "*"
 # stream, and where a conversation goes on.
 _DECIDED: Final = frozenset((
     "model", "stream", "stream_options", "stream_format", "background", "store", "previous_response_id",
-    "conversation", "continuationtoken", "cachedcontent",
+    "conversation", "continuationtoken", "cachedcontent", "continuation_token", "cached_content", "agent",
+    "previous_interaction_id", "webhook_config",
 ))  # fmt: skip
 # What the user says, which is counted before a channel is chosen.
 _CONTENT: Final = frozenset((

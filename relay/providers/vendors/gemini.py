@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from relay.providers.apis import GEMINI
+from relay.providers.apis import GEMINI, INTERACTIONS
 from relay.providers.credentials.static import X_GOOG_API_KEY
 from relay.providers.failures import FailureClass, rule
 from relay.providers.vendor import Vendor
@@ -21,9 +21,10 @@ VENDOR: Final = Vendor(
     credentials=X_GOOG_API_KEY,
     # A page of them; the API has fifty on a page otherwise.
     models_path="/models?pageSize=1000",
-    apis=GEMINI,
+    apis=GEMINI | INTERACTIONS,
     failures=(
         rule(FailureClass.KEY_DEAD, "400 403", "api_key_invalid"),
+        rule(FailureClass.KEY_DEAD, "401", "authentication"),  # of the Interactions API, as other words without blanks
         rule(FailureClass.KEY_DEAD, "400", text=r"^api key (not valid|expired)"),
         # Also for files that are not ready.
         rule(
@@ -32,7 +33,7 @@ VENDOR: Final = Vendor(
             "failed_precondition",
             r"^user location is not supported|^gemini api free tier is not available|^please enable billing",
         ),
-        rule(FailureClass.BILLING, "402", "resource_exhausted"),
+        rule(FailureClass.BILLING, "402", "resource_exhausted payment_required"),
         rule(FailureClass.CONFIG, "403", "service_disabled"),
         rule(
             FailureClass.KEY_DEAD,
@@ -51,14 +52,18 @@ VENDOR: Final = Vendor(
             text=r"^(quota exceeded|you exceeded your current quota)\b.*\blimit: 0\b",
             cooldown=86_400.0,
         ),
-        rule(FailureClass.QUOTA_WINDOW, "429", "quota_per_day", resets="midnight:America/Los_Angeles"),
+        rule(FailureClass.QUOTA_WINDOW, "429", "quota_per_day quota_exceeded", resets="midnight:America/Los_Angeles"),
         rule(FailureClass.RATE, "429", "resource_exhausted quota_per_minute"),
         rule(FailureClass.OVERLOAD, "503", "unavailable"),
         rule(FailureClass.TRANSIENT, "500 504", "internal deadline_exceeded"),
         rule(FailureClass.CLIENT, "400", "invalid_argument"),
     ),
     # Answers of other tiers have other prices than their model's.
-    parameters={"generate_content/serviceTier": "drop", "generate_content/service_tier": "drop"},
+    parameters={
+        "generate_content/serviceTier": "drop",
+        "generate_content/service_tier": "drop",
+        "interactions/service_tier": "drop",
+    },
     price_list="google",
     price_search={"google": 30},
 )

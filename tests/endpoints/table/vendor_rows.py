@@ -8,6 +8,7 @@ from relay.protocols.usage import Usage
 from tests.endpoints.table.row import ASK, CHUNKS, ENDLESS, REPORT, SAID, TEXT, USED, Row
 from tests.support.peers.gemini import pieces
 from tests.support.peers.gemini import response as gemini_response
+from tests.support.peers.interactions import events_of as events_of_interaction
 from tests.support.peers.messages import events, message
 from tests.support.upstream import completion
 
@@ -39,6 +40,22 @@ _OF_GEMINI = {
     "candidatesTokensDetails": [{"modality": "AUDIO", "tokenCount": 4}],
 }
 _GENERATED = gemini_response({"text": SAID}, usageMetadata=_OF_GEMINI)
+_INTERACTION: dict[str, Any] = {"input": TEXT, "generation_config": {"max_output_tokens": 1000}}
+_INTERACTED: dict[str, Any] = {
+    "id": "v1_ChdhYmNkZWZnaGlqa2xtbm9w",
+    "object": "interaction",
+    "status": "completed",
+    "steps": [{"type": "model_output", "content": [{"type": "text", "text": SAID}]}],
+    "usage": {
+        "total_input_tokens": 100,
+        "total_cached_tokens": 10,
+        "total_output_tokens": 42,
+        "total_thought_tokens": 8,
+        "total_tokens": 150,
+        "input_tokens_by_modality": [{"modality": "audio", "tokens": 20}, {"modality": "image", "tokens": 5}],
+        "output_tokens_by_modality": [{"modality": "audio", "tokens": 4}],
+    },
+}
 _VECTORS = "models/{model}:batchEmbedContents"
 _EMBED: dict[str, Any] = {"content": {"parts": [{"text": TEXT}]}}
 _OF_VECTORS = {"promptTokenCount": 45, "totalTokenCount": 45}
@@ -47,6 +64,10 @@ _LIMIT = "generationConfig.maxOutputTokens"
 _ENDLESS_PIECE = pieces(gemini_response({"text": "word " * 40}))[0] | {
     "candidates": [{"content": {"role": "model", "parts": [{"text": "word " * 40}]}, "index": 0}]
 }
+
+
+def _tool_with_model(body: dict[str, Any], model: str) -> dict[str, Any]:
+    return {**body, "tools": [{"type": "mcp_server", "name": "a", "model": model}]}
 
 
 def _advisor(body: dict[str, Any], model: str) -> dict[str, Any]:
@@ -119,6 +140,35 @@ ROWS = (
         endless=_ENDLESS_PIECE,
         asked=_STREAM,
         query="alt=sse",
+    ),
+    Row(
+        "interaction",
+        "interactions",
+        _INTERACTION,
+        USED,
+        _INTERACTED,
+        limit="generation_config.max_output_tokens",
+        channel=_GEMINI,
+        named=_tool_with_model,
+    ),
+    Row(
+        "interaction, streamed",
+        "interactions",
+        {**_INTERACTION, "stream": True},
+        USED,
+        events=events_of_interaction(_INTERACTED),
+        limit="generation_config.max_output_tokens",
+        channel=_GEMINI,
+        endless={"event_type": "step.delta", "index": 0, "delta": {"type": "text", "text": "word " * 40}},
+    ),
+    Row(
+        "interaction in the background",
+        "interactions",
+        {**_INTERACTION, "background": True},
+        USED,
+        _INTERACTED,
+        limit="generation_config.max_output_tokens",
+        channel=_GEMINI,
     ),
     Row(
         "embedContent",
