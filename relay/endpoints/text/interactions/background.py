@@ -51,6 +51,7 @@ _FIRST_POLL: Final = 0.5  # seconds between questions to the upstream, at first 
 _LAST_POLL: Final = 10.0
 _SLOWER: Final = 0.1  # of the time that it has run already
 _SILENT_SECONDS: Final = 300.0  # without a usable answer, after which an interaction is given up
+_STOP_SECONDS: Final = 1.5  # that its end is waited for there when it is given up
 _GONE_ANSWERS: Final = 3  # that the upstream has no such interaction
 # Between tries to write that one has failed, while the database does not answer: ten minutes.
 _RETRY_SECONDS: Final = (1.0, 5.0, 30.0, *[60.0] * 10)
@@ -150,7 +151,7 @@ async def _try_background(work: _Work, attempt: Attempt) -> HttpResponseBase:
                 text, answer = await _follow(work, attempt, answer.id)
         except BaseException as reason:
             if answer.running:
-                attempt.run.watchdog.work(cancel_upstream(attempt, answer.id, work.turn.headers))
+                await _end_at_upstream(work, attempt, answer.id)
             if isinstance(reason, UpstreamTruncated):  # it may have been made all the same
                 outcome = Outcome(end_reason(reason), reason.http_status, error=reason, at_work=True)
                 attempt.record.submit(outcome, wait=False)
@@ -158,6 +159,13 @@ async def _try_background(work: _Work, attempt: Attempt) -> HttpResponseBase:
         return await _finish(work, attempt, text, answer)
 
     return await ask_amended(work.turn, attempt, ask)
+
+
+async def _end_at_upstream(work: _Work, attempt: Attempt, upstream_id: str) -> None:
+    """Cancel the interaction at its upstream; also when the portal stops, which does not wait for long."""
+    cancelling = asyncio.ensure_future(cancel_upstream(attempt, upstream_id, work.turn.headers))
+    attempt.run.watchdog.keep(cancelling)
+    await asyncio.wait((cancelling,), timeout=_STOP_SECONDS)
 
 
 async def _accept(work: _Work, attempt: Attempt, text: bytes, answer: InteractionAnswer) -> None:

@@ -187,4 +187,4 @@ def test_one_that_the_portal_stops_is_cancelled_at_the_upstream(live: Portal, tm
         environ = {"AIRELAYS_FEED_POLL_SECONDS": "0.05", "AIRELAYS_SHUTDOWN_SECONDS": "1"}
         with serving(tmp_path / "log", env=environ) as other:
             answer = create(other, token, {"model": model_at(live, upstream), "input": "Hi.", "background": True})
-        assert live.record(answer).end_reason == "shutdown"
+        assert live.record(answer).end_reason == "shutdown" and peer.cancelled
