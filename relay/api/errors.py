@@ -21,6 +21,7 @@ KNOWN_ELSEWHERE = frozenset(
 _TASKS: Final = {"mj": "Midjourney", "suno": "Suno", "luma": "Luma", "kling": "Kling"}
 _API: Final = "Set your client's base URL to this portal's address followed by /v1."
 _BY_TELEPHONE: Final = re.compile(r"/v1/realtime/calls/[^/]+/(?:accept|reject|refer)")
+_AUTH_TOKENS: Final = "/v1/interactions/auth_tokens"
 _GEMINI_ACTION: Final = re.compile(r"(?<=:)[a-z]+[A-Z][A-Za-z]*$")  # such as embedContent
 _HINTS: Final = (
     ("/api/v1", _API),
@@ -70,6 +71,11 @@ def unknown_route(method: str, path: str) -> RelayError:
 
 def wrong_method(method: str, path: str, allow: str) -> RelayError:
     """The error for a path that has other methods. What Gemini's API can do with a model is a part of the path."""
+    if path == _AUTH_TOKENS:
+        return NotImplementedHere(
+            "This portal makes no tokens for live interactions, and serves no websocket for them. Use POST "
+            "/v1/interactions with a token of your account."
+        )
     action = _GEMINI_ACTION.search(path) if method == "POST" else None
     if action is not None:
         return NotImplementedHere(

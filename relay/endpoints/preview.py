@@ -125,7 +125,8 @@ def _native(channel: ChannelView, api: str, fields: Fields, upstream: str, rules
     sent, dropped = parameters.apply(channel.policy(api), fields, channel.strips_nulls)
     sent, ignored = to_fields(rules, sent)
     if api != "generate_content":
-        sent = {**sent, "model": msgspec.Raw(encode(upstream))}
+        name = "agent" if api == "interactions" and "agent" in sent else "model"
+        sent = {**sent, name: msgspec.Raw(encode(upstream))}
     return decode_object(encode(sent)) or {}, [*dropped, *ignored]
 
 

@@ -101,6 +101,8 @@ def test_errors_in_the_shape_of_the_api(live: Portal, server: Server) -> None:
             server.url + path, json={"model": "m"}, headers=headers, trust_env=False, verify=NO_CERTIFICATES, timeout=60
         )
         assert answer.status_code in {401, 405} and set(answer.json()["error"]) == {"code", "message", "details"}
+    answer = server.post(live.token(), {}, path=f"{PATH}/auth_tokens")
+    assert answer.status_code == 404 and answer.json()["error"]["details"][0]["reason"] == "NOT_IMPLEMENTED"
     answer = create(server, live.token(), {"input": "Hi."})
     assert answer.json()["error"]["code"] == "invalid_request" and answer.status_code == 400
     check(answer, 400, "invalid_request_error", "missing_required_parameter", "model")
