@@ -32,6 +32,7 @@ from relay.models import (
     ModelPrice,
     Token,
 )
+from relay.models.catalog import RETIRES_SOON
 from relay.models.ledger import AMOUNTS
 from relay.providers.vendors import BUILT_IN
 
@@ -123,7 +124,7 @@ def _model_todos(person: Any) -> list[Todo]:
             unserved.append(model)
         elif not model.is_open and not model.granted:
             unused.append(model)
-    where = reverse("admin:relay_model_changelist")
+    where, soon = reverse("admin:relay_model_changelist"), (clock.now() + RETIRES_SOON).date()
     if unpriced:
         said = {"names": _names(unpriced), "people": ""}
         if may(person, PRICING):
@@ -145,6 +146,15 @@ def _model_todos(person: Any) -> list[Todo]:
             Todo(
                 _("%(names)s: not open, and nobody has a permission.") % {"names": _names(unused)},
                 f"{where}?state=unused",
+            )
+        )
+    retiring = [model for model in models if model.retires_on is not None and model.retires_on <= soon]
+    if retiring:
+        found.append(
+            Todo(
+                _("%(names)s: taken out of service by the vendor, or soon. Offer another model in time.")
+                % {"names": _names(retiring)},
+                f"{where}?state=retiring",
             )
         )
     return found

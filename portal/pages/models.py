@@ -13,6 +13,7 @@ from django.shortcuts import render
 from portal.pages.shared.scope import signed_in_user
 from relay.catalog.offers import models_of, offers, price_factor, served_to
 from relay.catalog.serving import serving_channels
+from relay.models import ModelAlias
 from relay.models.catalog import Ability
 
 ROWS = 60
@@ -26,10 +27,16 @@ def model_list(request: HttpRequest) -> HttpResponse:
     channels = serving_channels(user)
     rows = served_to(channels, models_of(user))
     for word in asked.split():
-        rows = rows.filter(Q(name__icontains=word) | Q(display_name__icontains=word) | Q(description__icontains=word))
+        rows = rows.filter(
+            Q(name__icontains=word)
+            | Q(display_name__icontains=word)
+            | Q(description__icontains=word)
+            | Q(pk__in=ModelAlias.objects.filter(name__icontains=word).values("model"))
+        )
     if ability in Ability.values:
         told = [model.pk for model in rows.filter(abilities=[]) if ability in model.known_abilities]
         rows = rows.filter(Q(abilities__icontains=f'"{ability}"') | Q(pk__in=told))
+    rows = rows.prefetch_related("aliases")
     page = Paginator(rows, ROWS).get_page(request.GET.get("page"))
     labels = dict(Ability.choices)
     shown: list[tuple[Any, list[Any]]] = [

@@ -14,7 +14,7 @@ from django_ratelimit.core import is_ratelimited
 
 from portal.lib.texts import whole_number
 from portal.pages.shared.scope import signed_in_user, tokens_of
-from relay.catalog.offers import usable_offers
+from relay.catalog.offers import own_name, usable_offers
 from relay.gateway.access.short_lived_keys import make_playground_key
 
 KEYS = "240/h"
@@ -26,16 +26,17 @@ def playground(request: HttpRequest) -> HttpResponse:
     usable = [
         token for token in tokens_of(user).exclude(purpose__in=("audio", "tasks"))[:100] if token.state() == "active"
     ]
+    offers = usable_offers(user)
     models = [
         {
             "name": offer.model.name,
             "label": offer.model.display_name or offer.model.name,
             "images": "image_generation" in offer.model.known_abilities and not offer.chats,
         }
-        for offer in usable_offers(user)
+        for offer in offers
         if offer.chats or "image_generation" in offer.model.known_abilities
     ]
-    chosen = request.GET.get("model", "")
+    chosen = own_name(offers, request.GET.get("model", ""))
     return render(
         request, "portal/playground.html", {"tokens": usable, "models": models, "chosen": chosen, "here": "playground"}
     )

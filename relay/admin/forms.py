@@ -15,14 +15,15 @@ from accounts.models import LIMIT_FIELDS, AuditEvent, User
 from accounts.rights import exceeds
 from portal.lib import clock, money, net
 from relay.admin.overrides import HasOverrides, OverridesWidget
-from relay.admin.pasted import parse_key, parse_keys, parse_served, unique_lines
+from relay.admin.pasted import check_no_aliases, parse_key, parse_keys, parse_served, unique_lines
 from relay.admin.widgets import BASE_URL_HELP, VendorSelect
 from relay.channels.cooldowns import close_circuits
 from relay.channels.keys import secrets_of
 from relay.channels.urls import allowance_for, base_url_of, check_typed_url
-from relay.models import AllowedUpstream, ApiKey, Channel, Incident, Model, Token
-from relay.models.catalog import Ability
+from relay.models import AllowedUpstream, ApiKey, Channel, Incident, Model, ModelAlias, Token
+from relay.models.catalog import MOST_ALIASES, Ability, check_alias
 from relay.models.fields import UsdField
+from relay.providers.model_facts import REASONING_LEVELS
 from relay.providers.parameters import BadPolicy, check_policy
 from relay.providers.vendors import VENDORS
 
@@ -192,7 +193,9 @@ class ChannelForm(LimitingListForm, BaseUrlForm, HasOverrides):
         return parse_keys(self.cleaned_data["new_keys"], vendor) if vendor is not None else []
 
     def clean_new_models(self) -> list[tuple[str, str]]:
-        return parse_served(self.cleaned_data["new_models"])
+        found = parse_served(self.cleaned_data["new_models"])
+        check_no_aliases(public for public, _upstream in found)
+        return found
 
 
 def said_of_base_url(typed: str, stored: str) -> str:
@@ -243,8 +246,17 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at r
 
 
 class ModelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
-    """A model, with its abilities as check boxes."""
+    """A model with its further names, and with its abilities as check boxes."""
 
+    further_names = forms.CharField(
+        required=False,
+        label=_("Further names"),
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2, "spellcheck": "false"}),
+        help_text=_(
+            "By which clients may ask for it, one a line, such as “claude-…” for Claude Code, which lists no other "
+            "names. Permissions, prices, limits and records are the model's own."
+        ),
+    )
     abilities: forms.MultipleChoiceField = forms.MultipleChoiceField(
         label=_("Abilities"),
         required=False,
@@ -252,10 +264,56 @@ class ModelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at ru
         widget=forms.CheckboxSelectMultiple,
         help_text=_("Shown in /v1/models; nothing is refused by it."),
     )
+    reasoning_levels: forms.MultipleChoiceField = forms.MultipleChoiceField(
+        label=_("Reasoning levels"),
+        required=False,
+        choices=[(level, level) for level in REASONING_LEVELS],
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("Values of reasoning_effort that it takes. None: those that its name tells."),
+    )
 
     class Meta:
         model = Model
         fields = "__all__"  # noqa: DJ007  # the admin's fieldsets choose
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk:
+            self.initial["further_names"] = "\n".join(self.instance.aliases.values_list("name", flat=True))
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().clean() or self.cleaned_data
+        names = self.names()
+        if not self.has_error("further_names") and "name" in data:
+            model = Model(pk=self.instance.pk, name=data["name"].strip())
+            for name in names:
+                try:
+                    check_alias(name, model)
+                except forms.ValidationError as wrong:
+                    self.add_error("further_names", wrong)
+            if len(names) > MOST_ALIASES:
+                self.add_error(
+                    "further_names", gettext("A model has at most %(most)d further names.") % {"most": MOST_ALIASES}
+                )
+        return data
+
+    def names(self) -> list[str]:
+        """The further names that were typed."""
+        return unique_lines(self.cleaned_data.get("further_names") or "")
+
+    def save_names(self) -> list[tuple[str, str]]:
+        """Give the saved model these further names and no others. Returns what was done: `add` or `delete`, a name.
+
+        What was given to another model at this moment is left there.
+        """
+        wanted, rows = self.names(), list(self.instance.aliases.all())
+        gone = [row for row in rows if row.name not in wanted]
+        before = {row.name for row in rows}
+        new = [ModelAlias(model=self.instance, name=name) for name in wanted if name not in before]
+        ModelAlias.objects.filter(pk__in=[row.pk for row in gone]).delete()
+        ModelAlias.objects.bulk_create(new, ignore_conflicts=True)
+        there = set(self.instance.aliases.values_list("name", flat=True)) - before
+        return [*(("delete", row.name) for row in gone), *(("add", name) for name in sorted(there))]
 
 
 EXCEEDS: Final = _("This person has rights that you do not have: only they, or somebody who has them, can do this.")

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.utils.translation import gettext
 
+from relay.channels.models import aliased
 from relay.providers.credentials.contract import BadKey
 from relay.providers.vendor import Vendor
 
@@ -112,6 +113,20 @@ def parse_model_names(lines: Iterable[str]) -> list[str]:
         if len(name) > 120 or any(character.isspace() for character in name):
             raise forms.ValidationError(gettext("“%(line)s” is not a model name. Write one a line.") % {"line": name})
     return names
+
+
+def check_no_aliases(names: Iterable[str]) -> None:
+    """Raise ValidationError for names that are further names of models, which no channel can serve as models."""
+    for name, model in sorted(aliased(list(names)).items()):
+        raise forms.ValidationError(taken_alias(name, model))
+
+
+def taken_alias(name: str, model: str) -> str:
+    """Say that a channel cannot serve a model of a name that is a further one of another model."""
+    return gettext(
+        "“%(name)s” is a further name of the model “%(model)s”. Remove it there first, or add what the channel calls "
+        "so under another name: “public-name = %(name)s”."
+    ) % {"name": name, "model": model}
 
 
 def parse_served(text: str) -> list[tuple[str, str]]:

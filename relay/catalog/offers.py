@@ -98,6 +98,14 @@ def usable_offers(user: User, token: Token | None = None) -> list[Offer]:
     purpose = token.purpose if token is not None else ""
     return [
         offer
-        for offer in offers(user, rows[:_MOST], channels)
+        for offer in offers(user, rows.prefetch_related("aliases")[:_MOST], channels)
         if offer.usable and fits_purpose(purpose, offer.model.known_abilities)
     ]
+
+
+def own_name(offers: Iterable[Offer], name: str) -> str:
+    """Return the own name of the model that has this further name, else the name as it is."""
+    for offer in offers:
+        if any(alias.name == name for alias in offer.model.aliases.all()):
+            return offer.model.name
+    return name

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from accounts.models import LIMIT_FIELDS
 from relay.billing.list_prices import Listing
 from relay.billing.price_import import add_list_prices
-from relay.models import Channel, ChannelModel, Model
+from relay.models import Channel, ChannelModel, Model, ModelAlias
 from relay.providers.vendors import BUILT_IN
 from relay.providers.vendors.openai import GPT_FAMILY
 
@@ -41,6 +41,8 @@ def add_models(
 ) -> int:
     """Let a channel serve models, creating those that do not exist. Returns how many it did not serve before.
 
+    Names that are further names of models are left out: `aliased` tells them.
+
     `names` are pairs of public name and upstream name, which is empty when it is the same. Models without any price get
     that of `listings`, which `relay.billing.price_import.listings_for` looks up before the transaction. Costs the same
     number of queries for one name as for 500.
@@ -65,11 +67,25 @@ def _models_of(names: Collection[str], is_open: bool) -> dict[str, Model]:
     """The models of public names, created where there is none, by the name that was asked for."""
     found = _by_name(names)
     if missing := [name for name in names if name not in found]:
+        taken = aliased(missing)
+        missing = [name for name in missing if name not in taken]
         # Somebody else may be adding the same.
         Model.objects.bulk_create(
             [Model(name=name, is_open=is_open) for name in missing], ignore_conflicts=True, batch_size=_AT_ONCE
         )
         found |= _by_name(missing)
+    return found
+
+
+def aliased(names: Collection[str]) -> dict[str, str]:
+    """Those of the names that are further names of models, with the names of these models."""
+    wanted = list(names)
+    found: dict[str, str] = {}
+    for start in range(0, len(wanted), _AT_ONCE):
+        some = wanted[start : start + _AT_ONCE]
+        rows = dict(ModelAlias.objects.filter(name__in=some).values_list("name", "model__name"))
+        loose = {name.casefold(): model for name, model in rows.items()}  # as in `_by_name`
+        found.update((name, loose[name.casefold()]) for name in some if name.casefold() in loose)
     return found
 
 

@@ -59,7 +59,7 @@ async def embed_content(exchange: Exchange, caller: Caller, run: Runtime, model:
         most_input=lambda: None if parsed.content.media or parsed.content.unbounded else parsed.size + LEAST_ADDED,
         input_parts=lambda: estimate_kinds(files),
         dearer_input=lambda: None if parsed.content.unbounded else estimate_kinds(files),
-        overridden=partial(_overridden, run, parsed, endpoint, model),
+        overridden=partial(_overridden, run, parsed, endpoint),
     )
     return await serve(exchange, caller, run, wanted, partial(_try, parsed, endpoint))
 
@@ -78,10 +78,10 @@ def _check_channel(run: Runtime, parsed: EmbedRequest, endpoint: str, channel: C
     return refused_parameter(name) if name else None
 
 
-def _overridden(run: Runtime, parsed: EmbedRequest, endpoint: str, model: str, route: Route) -> Overridden | None:
+def _overridden(run: Runtime, parsed: EmbedRequest, endpoint: str, public: str, route: Route) -> Overridden | None:
     """What a route's channel makes of a request, by its overrides; None: nothing."""
     native = run.health.serves_api(route.channel, endpoint)
-    rules = route_rules(route, endpoint if native else _OPENAI, model)
+    rules = route_rules(route, endpoint if native else _OPENAI, public)
     times = len(parsed.requests) if native else 1
     return Overridden(0, added=added_by(rules) * times, unsure=True) if rules else None
 

@@ -131,12 +131,12 @@ def _check_channel(run: Runtime, request: ClientRequest, channel: ChannelView) -
     return refused_parameter(name) if name else None
 
 
-def _overridden(run: Runtime, request: ClientRequest, route: Route) -> Overridden | None:
-    """What a route's channel makes of a request, by its overrides; None: nothing."""
+def _overridden(run: Runtime, request: ClientRequest, public: str, route: Route) -> Overridden | None:
+    """What a route's channel makes of a request, by its overrides; None: nothing. `public`: the model's name."""
     if _is_converted(run, request, route.channel):
-        rules = route_rules(route, _VECTORS_OF_GEMINI, request.model)
+        rules = route_rules(route, _VECTORS_OF_GEMINI, public)
         return Overridden(0, added=added_by(rules) * request.parsed.inputs, unsure=True) if rules else None
-    rules = route_rules(route, request.spec.endpoint, request.model)
+    rules = route_rules(route, request.spec.endpoint, public)
     try:
         return request.terms(route.channel, rules) if rules else None
     except BadRequest:  # of what the client sent, under a name that the API reads; no channel is asked for that

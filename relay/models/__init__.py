@@ -2,7 +2,7 @@ from relay.models.allowed_upstream import AllowedUpstream
 from relay.models.batch import Batch, BatchLine
 from relay.models.blocked_address import BlockedAddress
 from relay.models.budget import Budget
-from relay.models.catalog import ChannelModel, Model, ModelPermission
+from relay.models.catalog import ChannelModel, Model, ModelAlias, ModelPermission
 from relay.models.channel import ApiKey, Channel
 from relay.models.channel_event import ChannelEvent
 from relay.models.client_secret import ClientSecret
@@ -51,6 +51,7 @@ __all__ = [
     "LedgerAccount",
     "LedgerEntry",
     "Model",
+    "ModelAlias",
     "ModelPermission",
     "ModelPrice",
     "MonthSum",

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Final
+
 from django.conf import settings
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
@@ -10,8 +13,12 @@ from django.utils.translation import gettext_lazy as _
 from accounts.models import ChangeTracked, Limited
 from accounts.models.fields import MomentField
 from relay.models.channel import Channel
+from relay.models.model_names import FAMILY, LONGEST, is_in_family, spellings
 from relay.models.pool import STRATEGY_CHOICES
-from relay.providers.model_facts import abilities_of_name
+from relay.providers.model_facts import REASONING_LEVELS, abilities_of_name, levels_of_name
+
+MOST_ALIASES: Final = 50  # of one model
+RETIRES_SOON: Final = timedelta(days=30)  # so long before its day staff are told
 
 
 class Ability(models.TextChoices):
@@ -36,7 +43,7 @@ class Ability(models.TextChoices):
 class Model(ChangeTracked, Limited):
     """A public model name that clients request."""
 
-    name = models.CharField(max_length=120, unique=True, help_text="What clients write into the field “model”.")
+    name = models.CharField(max_length=LONGEST, unique=True, help_text="What clients write into the field “model”.")
     display_name = models.CharField(max_length=120, blank=True)
     description = models.CharField(max_length=300, blank=True)
     owned_by = models.CharField(
@@ -51,6 +58,17 @@ class Model(ChangeTracked, Limited):
     )
     max_output_tokens = models.PositiveIntegerField(null=True, blank=True)
     abilities = models.JSONField(default=list, blank=True, help_text="Shown to clients; nothing is refused by it.")
+    reasoning_levels = models.JSONField(
+        default=list,
+        blank=True,
+        null=True,  # of workers of the version before it
+        help_text="Values of reasoning_effort that it takes. Empty: those that its name tells.",
+    )
+    retires_on = models.DateField(
+        "retired on", null=True, blank=True, help_text="The day on which its vendor takes it out of service."
+    )
+    # What was filled in last, by field: such values follow the lists of upstreams, what staff have set does not.
+    filled_facts = models.JSONField(default=dict, blank=True, null=True, editable=False)
     strategy = models.CharField(
         "choice of channels",
         max_length=16,
@@ -81,10 +99,73 @@ class Model(ChangeTracked, Limited):
         """Its abilities; where none are set, those that its name tells. Empty: unknown."""
         return tuple(self.abilities) or abilities_of_name(self.name)
 
+    @property
+    def known_reasoning_levels(self) -> tuple[str, ...]:
+        """The efforts that it takes, the least first; where none are set, those that its name tells."""
+        if "reasoning" not in self.known_abilities:
+            return ()
+        own = self.reasoning_levels or ()
+        return tuple(level for level in REASONING_LEVELS if level in own) or levels_of_name(self.name)
+
     def clean(self) -> None:
         self.name = self.name.strip()
         if any(character.isspace() for character in self.name):
             raise ValidationError({"name": _("A model name contains no spaces.")})
+        alias = ModelAlias.objects.filter(name=self.name).exclude(model=self.pk).select_related("model").first()
+        if alias is not None:
+            raise ValidationError({"name": taken_name(self.name, alias.model)})
+
+
+class ModelAlias(ChangeTracked):
+    """A further name of a model. Whoever asks for it asks for the model."""
+
+    model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="aliases")
+    name = models.CharField(max_length=LONGEST, unique=True)
+
+    class Meta:
+        verbose_name = "further name of a model"
+        verbose_name_plural = "further names of models"
+        ordering = ["name"]
+        default_permissions = ()  # who may change the model may change these
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def taken_name(name: str, model: Model) -> str:
+    """Say that a model cannot have a name, since it is a further one of another model."""
+    return _("“%(name)s” is a further name of the model “%(model)s”. Remove it there first.") % {
+        "name": name,
+        "model": model.name,
+    }
+
+
+def check_alias(name: str, model: Model) -> None:
+    """Check that a model may have a further name. Raises ValidationError for one that is none, or that stands for
+    another model: as its name or a further one, in another spelling, or as one of its family.
+
+    `model`: with the name that it is to have; perhaps not saved.
+    """
+    said = {"name": name[:LONGEST]}
+    if len(name) > LONGEST or any(character.isspace() for character in name):
+        raise ValidationError(_("“%(line)s” is not a model name. Write one a line.") % {"line": name[:200]})
+    if name.endswith(FAMILY) or model.name.endswith(FAMILY):
+        raise ValidationError(_("Families of models, whose names end in a star, have no further names."))
+    if name == model.name:
+        raise ValidationError(_("“%(name)s” is the model's own name already.") % said)
+    others = Model.objects.exclude(pk=model.pk)
+    hidden = others.filter(name__in=list(spellings(name))).first()
+    if hidden is None:
+        families = others.filter(name__endswith=FAMILY)
+        hidden = next((one for one in families if is_in_family(list(spellings(name))[-1], one.name)), None)
+    if hidden is not None:
+        raise ValidationError(
+            _("“%(name)s” already stands for the model “%(model)s”, which it would hide.")
+            % {**said, "model": hidden.name}
+        )
+    alias = ModelAlias.objects.filter(name=name).exclude(model=model.pk).select_related("model").first()
+    if alias is not None:
+        raise ValidationError(taken_name(name, alias.model))
 
 
 class ChannelModel(ChangeTracked):

@@ -1,10 +1,11 @@
 """What is known of a model from its name, and from its entry in an upstream's list of models. Pure.
 
 The entries of lists differ by vendor; the members read here are documented by OpenRouter (`context_length`,
-`architecture`, `supported_parameters`, `top_provider`), Mistral (`max_context_length`, `capabilities`), Groq
-(`context_window`, `max_completion_tokens`), Google (`inputTokenLimit`, `supportedGenerationMethods`), Anthropic
-(`max_input_tokens`, `max_tokens`, `capabilities`), Together (`type`), vLLM (`max_model_len`), and this portal itself
-(`abilities`, `max_output_tokens`); read in November 2026.
+`architecture`, `supported_parameters`, `top_provider`, `reasoning`, `expiration_date`), Mistral (`max_context_length`,
+`capabilities`), Groq (`context_window`, `max_completion_tokens`), Google (`inputTokenLimit`,
+`supportedGenerationMethods`), Anthropic (`max_input_tokens`, `max_tokens`, `capabilities`, `retires_at`), Together
+(`type`), vLLM (`max_model_len`), and this portal itself (`abilities`, `max_output_tokens`, `reasoning_levels`); read in
+November 2026.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Final
 
 _MOST_TOKENS: Final = 100_000_000  # what a list says beyond this is nonsense
+_YEARS: Final = range(2020, 2100)  # in which a model may be retired
 _LEAST_OUTPUT: Final = 256  # tokens; a smaller limit would cut answers short, whatever the list means by it
 
 ABILITIES: Final = frozenset(
@@ -68,6 +71,7 @@ _NAMES: Final[tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]] = tuple(
     )
 )
 
+REASONING_LEVELS: Final = ("minimal", "low", "medium", "high", "xhigh", "max")  # of `reasoning_effort`, the least first
 _USUAL: Final = ("low", "medium", "high")
 _FINE: Final = (*_USUAL, "xhigh")
 _FULL: Final = (*_FINE, "max")
@@ -96,14 +100,8 @@ class ModelFacts:
     context_window: int | None = None  # tokens of prompt and answer together
     max_output_tokens: int | None = None
     abilities: tuple[str, ...] = ()  # of ABILITIES
-
-    def or_else(self, other: ModelFacts) -> ModelFacts:
-        """Return these facts, and the other's where they are unknown."""
-        return ModelFacts(
-            self.context_window or other.context_window,
-            self.max_output_tokens or other.max_output_tokens,
-            self.abilities or other.abilities,
-        )
+    reasoning_levels: tuple[str, ...] = ()  # of REASONING_LEVELS, in their order
+    retires_on: date | None = None  # when its vendor takes it out of service
 
 
 def abilities_of_name(name: str) -> tuple[str, ...]:
@@ -112,12 +110,27 @@ def abilities_of_name(name: str) -> tuple[str, ...]:
     return next((abilities for pattern, abilities in _NAMES if pattern.search(last)), ())
 
 
-def reasoning_levels(name: str, abilities: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the values of `reasoning_effort` that a model takes, the least first; empty where they are not known."""
-    if "reasoning" not in abilities:
-        return ()
+def levels_of_name(name: str) -> tuple[str, ...]:
+    """Return the values of `reasoning_effort` that a model of this name takes if it reasons, the least first.
+
+    Empty where they are not known.
+    """
     last = name.rpartition("/")[2].lower()
     return next((levels for pattern, levels in _LEVELS if pattern.search(last)), ())
+
+
+def modalities(abilities: tuple[str, ...]) -> dict[str, list[str]]:
+    """Return what a model of these abilities reads and writes, as OpenRouter tells it."""
+    into = {"transcription": "audio"} if "chat" not in abilities else {"vision": "image", "audio": "audio"}
+    into |= {"files": "file", "realtime": "audio"}
+    out = {"image_generation": "image", "speech": "audio", "realtime": "audio", "embeddings": "embeddings"}
+    writes = {"chat", "transcription", "moderation", "rerank", "realtime"} & set(abilities)
+    return {
+        "input_modalities": list(dict.fromkeys(["text", *(into[one] for one in abilities if one in into)])),
+        "output_modalities": list(
+            dict.fromkeys([*(["text"] if writes else []), *(out[one] for one in abilities if one in out)])
+        ),
+    }
 
 
 def may_chat(name: str, abilities: tuple[str, ...]) -> bool:
@@ -140,7 +153,29 @@ def facts_of_entry(entry: Mapping[str, object]) -> ModelFacts:
     output = _first_tokens(entry, *limits) or _first_tokens(top, "max_completion_tokens")
     if output is not None and (output < _LEAST_OUTPUT or (context is not None and output > context)):
         output = None
-    return ModelFacts(context, output, _listed_abilities(entry))
+    return ModelFacts(context, output, _listed_abilities(entry), _listed_levels(entry), _retires_on(entry))
+
+
+def _listed_levels(entry: Mapping[str, object]) -> tuple[str, ...]:
+    """The efforts in an entry: ours, those that OpenRouter lists, or those that Anthropic says are supported."""
+    words = _words(entry.get("reasoning_levels")) or _words(_object(entry.get("reasoning")).get("supported_efforts"))
+    if not words:
+        effort = _object(_object(entry.get("capabilities")).get("effort"))
+        words = [level for level in REASONING_LEVELS if _object(effort.get(level)).get("supported") is True]
+    return tuple(level for level in REASONING_LEVELS if level in words)
+
+
+def _retires_on(entry: Mapping[str, object]) -> date | None:
+    """The day in an entry: Anthropic and this portal give a time, OpenRouter a day."""
+    for name in ("retires_at", "expiration_date"):
+        found = entry.get(name)
+        try:
+            day = date.fromisoformat(found[:10]) if isinstance(found, str) else None
+        except ValueError:
+            continue
+        if day is not None and day.year in _YEARS:
+            return day
+    return None
 
 
 def _listed_abilities(entry: Mapping[str, object]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from relay.providers.model_facts import (
     ModelFacts,
     abilities_of_name,
     facts_of_entry,
+    levels_of_name,
     may_chat,
-    reasoning_levels,
+    modalities,
 )
 
 
@@ -101,7 +103,10 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-_MEMBERS = ("context_length", "max_output_tokens", "abilities", "architecture", "capabilities", "type", "top_provider")
+_MEMBERS = (
+    "context_length", "max_output_tokens", "abilities", "architecture", "capabilities", "type", "top_provider",
+    "reasoning", "reasoning_levels", "retires_at", "expiration_date",
+)  # fmt: skip
 
 
 @given(st.dictionaries(st.sampled_from(_MEMBERS), _JSON))
@@ -128,5 +133,38 @@ def test_no_list_of_an_upstream_breaks_it(entry: dict[str, Any]) -> None:
     ],
 )
 def test_levels_of_reasoning_are_those_of_the_model(name: str, levels: str) -> None:
-    assert reasoning_levels(name, ("chat", "reasoning")) == tuple(levels.split())
-    assert reasoning_levels(name, ("chat",)) == ()
+    assert levels_of_name(name) == tuple(levels.split())
+
+
+@pytest.mark.parametrize(
+    ("entry", "levels", "day"),
+    [
+        ({"capabilities": {"effort": {"low": {"supported": True}, "max": {"supported": True}}}}, "low max", None),
+        ({"capabilities": {"effort": {"low": {"supported": False}, "max": None}}}, "", None),
+        ({"reasoning": {"supported_efforts": ["high", "low", "none", None]}}, "low high", None),
+        ({"reasoning_levels": ["max", "minimal", "flying"]}, "minimal max", None),
+        ({"retires_at": "2027-03-01T00:00:00Z"}, "", date(2027, 3, 1)),
+        ({"retires_at": None, "expiration_date": "2027-03-02"}, "", date(2027, 3, 2)),
+        ({"retires_at": "soon", "expiration_date": 20270302}, "", None),
+        ({"retires_at": "9999-01-01T00:00:00Z"}, "", None),
+        ({"reasoning": "yes", "capabilities": ["effort"], "retires_at": {}}, "", None),
+    ],
+)
+def test_entries_tell_reasoning_levels_and_the_end(entry: dict[str, Any], levels: str, day: date | None) -> None:
+    facts = facts_of_entry({"id": "m", **entry})
+    assert (facts.reasoning_levels, facts.retires_on) == (tuple(levels.split()), day)
+
+
+@pytest.mark.parametrize(
+    ("abilities", "into", "out"),
+    [
+        ("chat vision files", "text image file", "text"),
+        ("chat audio", "text audio", "text"),
+        ("embeddings", "text", "embeddings"),
+        ("speech", "text", "audio"),
+        ("chat vision image_generation", "text image", "text image"),
+    ],
+)
+def test_abilities_as_what_goes_in_and_comes_out(abilities: str, into: str, out: str) -> None:
+    found = modalities(tuple(abilities.split()))
+    assert found == {"input_modalities": into.split(), "output_modalities": out.split()}

@@ -14,7 +14,7 @@ from accounts.models import User
 from portal.lib.texts import whole_number
 from relay.gateway.routing.explain import Explanation, explain_route
 from relay.gateway.runtime import current
-from relay.models import Model, Token
+from relay.models import Model, ModelAlias, Token
 from relay.models.token import STATES
 
 _MAX_CHOICES = 500  # of a list
@@ -42,7 +42,10 @@ def explain_view(request: HttpRequest) -> HttpResponse:
         "error": error,
         "found": found,
         "users": User.objects.order_by("username").values_list("username", flat=True)[:_MAX_CHOICES],
-        "models": Model.objects.order_by("name").values_list("name", flat=True)[:_MAX_CHOICES],
+        "models": [
+            *Model.objects.order_by("name").values_list("name", flat=True)[:_MAX_CHOICES],
+            *ModelAlias.objects.order_by("name").values_list("name", flat=True)[:_MAX_CHOICES],
+        ],
         "tokens": [
             (str(token.pk), f"{token} ({token.hint}, {_(STATES[token.state()])})")
             for token in Token.objects.filter(user=chosen)[:_MAX_CHOICES]

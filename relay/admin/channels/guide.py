@@ -29,10 +29,10 @@ from relay.admin.channels.guide_channel import save_channel
 from relay.admin.channels.guide_prices import price_form
 from relay.admin.channels.model_list import kind_of, list_models, warn_unpriced
 from relay.admin.forms import EXCEEDS
-from relay.admin.pasted import parse_keys, parse_model_names, parse_served, ticked
+from relay.admin.pasted import check_no_aliases, parse_keys, parse_model_names, parse_served, ticked
 from relay.billing.ledger import movements
 from relay.billing.price_import import listings_for
-from relay.catalog.facts import fill_facts
+from relay.catalog.facts import fill_facts, fill_facts_of
 from relay.catalog.first_call import choose_call, curl
 from relay.catalog.offers import usable_offers
 from relay.channels.health_checks import correct_base_url, test_channel
@@ -271,6 +271,7 @@ def _models_step(request: HttpRequest, channel: Channel) -> Any:
         try:
             ticks = [(name, "") for name in parse_model_names(ticked(request, "name"))]
             names = [*ticks, *parse_served(request.POST.get("typed", ""))]
+            check_no_aliases(public for public, _upstream in names)
             if not names and not channel.served.exists():
                 wrong = _("Tick or type at least one model.")
         except forms.ValidationError as invalid:
@@ -283,7 +284,8 @@ def _models_step(request: HttpRequest, channel: Channel) -> Any:
             with transaction.atomic():
                 added = add_models(channel, names, listings)
                 AuditEvent.write("channel.add-models", request.user, channel, request_ip(request), models=clean[:200])
-            fill_facts(clean, listed.facts)
+            fill_facts_of(channel, listed.facts)
+            fill_facts(clean)
             if not _may(request, _BY_KEY["prices"]):  # whose guide ends before it
                 warn_unpriced(request, clean)
             messages.success(request, _("%(n)d model(s) added.") % {"n": added})

@@ -29,6 +29,7 @@ from relay.catalog.facts import fill_facts
 from relay.catalog.price_texts import NO_PRICE, PriceNow, current_prices, prices_now, without_price
 from relay.channels.models import add_gpt, gpt_channels, gpt_id
 from relay.models import Channel, ChannelModel, Model, ModelPermission
+from relay.models.catalog import RETIRES_SOON
 from relay.providers.vendors.openai import GPT_FAMILY
 
 _MOST_PRICES = 200  # models whose list prices are taken at once
@@ -63,7 +64,12 @@ class StateFilter(admin.SimpleListFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("unpriced", _("no price")), ("unserved", _("no channel")), ("unused", _("nobody may use it"))]
+        return [
+            ("unpriced", _("no price")),
+            ("unserved", _("no channel")),
+            ("unused", _("nobody may use it")),
+            ("retiring", _("retired, or soon")),
+        ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Model]) -> QuerySet[Model]:
         if self.value() == "unpriced":
@@ -74,6 +80,8 @@ class StateFilter(admin.SimpleListFilter):
             )
         if self.value() == "unused":
             return queryset.filter(enabled=True, is_open=False).exclude(pk__in=ModelPermission.objects.values("model"))
+        if self.value() == "retiring":
+            return queryset.filter(enabled=True, retires_on__lte=(clock.now() + RETIRES_SOON).date())
         return queryset
 
 
@@ -131,26 +139,36 @@ class ModelAdmin(BaseAdmin):
         "channel_names",
         "permission_count",
         "window",
+        "further_names",
     )
     list_editable = ("is_open", "enabled")
     list_filter = ("is_open", "enabled", StateFilter, "channels")
-    search_fields = ("name", "display_name")
+    search_fields = ("name", "display_name", "aliases__name")
     actions = ("open_models", "close_models", "take_list_prices", "make_free", "fill_in_facts")
     actions_list: ClassVar[Any] = ("add_gpt",)
     actions_detail: ClassVar[Any] = ("prices", "explain")
     fieldsets = (
-        (None, {"fields": ("name", "is_open", "enabled", "display_name", "description")}),
+        (None, {"fields": ("name", "is_open", "enabled", "display_name", "description", "further_names")}),
         (_("Routing"), {"fields": ("strategy", "sticky"), "classes": ("tab",)}),
         (
             _("Shown in /v1/models"),
-            {"fields": ("owned_by", ("context_window", "max_output_tokens"), "abilities"), "classes": ("tab",)},
+            {
+                "fields": (
+                    "owned_by",
+                    ("context_window", "max_output_tokens"),
+                    "retires_on",
+                    "abilities",
+                    "reasoning_levels",
+                ),
+                "classes": ("tab",),
+            },
         ),
         (_("Limits"), {"fields": (LIMIT_FIELDS[:2], LIMIT_FIELDS[2:]), "classes": ("tab",)}),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
         rows: QuerySet[Model] = super().get_queryset(request)
-        return rows.prefetch_related("served_by__channel").annotate(
+        return rows.prefetch_related("served_by__channel", "aliases").annotate(
             serving=count_of(ChannelModel.objects.filter(enabled=True, channel__enabled=True), "model"),
             granted=count_of(ModelPermission.objects.all(), "model"),
             price_input=Subquery(current_prices().values("input")[:1]),
@@ -167,6 +185,10 @@ class ModelAdmin(BaseAdmin):
     @display(description=_("context window"), ordering="context_window")
     def window(self, model: Model) -> str:
         return f"{model.context_window:,}" if model.context_window else "—"
+
+    @display(description=_("further names"))
+    def further_names(self, model: Model) -> str:
+        return ", ".join(alias.name for alias in model.aliases.all()) or "—"
 
     @display(description=_("price"), ordering="price_input")
     def price(self, model: Any) -> str:
@@ -339,6 +361,9 @@ class ModelAdmin(BaseAdmin):
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
+        if isinstance(form, ModelForm):  # not a row of the list, edited in place
+            rows: list[dict[str, Any]] = request.audit_rows  # type: ignore[attr-defined]  # of AuditedAdmin
+            rows += [{"kind": "modelalias", "row": name, "did": did} for did, name in form.save_names()]
         if not change:
             complete_models(request, [form.instance.name], listed=False)
 

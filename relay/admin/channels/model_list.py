@@ -23,13 +23,13 @@ from portal.lib import clock
 from portal.lib.crypto import Undecryptable
 from relay.admin.channels.health import ChannelHealthAdmin
 from relay.admin.money.below_cost import warn_below_cost
-from relay.admin.pasted import ticked
+from relay.admin.pasted import taken_alias, ticked
 from relay.billing.price_import import listings_for
-from relay.catalog.facts import fill_facts
+from relay.catalog.facts import fill_facts, fill_facts_of
 from relay.catalog.margins import below_cost, margins
 from relay.catalog.price_texts import prices_now
 from relay.channels.health_checks import correct_base_url
-from relay.channels.models import add_models
+from relay.channels.models import add_models, aliased
 from relay.channels.probe import ModelList, fetch_models, why_unusable
 from relay.channels.upstream_prices import fetch_prices, take_prices
 from relay.models import Channel, Model, ModelPrice
@@ -58,15 +58,13 @@ def list_models(request: HttpRequest, channel: Channel) -> ModelList:
     )
 
 
-def complete_models(
-    request: HttpRequest, names: Iterable[str], facts: Mapping[str, ModelFacts] | None = None, *, listed: bool = True
-) -> None:
+def complete_models(request: HttpRequest, names: Iterable[str], *, listed: bool = True) -> None:
     """Fill in what is known of models that were added, and say which of them have no price.
 
     `listed`: list prices were looked up for them.
     """
     wanted = list(names)
-    fill_facts(wanted, facts)
+    fill_facts(wanted)
     warn_unpriced(request, wanted, listed=listed)
 
 
@@ -135,6 +133,9 @@ class ModelListAdmin(ChannelHealthAdmin):
                 self.message_user(
                     request, correct_base_url(channel, listed.base_url, request.user, request_ip(request))
                 )
+            for name, model in aliased(names).items():
+                self.message_user(request, taken_alias(name, model), messages.WARNING)
+                names.remove(name)
             pairs = [(name, "") for name in names]
             listings = listings_for(channel.provider, pairs)
             with transaction.atomic():
@@ -145,7 +146,17 @@ class ModelListAdmin(ChannelHealthAdmin):
                 _("%(added)s model(s) added to “%(channel)s”.") % {"added": added, "channel": channel},
                 messages.SUCCESS,
             )
-            complete_models(request, names, listed.facts)
+            if count := fill_facts_of(channel, listed.facts):
+                self.message_user(
+                    request,
+                    ngettext(
+                        "What the list says of %(n)d model was filled in.",
+                        "What the list says of %(n)d models was filled in.",
+                        count,
+                    )
+                    % {"n": count},
+                )
+            complete_models(request, names)
             return redirect("admin:relay_channel_change", channel.pk)
         have = set(channel.served.values_list("upstream_name", flat=True)) | set(
             channel.served.values_list("model__name", flat=True)

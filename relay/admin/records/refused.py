@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from django.contrib import admin
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
@@ -41,7 +42,11 @@ def _place(request: HttpRequest, refusal: RefusedRequest) -> tuple[str, str] | N
     if refusal.error_code in _OF_USER and refusal.user is not None and may(user, "accounts.view_user"):
         return _("Balance and budgets of the user"), reverse("admin:accounts_user_change", args=[refusal.user_id])
     if refusal.error_code in _OF_MODEL and may(user, "relay.view_model"):
-        model = Model.objects.filter(name=refusal.model).values_list("pk", flat=True).first()
+        model = (
+            Model.objects.filter(Q(name=refusal.model) | Q(aliases__name=refusal.model))
+            .values_list("pk", flat=True)
+            .first()
+        )
         if model is not None:
             return _("The model, its price and permissions"), reverse("admin:relay_model_change", args=[model])
     if refusal.error_code == "model_not_found" and may(user, "relay.view_model"):

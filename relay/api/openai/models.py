@@ -25,7 +25,7 @@ from relay.protocols.anthropic_messages.models import model_info, model_page
 from relay.protocols.codex.catalogue import catalogue, etag, is_known
 from relay.protocols.fields import BadRequest
 from relay.protocols.gemini.models import model_entry, model_list
-from relay.providers.model_facts import reasoning_levels
+from relay.providers.model_facts import modalities
 
 router = Router(auth=token_auth)
 
@@ -62,7 +62,7 @@ async def list_models(request: HttpRequest) -> HttpResponse:
 async def retrieve_model(request: HttpRequest, name: str) -> HttpResponse:
     """One model. One that this token cannot call is not found."""
     model = find_model(snapshot_cache.snapshot, name)
-    for found in await _model_objects(request, [model] if model is not None else []):
+    for found in await _model_objects(request, [model] if model is not None else [], name):
         shown = {"messages": model_info, "generate_content": model_entry}.get(exchange_of(request).error_shape.api)
         return json_response(shown(found) if shown is not None else found)
     raise ModelNotFound(
@@ -83,15 +83,23 @@ def _catalogue(request: HttpRequest, data: list[dict[str, object]]) -> HttpRespo
     return response
 
 
-async def _model_objects(request: HttpRequest, models: Iterable[ModelView]) -> list[dict[str, object]]:
-    """The objects of those models that the caller can call."""
+async def _model_objects(request: HttpRequest, models: Iterable[ModelView], asked: str = "") -> list[dict[str, object]]:
+    """The objects of those models that the caller can call, under each of their names.
+
+    `asked`: the name by which one model was asked for; only the object of that name then.
+    """
     exchange, snapshot = exchange_of(request), snapshot_cache.snapshot
     caller, fallback = exchange.caller, (await runtime()).fallback_price
     assert caller is not None  # noqa: S101  # token_auth has run
-    return [
-        model_object(model, serving_routes(caller, model), snapshot.terms(caller).multiplier, exchange.wall, fallback)
-        for model in usable_models(caller, models, exchange.wall, fallback is not None)
-    ]
+    found = []
+    for model in usable_models(caller, models, exchange.wall, fallback is not None):
+        routes, multiplier = serving_routes(caller, model), snapshot.terms(caller).multiplier
+        own = model_object(model, routes, multiplier, exchange.wall, fallback)
+        if not asked:
+            found += [own, *(alias_object(own, alias) for alias in model.aliases)]
+        else:
+            found.append(alias_object(own, asked) if asked in model.aliases else own)
+    return found
 
 
 _PRICES = (
@@ -161,25 +169,37 @@ def _amounts(amounts: Amounts, multiplier: int) -> dict[str, object]:
 def model_object(
     model: ModelView, routes: Iterable[Route], multiplier: int, now: float, fallback: Price | None = None
 ) -> dict[str, object]:
-    """A model object that the SDKs of both OpenAI and Anthropic can read. `routes`: by which it can be served."""
+    """A model object that the SDKs of both OpenAI and Anthropic can read. `routes`: by which it can be served.
+
+    `context_length`, `architecture` and `expiration_date` are what readers of OpenRouter's list look for.
+    """
     found: dict[str, object] = {
         "id": model.name,
         "object": "model",
         "created": model.created,
         "owned_by": model.owned_by,
         "type": "model",
-        "display_name": model.name,
+        "display_name": model.display_name or model.name,
         "created_at": datetime.fromtimestamp(model.created, UTC).isoformat().replace("+00:00", "Z"),
     }
     if model.context_window:
-        found["context_window"] = model.context_window
+        found["context_window"] = found["context_length"] = model.context_window
     if model.max_output_tokens:
         found["max_output_tokens"] = model.max_output_tokens
     if model.abilities:
         found["abilities"] = list(model.abilities)
-    if levels := reasoning_levels(model.name, model.abilities):
-        found["reasoning_levels"] = list(levels)
+        found["architecture"] = modalities(model.abilities)
+    if model.reasoning_levels:
+        found["reasoning_levels"] = list(model.reasoning_levels)
+    if model.retires_on is not None:
+        found["expiration_date"] = day = model.retires_on.isoformat()
+        found["retires_at"] = f"{day}T00:00:00Z"
     price = pricing(model, routes, multiplier, now, fallback)
     if price is not None:
         found["pricing"] = price
     return found
+
+
+def alias_object(own: dict[str, object], alias: str) -> dict[str, object]:
+    """The object of a model under a further name. OpenRouter calls what it stands for so as well."""
+    return {**own, "id": alias, "alias_target": {"slug": own["id"], "name": own["display_name"]}}

@@ -42,10 +42,16 @@ MODEL_OBJECT: Final = obj(
     object=string(enum=["model"]),
     created=MOMENT,
     owned_by=string(),
+    display_name=string(),
     context_window=COUNT,
+    context_length=COUNT,
     max_output_tokens=COUNT,
     abilities=array(string()),
+    architecture=obj("", input_modalities=array(string()), output_modalities=array(string())),
     reasoning_levels=array(string()),
+    retires_at=string(format="date-time"),
+    expiration_date=string(format="date"),
+    alias_target=obj("slug name", slug=string(), name=string()),
     pricing=ANY
     | {
         "description": (

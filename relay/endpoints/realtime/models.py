@@ -53,7 +53,7 @@ class SessionModels:
                     sent = self._named or self._candidate.route.upstream_name
                 else:
                     sent = self._named = self._transcriber(model, named.param)
-            elif model != self.session and model not in self._told:  # clients send back what they were told
+            elif not self._is_own(model):
                 message = f"This session is with “{self.session[:100]}”. Open another one for another model."
                 raise BadRequest(message, named.param, "model_not_allowed")
             else:
@@ -61,6 +61,13 @@ class SessionModels:
             changed = changed or sent != model
             named.holder["model"] = sent
         return changed
+
+    def _is_own(self, name: object) -> bool:
+        """Whether a name is one of the session's own model, or what the upstream calls it: clients send that back."""
+        if name == self.session or name in self._told:
+            return True
+        model = find_model(snapshot_cache.snapshot, name) if isinstance(name, str) else None
+        return model is not None and model.name == self.session
 
     def _drop(self, event: Json) -> bool:
         """Leave out the parameters that may name other models, or what their provider does not take."""

@@ -65,5 +65,5 @@ def gateway_request(run: Runtime, turn: ResponseTurn) -> GatewayRequest:
         input_parts=media,
         dearer_input=media if known else None,
         thinking=request.thinking(),
-        overridden=partial(overridden_text, run, turn, request.model),
+        overridden=partial(overridden_text, run, turn),
     )

@@ -10,8 +10,8 @@ from relay.errors import Forbidden, ModelNotFound
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.snapshot import Snapshot
 from relay.gateway.snapshot.views import ModelView, Route
+from relay.models.model_names import spellings
 from relay.models.token import fits_purpose
-from relay.providers.vendors.openai import GPT_FAMILY, GPT_LINK
 
 # The endpoints that a token's purpose allows, by the first word of their names. The list of models and the caller's own
 # usage are open to every token.
@@ -33,7 +33,6 @@ PURPOSES: Final[Mapping[str, frozenset[str]]] = {
     "audio": frozenset(("audio", "realtime")),
     "tasks": frozenset(("tasks",)),
 }
-_PREFIX: Final = "openai/"
 _LONGEST_NAME: Final = 200  # characters that a client may write: names have 120, and a prefix or the rest of a family
 
 
@@ -48,38 +47,36 @@ def check_address(caller: Caller, ip: str) -> None:
 
 
 def find_model(snapshot: Snapshot, name: str) -> ModelView | None:
-    """The model of a name: exact, with the prefixes of LiteLLM or GeekAI, or in a family such as “gpt-4-gizmo-*”."""
-    model = snapshot.models.get(name)
+    """The model of a name: its own or a further one, with the prefixes of LiteLLM or GeekAI, or in a family such as
+    “gpt-4-gizmo-*”.
+    """
+    model = snapshot.named(name)
     if model is not None or len(name) > _LONGEST_NAME:
         return model
-    while name.startswith(_PREFIX):
-        name = name[len(_PREFIX) :]
-        if (model := snapshot.models.get(name)) is not None:
+    meant = name
+    for meant in spellings(name):
+        if (model := snapshot.named(meant)) is not None:
             return model
-    if name.startswith(GPT_LINK):
-        name = GPT_FAMILY + name
-        if (model := snapshot.models.get(name)) is not None:
-            return model
-    return snapshot.family_member(name)
+    return snapshot.family_member(meant)
 
 
 def permitted_model(caller: Caller, snapshot: Snapshot, name: str, now: float) -> ModelView:
     """The model, if it exists and the caller may use it. Raises ModelNotFound, Forbidden."""
     model = find_model(snapshot, name)
+    shown = name if len(name) <= 100 else name[:99] + "…"
     if model is None:
-        shown = name if len(name) <= 100 else name[:99] + "…"
         raise ModelNotFound(
             f"The model “{shown}” does not exist here. GET /v1/models lists the models of your token.", param="model"
         )
     if caller.models is not None and model.id not in caller.models:
         raise Forbidden(
-            f"Your token is limited to other models than “{model.name}”. GET /v1/models lists them. Create another "
+            f"Your token is limited to other models than “{shown}”. GET /v1/models lists them. Create another "
             "token on the portal, or ask its administrator to add the model to this one.",
             param="model",
         )
     if not caller.may_use(model, now):
         raise Forbidden(
-            f"Your token may not use the model “{model.name}”. Ask the portal's administrator for the permission, or "
+            f"Your token may not use the model “{shown}”. Ask the portal's administrator for the permission, or "
             "choose one from GET /v1/models.",
             param="model",
         )

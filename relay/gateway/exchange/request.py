@@ -68,16 +68,17 @@ class GatewayRequest:
     least_input: Callable[[float], float] | None = None
     # Tokens of thinking that it names for each answer, beside the limit where the upstream counts so; None: none.
     thinking: int | None = None
-    # What a route's channel makes of it; None: it is sent as it is. Asked before money is held.
-    overridden: Callable[[Route], Overridden | None] | None = None
+    # What a route's channel makes of it, by the model's own name; None: it is sent as it is. Asked before money is
+    # held.
+    overridden: Callable[[str, Route], Overridden | None] | None = None
     added: int = 0  # of the tokens of its prompt, those that overrides of some channel add
 
-    def covering(self, routes: Sequence[Route]) -> GatewayRequest:
-        """The request that costs as much as any of the routes may make of it."""
+    def covering(self, public: str, routes: Sequence[Route]) -> GatewayRequest:
+        """The request that costs as much as any of the routes may make of it. `public`: the model's own name."""
         asked = self.overridden
         if asked is None:
             return self
-        found = [asked(route) if route.channel.overrides is not None else None for route in routes]
+        found = [asked(public, route) if route.channel.overrides is not None else None for route in routes]
         made = [one for one in found if one is not None]
         if not made:
             return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -30,7 +31,7 @@ from relay.gateway.routing.selection import (
 from relay.gateway.snapshot import load
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ModelView, Route
-from relay.models import ChannelModel, Model, ModelPermission, Token
+from relay.models import ChannelModel, Model, ModelAlias, ModelPermission, Token
 from relay.models.pool import STRATEGY_WORDS
 
 _STATUS_LABELS = {
@@ -73,6 +74,7 @@ class Explanation:
     obstacles: list[str] = field(default_factory=list)  # each with its remedy
     lines: list[RouteLine] = field(default_factory=list)
     conditions: list[str] = field(default_factory=list)  # which some requests do not meet
+    alias_of: str = ""  # the model's own name, where it was asked for by a further one
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "lines": [line.as_json() for line in self.lines]}
@@ -89,7 +91,9 @@ def explain_route(user: User, token: Token | None, model_name: str, seen: Live |
     obstacles = [*_person(user), *(_token(token, now) if token is not None else [])]
     view = find_model(snapshot, model_name)
     row = Model.objects.filter(name=model_name).first() or (
-        Model.objects.filter(pk=view.id).first() if view is not None else None
+        Model.objects.filter(pk=view.id).first()
+        if view is not None
+        else Model.objects.filter(aliases__name=model_name).first()  # of one that is disabled
     )
     lines: list[RouteLine] = []
     serves: str | None = None
@@ -144,6 +148,7 @@ def explain_route(user: User, token: Token | None, model_name: str, seen: Live |
         obstacles,
         lines,
         [*_of_token(token), *covers.conditions()],
+        row.name if row is not None and row.aliases.filter(name=model_name).exists() else "",
     )
 
 
@@ -184,11 +189,15 @@ def _token(token: Token, now: datetime) -> list[str]:
 
 
 def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, Model.objects.values_list("name", flat=True), 3, 0.6)
+    near = difflib.get_close_matches(name, [*_names(Model), *_names(ModelAlias)], 3, 0.6)
     if not near:
         return _("There is no model “%(model)s”. Create it, or add it to a channel's models.") % {"model": name}
     meant = _(" or ").join(f"“{one}”" for one in near)
     return _("There is no model “%(model)s”. Did you mean %(others)s?") % {"model": name, "others": meant}
+
+
+def _names(table: type[Model] | type[ModelAlias]) -> Iterable[str]:
+    return table.objects.values_list("name", flat=True)
 
 
 def _permission(user: User, model: Model, now: datetime) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
@@ -34,6 +35,7 @@ from relay.models import (
     FailureRule,
     LedgerAccount,
     Model,
+    ModelAlias,
     ModelPermission,
     ModelPrice,
     Token,
@@ -78,6 +80,8 @@ def _load_snapshot(known: ChannelViews) -> Snapshot:
             users.setdefault(model_id, {})[user_id] = until
         elif group_id is not None:
             groups.setdefault(model_id, {})[group_id] = until
+    rows = {model.name: model for model in Model.objects.all()}
+    aliases = _aliases(rows)
     views = {
         model.name: ModelView(
             id=model.pk,
@@ -100,9 +104,15 @@ def _load_snapshot(known: ChannelViews) -> Snapshot:
             strategy=model.strategy,
             sticky=model.sticky,
             abilities=model.known_abilities,
+            aliases=tuple(aliases.get(model.pk, ())),
+            display_name=model.display_name,
+            reasoning_levels=model.known_reasoning_levels,
+            retires_on=model.retires_on,
         )
-        for model in Model.objects.filter(enabled=True)
+        for model in rows.values()
+        if model.enabled
     }
+    disabled = [model for model in rows.values() if not model.enabled]
     group_views = {row.group_id: _group(row) for row in GroupSettings.objects.select_related("group")}
     return Snapshot(
         views,
@@ -110,8 +120,18 @@ def _load_snapshot(known: ChannelViews) -> Snapshot:
         group_views,
         tuple(row.rule() for row in FailureRule.objects.filter(enabled=True)),
         own_remedies(),
-        frozenset(Model.objects.filter(enabled=False).values_list("name", flat=True)),
+        frozenset(name for model in disabled for name in (model.name, *aliases.get(model.pk, ()))),
+        aliases={alias: view.name for view in views.values() for alias in view.aliases},
     )
+
+
+def _aliases(models: Collection[str]) -> dict[int, list[str]]:
+    """The further names of models, by the id of the model. One that has become a model's own counts no more."""
+    found: dict[int, list[str]] = {}
+    for model_id, name in ModelAlias.objects.values_list("model_id", "name"):
+        if name not in models:
+            found.setdefault(model_id, []).append(name)
+    return found
 
 
 def load_withdrawn(name: str, channel_id: int, key_id: int) -> Route | None:

@@ -11,6 +11,7 @@ from relay.billing.prices import ONE
 from relay.gateway.limits.windows import Limits, Subject, checks
 from relay.gateway.snapshot.callers import Caller, Terms
 from relay.gateway.snapshot.views import GroupView, ModelView
+from relay.models.model_names import is_in_family
 from relay.providers.failures import Rule
 
 _MAX_TERMS: Final = 50_000
@@ -22,13 +23,20 @@ class Snapshot:
     """The configuration at one moment."""
 
     models: Mapping[str, ModelView]  # by name
+    # The names of models by their further names, of which none is also a model's own.
+    aliases: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     allowed: tuple[Allowance, ...]  # addresses that upstreams may have beyond public ones
     groups: Mapping[int, GroupView] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()  # the administrator's failure rules
     remedies: Mapping[str, str] = field(default_factory=dict)  # the administrator's texts by error code
-    disabled: frozenset[str] = frozenset()  # names of disabled models
+    disabled: frozenset[str] = frozenset()  # names of disabled models, with their further ones
     _terms: dict[str, Terms] = field(default_factory=dict)
     _family_members: dict[str, ModelView | None] = field(default_factory=dict)
+
+    def named(self, name: str) -> ModelView | None:
+        """The model that has exactly this name, as its own or as a further one."""
+        found = self.models.get(name)
+        return found if found is not None else self.models.get(self.aliases.get(name, ""))
 
     def family_member(self, name: str) -> ModelView | None:
         """The model of a name in a family such as `gpt-4-gizmo-*`; None when no family matches.
@@ -41,11 +49,7 @@ class Snapshot:
         if name not in self._family_members:
             if len(self._family_members) > _MAX_MEMBERS:
                 self._family_members.clear()
-            families = [
-                model
-                for model in self.models.values()
-                if model.name.endswith("*") and name.startswith(model.name[:-1]) and len(name) >= len(model.name)
-            ]
+            families = [model for model in self.models.values() if is_in_family(name, model.name)]
             family = max(families, key=lambda model: len(model.name), default=None)
             if family is None:
                 return None  # unknown names are not cached: clients can invent any number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Final
 
 import httpx
@@ -135,6 +136,10 @@ class ModelView:
     strategy: str = ""
     sticky: bool = True
     abilities: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()  # further names by which clients may ask for it
+    display_name: str = ""  # empty: its name
+    reasoning_levels: tuple[str, ...] = ()  # values of `reasoning_effort`, the least first; empty: not known
+    retires_on: date | None = None  # when its vendor takes it out of service
 
     @property
     def priced(self) -> bool:

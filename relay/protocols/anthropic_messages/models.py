@@ -16,12 +16,18 @@ _MOST: Final = 1000  # on a page
 
 
 def model_info(model: Json) -> Json:
-    """A model object of the portal as Anthropic's `ModelInfo`; what is beyond it stays."""
+    """A model object of the portal as Anthropic's `ModelInfo`; what is beyond it stays.
+
+    One that is offered here has not been retired yet, whatever the day says.
+    """
     shown = {name: value for name, value in model.items() if name not in {"object", "created", "owned_by"}}
     return {
         **shown,
-        "lifecycle": "active",
+        "lifecycle": "deprecated" if model.get("retires_at") else "active",
         "capabilities": None,
+        "deprecated_at": None,
+        "retires_at": model.get("retires_at"),
+        "line": None,
         "max_input_tokens": model.get("context_window"),
         "max_tokens": model.get("max_output_tokens"),
     }

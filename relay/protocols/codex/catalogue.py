@@ -58,7 +58,7 @@ def _entry(model: Json, place: int) -> Json:
     levels = [level for level in _words(model, "reasoning_levels") if level in _LEVELS]
     found: Json = {
         "slug": name,
-        "display_name": text_of(model, "display_name") or name,
+        "display_name": name if "alias_target" in model else text_of(model, "display_name") or name,
         "description": None,
         "supported_reasoning_levels": [{"effort": level, "description": _LEVELS[level]} for level in levels],
         "shell_type": "shell_command",

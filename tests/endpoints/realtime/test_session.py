@@ -644,20 +644,32 @@ def test_an_event_that_could_be_read_differently_is_refused_and_the_session_goes
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(("opened", "named"), [("{m}", "{m}"), ("also-{m}", "also-{m}"), ("also-{m}", "openai/{m}")])
 def test_the_sessions_own_model_is_named_as_the_upstream_knows_it(
-    live: Portal, server: Server, realtime: Obedient, model: str
+    live: Portal, server: Server, realtime: Obedient, model: str, opened: str, named: str
 ) -> None:
-    token = live.token()
+    """By any of its names, of which it is the same model."""
+    from relay.models import Model, ModelAlias
+
+    token, other = live.token(), live.model()
+    ModelAlias.objects.create(model=Model.objects.get(name=model), name=f"also-{model}")
+    ModelAlias.objects.create(model=Model.objects.get(name=other), name=f"also-{other}")
     server.catch_up()
 
+    def update(name: str) -> str:
+        return json.dumps({"type": "session.update", "session": {"model": name, "voice": "alloy"}})
+
     async def run() -> None:
-        async with connect(url(server, model), additional_headers=bearer(token)) as socket:
+        async with connect(url(server, opened.format(m=model)), additional_headers=bearer(token)) as socket:
             await until(socket, "session.created")
-            await socket.send(json.dumps({"type": "session.update", "session": {"model": model, "voice": "alloy"}}))
+            await socket.send(update(f"also-{other}"))
+            assert (await until(socket, "error"))["error"]["code"] == "model_not_allowed"
+            await socket.send(update(named.format(m=model)))
 
     asyncio.run(run())
     happens(lambda: realtime.got and realtime.got[-1].get("type") == "session.update")
     assert realtime.got[-1]["session"] == {"model": "gpt-realtime", "voice": "alloy"}
+    assert all(record.model == model for record in records(model, 1))
 
 
 def test_azures_address_and_header_open_a_session(live: Portal, server: Server, model: str) -> None:

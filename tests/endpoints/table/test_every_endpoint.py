@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -579,7 +579,30 @@ def check_upstream_leaves(server: Server, live: Portal, cell: Cell) -> None:
         assert answer.status == 502
 
 
+def prepare_further_name(live: Portal, row: Row) -> Cell:
+    from relay.models import Model, ModelAlias
+
+    cell = plain()(live, row)
+    own, alias = cell.model, f"claude-{cell.model}"
+    ModelAlias.objects.create(model=Model.objects.get(name=own), name=alias)
+    return replace(cell, model=alias, more={"own": own})
+
+
+def check_further_name(server: Server, live: Portal, cell: Cell) -> None:
+    """A request by a further name is the model's: the upstream is asked for it, and it is what is recorded."""
+    from relay.models import UsageRecord
+
+    row, own = cell.row, cell.more["own"]
+    answer = send(server, cell)
+    assert answer.status in {200, 101}, answer.text
+    assert "error" not in json.loads(answer.text) if row.batch else True
+    record = record_of(replace(cell, model=own, more={"paid": bool(expected_cost(row) or row.socket)}))
+    assert (record.model == own and record.cost == expected_cost(row)) or row.socket
+    assert not UsageRecord.objects.filter(model=cell.model).exists()
+
+
 STEPS: dict[str, tuple[Prepare, Check]] = {
+    "further name": (prepare_further_name, check_further_name),
     "address": (prepare_address, check_address),
     "token": (plain(), check_token),
     "purpose": (prepare_purpose, check_purpose),

@@ -82,7 +82,7 @@ async def generate_content(
         input_parts=request.media,
         dearer_input=lambda: None if parsed.at_most(0) is None else request.media(),
         thinking=parsed.thinking(),
-        overridden=partial(overridden_text, run, request, model),
+        overridden=partial(overridden_text, run, request),
     )
     return await serve(exchange, caller, run, wanted, partial(try_text, request))
 
