@@ -34,3 +34,5 @@ class ClientApp:
     # Variables of the environment that stand above its files, so that what is written has no effect.
     overrides: Sequence[str] = ()
     begin: str = ""  # the command that starts it
+    # What CC Switch has to know to set the app up beside name and token, by its words; None: it cannot.
+    imported: Callable[[Target], Mapping[str, str]] | None = None

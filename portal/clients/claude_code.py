@@ -1,10 +1,14 @@
 """Claude Code.
 
-Source: its documentation of settings and of gateways (code.claude.com/docs), read in November 2026.
+Source: its documentation of settings and of gateways (code.claude.com/docs), read in November 2026, and the program
+itself (2.1.197): with a token of its own it reads no limits from the headers of answers, which tell subscribers theirs.
 """
 
 from __future__ import annotations
 
+import json
+from base64 import b64encode
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -18,20 +22,57 @@ def _place(environment: Environment, home: Path) -> Path:
     return (Path(folder) if folder else home / ".claude") / "settings.json"
 
 
-def _edit(text: str, target: Target) -> str:
-    variables = {
-        "ANTHROPIC_BASE_URL": target.address,
-        "ANTHROPIC_AUTH_TOKEN": target.token,
-        # It would be sent beside the token otherwise, where a shell has it.
-        "ANTHROPIC_API_KEY": "",
+def _models(target: Target) -> dict[str, str]:
+    return {
         "ANTHROPIC_DEFAULT_OPUS_MODEL": target.like("opus"),
         "ANTHROPIC_DEFAULT_SONNET_MODEL": target.like("sonnet"),
         # Also for its work in the background.
         "ANTHROPIC_DEFAULT_HAIKU_MODEL": target.like("haiku"),
-        # A line in the system prompt that differs between sessions, so that upstreams could not cache it.
-        "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",
     }
-    return in_json(text, {("env", name): value for name, value in variables.items()})
+
+
+_OTHERS: Final[Mapping[str, str]] = {
+    # It would be sent beside the token otherwise, where a shell has it.
+    "ANTHROPIC_API_KEY": "",
+    # Its list of models has those of the portal whose names begin with “claude”.
+    "CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY": "1",
+    # A line in the system prompt that differs between sessions, so that upstreams could not cache it.
+    "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",
+}
+
+
+# The budgets of the token below its prompt. The token is told to curl by a pipe, so that no list of processes has it.
+_STATUS_LINE: Final = {
+    "type": "command",
+    "command": (
+        """printf 'header = "Authorization: Bearer %s"' "$ANTHROPIC_AUTH_TOKEN" | """
+        """curl -fs -m 3 -H 'accept: text/plain' -K - "$ANTHROPIC_BASE_URL/v1/usage\""""
+    ),
+}
+
+
+def _edit(text: str, target: Target) -> str:
+    variables = {
+        "ANTHROPIC_BASE_URL": target.address,
+        "ANTHROPIC_AUTH_TOKEN": target.token,
+        **_models(target),
+        **_OTHERS,
+    }
+    edited = in_json(text, {("env", name): value for name, value in variables.items()})
+    has_one = "statusLine" in json.loads(edited)
+    return edited if has_one else in_json(edited, {("statusLine",): _STATUS_LINE})
+
+
+def _imported(target: Target) -> dict[str, str]:
+    models = _models(target)
+    return {
+        "endpoint": target.address,
+        "opusModel": models["ANTHROPIC_DEFAULT_OPUS_MODEL"],
+        "sonnetModel": models["ANTHROPIC_DEFAULT_SONNET_MODEL"],
+        "haikuModel": models["ANTHROPIC_DEFAULT_HAIKU_MODEL"],
+        "config": b64encode(json.dumps({"env": dict(_OTHERS)}).encode()).decode(),
+        "configFormat": "json",
+    }
 
 
 APP: Final = ClientApp(
@@ -39,4 +80,5 @@ APP: Final = ClientApp(
     "Claude Code",
     (SettingsFile(_place, _edit),),
     begin="claude",
+    imported=_imported,
 )

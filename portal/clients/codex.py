@@ -41,4 +41,8 @@ def _edit(text: str, target: Target) -> str:
     )
 
 
-APP: Final = ClientApp("codex", "Codex", (SettingsFile(_place, _edit),), begin="codex")
+def _imported(target: Target) -> dict[str, str]:
+    return {"endpoint": f"{target.address}/v1", "model": target.model}
+
+
+APP: Final = ClientApp("codex", "Codex", (SettingsFile(_place, _edit),), begin="codex", imported=_imported)

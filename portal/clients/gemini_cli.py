@@ -36,10 +36,15 @@ def _edit_settings(text: str, target: Target) -> str:
     return in_json(text, {("security", "auth", "selectedType"): "gemini-api-key"})
 
 
+def _imported(target: Target) -> dict[str, str]:
+    return {"endpoint": target.address, "model": target.like("gemini")}
+
+
 APP: Final = ClientApp(
     "gemini",
     "Gemini CLI",
     (SettingsFile(_variables, _edit_variables), SettingsFile(_settings, _edit_settings)),
     overrides=("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_GEMINI_BASE_URL", "GEMINI_MODEL"),
     begin="gemini",
+    imported=_imported,
 )

@@ -42,4 +42,8 @@ def _model(one: OfferedModel) -> dict[str, Any]:
     return {"name": one.name, **limit}
 
 
-APP: Final = ClientApp("opencode", "opencode", (SettingsFile(_place, _edit),), begin="opencode")
+def _imported(target: Target) -> dict[str, str]:
+    return {"endpoint": f"{target.address}/v1", "model": target.model}
+
+
+APP: Final = ClientApp("opencode", "opencode", (SettingsFile(_place, _edit),), begin="opencode", imported=_imported)

@@ -24,6 +24,7 @@ class OfferedModel:
     name: str
     context_window: int | None = None
     max_output_tokens: int | None = None
+    is_alias: bool = False  # it is a further name of another one
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def look_up(address: str, token: str, model: str = "") -> Target:
 def chosen(address: str, token: str, offered: Sequence[OfferedModel], model: str = "") -> Target:
     """What an app is to be connected to. Raises CannotConnect where the token may not use the model, or none.
 
-    `model`: that the app is to begin with; empty: the first by name.
+    `model`: that the app is to begin with; empty: the first by name, of those that are the models' own names.
     """
     names = sorted(one.name for one in offered)
     if not names:
@@ -69,7 +70,8 @@ def chosen(address: str, token: str, offered: Sequence[OfferedModel], model: str
     if model and model not in names:
         more = ", …" if len(names) > _SHOWN else "."
         raise CannotConnect(f"The token may not chat with “{model}”. It may with: {', '.join(names[:_SHOWN])}{more}")
-    return Target(address, token, offered, model or names[0])
+    own = sorted(one.name for one in offered if not one.is_alias)
+    return Target(address, token, offered, model or (own or names)[0])
 
 
 def check_answers(address: str) -> None:
@@ -97,4 +99,5 @@ def _get(url: str, headers: dict[str, str]) -> httpx.Response:
 
 
 def _offered(found: dict[str, Any]) -> OfferedModel:
-    return OfferedModel(str(found["id"]), found.get("context_window"), found.get("max_output_tokens"))
+    limits = found.get("context_window"), found.get("max_output_tokens")
+    return OfferedModel(str(found["id"]), *limits, is_alias="alias_target" in found)

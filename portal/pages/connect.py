@@ -1,25 +1,32 @@
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
+from portal.pages.shared.agents import agent_snippets, agent_target
 from portal.pages.shared.scope import signed_in_user
-from portal.pages.shared.snippets import sections
+from portal.pages.shared.snippets import PLACEHOLDER, sections
 from relay.catalog.first_call import FirstCall, choose_call
-from relay.catalog.offers import usable_offers
+from relay.catalog.offers import own_name, usable_offers
 
 
 @login_required
 def connect(request: HttpRequest) -> HttpResponse:
     """The page with settings for apps."""
     offers = usable_offers(signed_in_user(request))
-    call = choose_call(offers, wanted=request.GET.get("model", ""))
+    call = choose_call(offers, wanted=own_name(offers, request.GET.get("model", "")))
     chosen = next((offer for offer in offers if call is not None and offer.model.name == call.model), None)
     image = choose_call(offers, "images")
+    first = call or FirstCall("chat", "MODEL")
+    target = agent_target(settings.CONFIG.origin(request), PLACEHOLDER, first.model, offers)
     context = {
         "sections": sections(
-            request, call=call or FirstCall("chat", "MODEL"), image_model=image.model if image is not None else ""
+            request,
+            call=first,
+            image_model=image.model if image is not None else "",
+            agents=agent_snippets(target),
         ),
         "models": [offer.model.name for offer in offers],
         "model": call.model if call is not None else "",

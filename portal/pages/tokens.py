@@ -24,6 +24,7 @@ from django_ratelimit.core import is_ratelimited
 from accounts.models import AuditEvent
 from accounts.sign_in.throttle import too_many_attempts
 from portal.lib import money
+from portal.pages.shared.agents import agent_snippets, agent_target, import_links
 from portal.pages.shared.forms import OwnTokenForm, TokenLimitsForm
 from portal.pages.shared.scope import signed_in_user, tokens_of
 from portal.pages.shared.snippets import snippets
@@ -224,12 +225,18 @@ def _revealable(token: Token) -> bool:
 
 
 def _show(request: HttpRequest, token: Token, secret: str, title: str) -> HttpResponse:
-    call = choose_call(usable_offers(signed_in_user(request), token), token.purpose)
+    offers = usable_offers(signed_in_user(request), token)
+    call = choose_call(offers, token.purpose)
+    target = None
+    if call is not None and call.kind == "chat":
+        target = agent_target(settings.CONFIG.origin(request), secret, call.model, offers)
     context = {
         "token": token,
         "secret": secret,
         "title": title,
         "snippets": snippets(request, secret, call) if call is not None else [],
+        "agents": agent_snippets(target) if target is not None else [],
+        "links": import_links(target) if target is not None else [],
         "revealable": _revealable(token),
         "here": "tokens",
     }

@@ -164,6 +164,32 @@ def tightest_budgets(limits: Sequence[SpendingLimit]) -> dict[str, SpendingLimit
     return found
 
 
+def in_one_line(limits: Sequence[SpendingLimit], now: float) -> str:
+    """Return what limits a token and its user as a line for status lines, the budgets first.
+
+    Such as `week 42% of $25.00, new in 2 d · balance $3.12`. A limit of nothing is used up.
+    """
+    parts = []
+    for period, line in tightest_budgets(limits).items():
+        limit = line.limit or 0
+        share = min(100, max(0, line.used) * 100 // limit) if limit else 100
+        again = f", new in {_duration(line.ends_at.timestamp() - now)}" if line.ends_at is not None else ""
+        parts.append(f"{period} {share}% of {money.show(limit)}{again}")
+    for kind, label in (("quota", "quota"), ("wallet", "balance")):
+        left = [line.unspent for line in limits if line.kind == kind and line.limit is not None]
+        if left:
+            parts.append(f"{label} {money.show_left(min(left))}")
+    return " · ".join(parts) or "no limit"
+
+
+def _duration(seconds: float) -> str:
+    """A duration in whole units of the largest that fits, at least a minute."""
+    for unit, name in ((86_400, "d"), (3_600, "h")):
+        if seconds >= unit:
+            return f"{int(seconds // unit)} {name}"
+    return f"{max(1, int(seconds // 60))} min"
+
+
 def _subscription(budgets: Mapping[str, SpendingLimit], use: TokenUse) -> dict[str, Any]:
     """The budgets as a subscription, which has all periods: where there is no budget it is what the token spent."""
     found: dict[str, Any] = {"expires_at": use.expires_at.isoformat() if use.expires_at else None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 
 import pytest
@@ -62,6 +63,33 @@ def test_one_apis_clients_read_limits_and_use(live: Portal, server: Server, pref
     movements.set_quota(Token.objects.get(digest=digest_of(secret)), NANO // 4)
     assert server.get(secret, f"{prefix}/subscription").json()["hard_limit_usd"] == pytest.approx(0.25)
     assert server.get(live.token(), f"{prefix}/subscription").json()["hard_limit_usd"] == 100_000_000
+
+
+TEXT = {"accept": "text/plain"}
+
+
+def test_limits_in_a_line(live: Portal, server: Server) -> None:
+    """For status lines. Another token of the user, and another user, are told their own."""
+    user = live.user(balance=10 * NANO)
+    secret, other, stranger = live.token(user), live.token(user), live.token()
+    token = Token.objects.get(digest=digest_of(secret))
+    Budget.objects.create(token=token, period="day", limit=Decimal(0))
+    Budget.objects.create(user=user, period="month", limit=Decimal(20))
+    movements.set_quota(token, NANO)
+    server.catch_up()
+    answer = server.get(secret, "/v1/usage", **TEXT)
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    duration = r"new in \d+ (d|h|min)"
+    assert re.fullmatch(
+        rf"day 100% of \$0\.00, {duration} · month 0% of \$20\.00, {duration} · quota \$1\.00 · balance \$10\.00\n",
+        answer.text,
+    ), answer.text
+    assert re.fullmatch(
+        rf"month 0% of \$20\.00, {duration} · balance \$10\.00\n", server.get(other, "/v1/usage", **TEXT).text
+    )
+    assert server.get(stranger, "/v1/usage", **TEXT).text == "no limit\n"
+    assert server.get("sk-nobody", "/v1/usage", **TEXT).status_code == 401
+    assert server.get(secret, "/v1/usage", accept="*/*").json()["object"] == "usage"
 
 
 def test_menu_bar_apps_read_the_same_numbers(live: Portal, server: Server) -> None:

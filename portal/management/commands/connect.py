@@ -16,8 +16,8 @@ from accounts.models import User
 from portal.clients import files
 from portal.clients.app import ClientApp
 from portal.clients.apps import APPS
-from portal.clients.target import CannotConnect, OfferedModel, Target, check_answers, chosen, look_up
-from relay.catalog.first_call import kinds_of
+from portal.clients.offered import chat_models
+from portal.clients.target import CannotConnect, Target, check_answers, chosen, look_up
 from relay.catalog.offers import usable_offers
 from relay.models import Token
 from relay.models.token import make_token_secret
@@ -62,7 +62,8 @@ class Command(BaseCommand):
         else:
             own = _own_token(app, options["user"])
             check_answers(_own_address())
-            target = chosen(_own_address(), own.secret, _models_of(own.user), options["model"])
+            models = chat_models(usable_offers(own.user))
+            target = chosen(_own_address(), own.secret, models, options["model"])
         changes = [one for one in files.planned(app, target, os.environ, Path.home()) if not one.is_none]
         if not options["json"]:
             self.stdout.write("".join(change.shown(target.token) + "\n" for change in changes), ending="")
@@ -151,14 +152,6 @@ def _own_token(app: ClientApp, username: str) -> _OwnToken:
 
 def _token_name(app: ClientApp) -> str:
     return f"{app.label} on {socket.gethostname()}"[:60]
-
-
-def _models_of(user: User) -> list[OfferedModel]:
-    return [
-        OfferedModel(offer.model.name, offer.model.context_window, offer.model.max_output_tokens)
-        for offer in usable_offers(user)
-        if "chat" in kinds_of(offer)
-    ]
 
 
 def _own_address() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from django.conf import settings
@@ -122,9 +123,16 @@ def _chat_apps(address: str, token: str, model: str) -> Snippet:
 
 
 def sections(
-    request: HttpRequest, token: str = PLACEHOLDER, call: FirstCall = DEMO_CALL, image_model: str = ""
+    request: HttpRequest,
+    token: str = PLACEHOLDER,
+    call: FirstCall = DEMO_CALL,
+    image_model: str = "",
+    agents: Sequence[Snippet] = (),
 ) -> list[Section]:
-    """Snippets for single apps, by kind of app. Only code for a call that is no chat: these apps chat."""
+    """Snippets for single apps, by kind of app. Only code for a call that is no chat: these apps chat.
+
+    `agents`: those of coding agents.
+    """
     address: str = settings.CONFIG.origin(request)
     base, model = f"{address}/v1", call.model
     if call.kind != "chat":
@@ -141,8 +149,7 @@ def sections(
         Section(
             _("Agents and automation"),
             [
-                _codex(base, token, model),
-                _claude_code(address, token, model),
+                *agents,
                 _aider(base, token, model),
                 _n8n(base, token),
                 _langchain(base, token, model),
@@ -233,26 +240,6 @@ def _zed(base: str, model: str) -> Snippet:
         "variable AIRELAYS_API_KEY."
     )
     return Snippet("zed", "Zed", json.dumps(settings, indent=2), note=note, where="settings.json")
-
-
-def _codex(base: str, token: str, model: str) -> Snippet:
-    text = (
-        f'model = "{model}"\nmodel_provider = "airelays"\n\n[model_providers.airelays]\nname = "AIRelays"\n'
-        f'base_url = "{base}"\nmodel_catalog_url = "{base}/models"\nenv_key = "AIRELAYS_TOKEN"\n'
-        'wire_api = "responses"\n\n[features]\napi_key_model_discovery = true\n\n'
-        f"# export AIRELAYS_TOKEN={token}\n"
-    )
-    note = _("For Codex 0.156 and later. Before that, leave out model_catalog_url and [features].")
-    return Snippet("codex", "Codex CLI", text, note=note, where="~/.codex/config.toml")
-
-
-def _claude_code(address: str, token: str, model: str) -> Snippet:
-    """A key in the environment would stand above the token; what goes on in the background has a model of its own."""
-    text = (
-        f"export ANTHROPIC_BASE_URL={address}\nexport ANTHROPIC_AUTH_TOKEN={token}\nexport ANTHROPIC_API_KEY=\nexport "
-        f"ANTHROPIC_MODEL={model}\nexport ANTHROPIC_DEFAULT_HAIKU_MODEL={model}\nclaude\n"
-    )
-    return Snippet("claude-code", "Claude Code", text, where=_("Environment"))
 
 
 def _aider(base: str, token: str, model: str) -> Snippet:

@@ -12,6 +12,7 @@ from relay.errors import RequestNotFound
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.usage import receipts, refusals
+from relay.usage.limits import in_one_line, spending_limits
 
 router = Router(auth=token_auth)
 billing = Router(auth=token_auth)
@@ -25,8 +26,15 @@ def _caller(request: HttpRequest) -> Caller:
 
 @router.get("/usage", url_name="usage")
 async def token_usage(request: HttpRequest) -> HttpResponse:
-    """What this token has used, and what limits it. Works for a token that has nothing left, too."""
+    """What this token has used, and what limits it. Works for a token that has nothing left, too.
+
+    With `Accept: text/plain` it is what limits the token, in one line, for status lines.
+    """
     caller = _caller(request)
+    exchange = exchange_of(request)
+    if exchange.headers.get(b"accept", b"").lower().startswith(b"text/plain"):
+        found = await snapshot_cache.in_thread(spending_limits, caller.user_id, caller.token_id, exchange.wall)
+        return HttpResponse(f"{in_one_line(found, exchange.wall)}\n", content_type="text/plain; charset=utf-8")
     return json_response(
         await snapshot_cache.in_thread(receipts.token_usage, caller.user_id, caller.token_id, exchange_of(request).wall)
     )

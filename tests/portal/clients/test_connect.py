@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import stat
+import subprocess
 import tomllib
 from io import StringIO
 from pathlib import Path
@@ -13,7 +16,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from portal.management.commands import connect
-from relay.models import Model, Token
+from relay.models import Budget, Model, ModelAlias, Token
 from tests.support.asserts import until
 from tests.support.portal import Portal, ask
 from tests.support.server import Server, free_port
@@ -95,6 +98,37 @@ def test_claude_code_keeps_its_permissions(home: Path, own: Any, live: Portal) -
     assert found["env"]["ANTHROPIC_API_KEY"] == "" and found["env"]["ANTHROPIC_AUTH_TOKEN"].startswith("sk-")
     assert "haiku" in found["env"]["ANTHROPIC_DEFAULT_HAIKU_MODEL"]
     assert found["env"]["ANTHROPIC_DEFAULT_OPUS_MODEL"] == model
+    assert found["env"]["CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY"] == "1"
+    assert found["statusLine"]["type"] == "command" and "sk-" not in found["statusLine"]["command"]
+    found["statusLine"] = {"type": "command", "command": "mine"}
+    (home / ".claude" / "settings.json").write_text(json.dumps(found))
+    run("claude", user=own.username, model=model, yes=True)
+    assert json.loads((home / ".claude" / "settings.json").read_text())["statusLine"]["command"] == "mine"
+
+
+def test_the_status_line_says_what_limits_the_token(home: Path, own: Any, live: Portal, server: Server) -> None:
+    """By the command that Claude Code runs, with the variables that it gives to it."""
+    live.model(hello)
+    run("claude", user=own.username, yes=True)
+    found = json.loads((home / ".claude" / "settings.json").read_text())
+    (token,) = Token.objects.filter(user=own)
+    Budget.objects.create(token=token, period="week", limit=25)
+    server.catch_up()
+    env = {**os.environ, **found["env"]}
+    said = subprocess.run(
+        ["sh", "-c", found["statusLine"]["command"]], env=env, capture_output=True, text=True, check=True, input="{}"
+    )
+    assert re.fullmatch(r"week 0% of \$25\.00, new in \d+ (d|h|min)\n", said.stdout), said
+
+
+def test_the_first_model_is_no_alias(home: Path, own: Any, live: Portal, server: Server) -> None:
+    name = live.model(hello)
+    ModelAlias.objects.create(model=Model.objects.get(name=name), name=f"a-{name}")
+    token = live.token(own, models_allowed=[Model.objects.get(name=name)])
+    server.catch_up()
+    url = f"http://127.0.0.1:{server.port}"
+    assert json.loads(run("codex", url=url, token=token, json=True))["model"] == name
+    assert json.loads(run("codex", url=url, token=token, model=f"a-{name}", json=True))["model"] == f"a-{name}"
 
 
 def test_opencode_and_gemini_get_files_of_their_own(home: Path, own: Any, live: Portal, server: Server) -> None:
