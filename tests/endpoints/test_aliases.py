@@ -126,8 +126,17 @@ def test_lists_of_each_api_have_aliases(live: Portal, server: Server) -> None:
 
     gemini = server.get(token, "/v1beta/models", **{"x-goog-api-key": token}).json()["models"]
     assert [one["name"] for one in gemini] == [f"models/{own}", f"models/{alias}"]
+    second = alias_of(own, f"claude-too-{own}")
+    server.catch_up()
+    page = server.get(token, "/v1/models?limit=1000", **ANTHROPIC).json()
+    told = {one["id"]: one["display_name"] for one in page["data"]}
+    assert told == {own: "The Model", alias: f"The Model ({alias})", second: f"The Model ({second})"}
     codex = server.get(token, "/v1/models?client_version=0.171.0").json()["models"]
-    assert [(one["slug"], one["display_name"]) for one in codex] == [(own, "The Model"), (alias, alias)]
+    assert {(one["slug"], one["display_name"]) for one in codex} == {
+        (own, "The Model"),
+        (alias, alias),
+        (second, second),
+    }
 
 
 def test_overrides_of_a_model_hold_for_its_aliases(live: Portal, server: Server) -> None:

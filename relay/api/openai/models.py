@@ -96,9 +96,9 @@ async def _model_objects(request: HttpRequest, models: Iterable[ModelView], aske
         routes, multiplier = serving_routes(caller, model), snapshot.terms(caller).multiplier
         own = model_object(model, routes, multiplier, exchange.wall, fallback)
         if not asked:
-            found += [own, *(alias_object(own, alias) for alias in model.aliases)]
+            found += [own, *(alias_object(own, alias, len(model.aliases) > 1) for alias in model.aliases)]
         else:
-            found.append(alias_object(own, asked) if asked in model.aliases else own)
+            found.append(alias_object(own, asked, len(model.aliases) > 1) if asked in model.aliases else own)
     return found
 
 
@@ -200,6 +200,11 @@ def model_object(
     return found
 
 
-def alias_object(own: dict[str, object], alias: str) -> dict[str, object]:
-    """The object of a model under a further name. OpenRouter calls what it stands for so as well."""
-    return {**own, "id": alias, "alias_target": {"slug": own["id"], "name": own["display_name"]}}
+def alias_object(own: dict[str, object], alias: str, one_of_several: bool) -> dict[str, object]:
+    """The object of a model under a further name. OpenRouter calls what it stands for so as well.
+
+    It is shown as the model is, so that lists which have only such names say what they stand for.
+    """
+    name = own["display_name"]
+    shown = f"{name} ({alias})" if one_of_several else name
+    return {**own, "id": alias, "display_name": shown, "alias_target": {"slug": own["id"], "name": name}}
