@@ -25,6 +25,7 @@ from relay.models import (
     BooksProof,
     Channel,
     ChannelModel,
+    FailureRule,
     JobFault,
     LedgerAccount,
     Model,
@@ -37,6 +38,7 @@ from relay.models.ledger import AMOUNTS
 from relay.providers.vendors import BUILT_IN
 
 _CHECKS_CACHE_SECONDS: Final = 60.0
+_MOST_RULES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ def todos(person: Any, channels: list[channel_status.ChannelStatus], earnings: b
     found = [
         *(_ledger_todos() if earnings else ()),
         *_channel_todos(channels),
+        *_rule_todos(),
         *_model_todos(person),
         *_installation_todos(may(person, AMOUNTS)),
     ]
@@ -107,6 +110,18 @@ def _channel_todos(channels: list[channel_status.ChannelStatus]) -> list[Todo]:
             Todo(_("Only the demo answers so far: the guide leads to a channel of your own."), reverse("admin-setup"))
         )
     return found
+
+
+def _rule_todos() -> list[Todo]:
+    """Failure rules that are left out, as they cannot be used."""
+    return [
+        Todo(
+            _("The failure rule “%(rule)s” is not used: %(why)s.") % {"rule": rule, "why": why},
+            reverse("admin:relay_failurerule_change", args=[rule.pk]),
+        )
+        for rule in FailureRule.objects.filter(enabled=True)[:_MOST_RULES]
+        if (why := rule.fault)
+    ][:5]
 
 
 def _model_todos(person: Any) -> list[Todo]:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import logging
 import re
+from typing import Final
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -11,10 +13,33 @@ from accounts.models import ChangeTracked
 from relay.models.channel import provider_choices
 from relay.providers.failures import BY_WORD, RULE_CLASSES, Rule
 
+logger: Final = logging.getLogger(__name__)
+
 
 def class_choices() -> list[tuple[str, str]]:
     """Return the choices of failure classes. A function, so that a new class needs no migration."""
     return [(kind.word, f"{kind.word}: {gettext(kind.text)}") for kind in RULE_CLASSES]
+
+
+def rules_in_force() -> tuple[Rule, ...]:
+    """Return the enabled rules, in order. Those that cannot be used are left out, and logged once."""
+    found = []
+    for row in FailureRule.objects.filter(enabled=True):
+        if why := row.fault:
+            _log_once(f"failure rule {row.pk} is not used: {why}. Change it under “Failure rules”, or delete it.")
+        else:
+            found.append(row.rule())
+    return tuple(found)
+
+
+_logged: Final[set[str]] = set()
+
+
+def _log_once(problem: str) -> None:
+    """Log a fault of the configuration once, not at every load."""
+    if problem not in _logged:
+        _logged.add(problem)
+        logger.error("%s", problem)
 
 
 class FailureRule(ChangeTracked):
@@ -87,8 +112,21 @@ class FailureRule(ChangeTracked):
                     }
                 )
 
+    @property
+    def fault(self) -> str:
+        """Why the rule cannot be used, empty when it can: forms check it, and a database can be written without one."""
+        if BY_WORD.get(self.failure_class) not in RULE_CLASSES:
+            known = ", ".join(kind.word for kind in RULE_CLASSES)
+            said = {"class": self.failure_class[:40], "known": known}
+            return gettext("there is no class “%(class)s” of failures: choose one of %(known)s") % said
+        try:
+            re.compile(self.text, re.I)
+        except re.error as error:
+            return gettext("its text is no regular expression: %(error)s") % {"error": error}
+        return ""
+
     def rule(self) -> Rule:
-        """Return the rule in the form that `relay.providers.classify` uses."""
+        """Return the rule in the form that `relay.providers.classify` uses, unless it has a `fault`."""
         return Rule(
             BY_WORD[self.failure_class],
             self.provider,

@@ -32,7 +32,6 @@ from relay.models import (
     BlockedAddress,
     Budget,
     ChannelModel,
-    FailureRule,
     LedgerAccount,
     Model,
     ModelAlias,
@@ -40,6 +39,7 @@ from relay.models import (
     ModelPrice,
     Token,
 )
+from relay.models.failure_rule import rules_in_force
 from relay.models.price import CLASSES, PricePurpose
 
 _NEVER: Final = float("inf")
@@ -118,7 +118,7 @@ def _load_snapshot(known: ChannelViews) -> Snapshot:
         views,
         allowed,
         group_views,
-        tuple(row.rule() for row in FailureRule.objects.filter(enabled=True)),
+        rules_in_force(),
         own_remedies(),
         frozenset(name for model in disabled for name in (model.name, *aliases.get(model.pk, ()))),
         aliases={alias: view.name for view in views.values() for alias in view.aliases},
