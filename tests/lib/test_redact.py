@@ -130,3 +130,16 @@ def test_a_host_is_told_in_an_error_only_where_it_is_the_vendor_s_own(
     monkeypatch.setattr(verbatim, "sent", known)
     error = b'{"error":{"message":"top up at https://www.cheap-relay-7.example/pay"}}'
     assert b"cheap-relay" not in kept_words(error) and kept_words(error, official=True) == error
+
+
+def test_hosts_that_anybody_knows_stay_unless_they_are_a_customers_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Sent()
+    for host in ("api.vendor.example", "acme-7.api.vendor.example", "relay.mine.example"):
+        known.remember_address(host)
+    monkeypatch.setattr(verbatim, "sent", known)
+    public = frozenset(("api.vendor.example", "vendor.example"))
+    error = b'{"error":{"message":"see docs.vendor.example, API.vendor.example"}}'
+    assert kept_words(error, public=public) == error and b"docs" not in kept_words(error)
+    own = b'{"error":{"message":"acme-7.api.vendor.example, relay.mine.example:8443 and mine.example failed"}}'
+    told = kept_words(own, public=public)
+    assert b"acme" not in told and b"mine" not in told

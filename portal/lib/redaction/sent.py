@@ -14,6 +14,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable
+from functools import partial
 from typing import Final
 from urllib.parse import quote
 
@@ -166,21 +167,24 @@ class Sent:
         found.sort()
         return _united(found)
 
-    def without_addresses(self, text: str) -> str:
+    def without_addresses(self, text: str, public: frozenset[str] = frozenset()) -> str:
         """A text without the hosts that requests were sent to, those above and below them, their ports, and accounts.
 
-        A host of one label may be any word, so that only a port beside it tells what it is.
+        A host of one label may be any word, so that only a port beside it tells what it is. `public`: hosts and domains
+        that anybody knows, which stay, with what is below them, unless it is a customer's own.
         """
         if self._hosts:
-            text = _NAME.sub(self._named, text)
+            text = _NAME.sub(partial(self._named, public), text)
         for account in tuple(self._accounts):  # another thread may add one
             if account in text:
                 text = re.sub(rf"(?<![\w-]){re.escape(account)}(?![\w-])", ACCOUNT, text, flags=re.A)
         return text
 
-    def _named(self, match: re.Match[str]) -> str:
+    def _named(self, public: frozenset[str], match: re.Match[str]) -> str:
         """What replaces a name: itself if it is none of a host."""
         name = match[1].lower()
+        if name in public or (public and name not in self._hosts and not public.isdisjoint(_ends_of(name))):
+            return match[0]
         if "." not in name:
             return HOST if match[2] and name in self._hosts else match[0]
         while "." in name:
@@ -227,6 +231,12 @@ def _united(stretches: list[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             united.append((start, end))
     return united
+
+
+def _ends_of(name: str) -> list[str]:
+    """A name and the domains above it."""
+    labels = name.split(".")
+    return [".".join(labels[at:]) for at in range(len(labels))]
 
 
 def _domains_of(host: str) -> set[str]:

@@ -35,13 +35,22 @@ _INTERNAL: tuple[tuple[re.Pattern[str], str], ...] = (
 _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.I)
 
 
-def kept_words(body: bytes, secrets: tuple[str, ...] = (), official: bool = False, accounts: bool = False) -> bytes:
+Keep = Callable[[bytes], bytes]  # what a client reads of the body of an error
+
+
+def kept_words(
+    body: bytes,
+    secrets: tuple[str, ...] = (),
+    official: bool = False,
+    accounts: bool = False,
+    public: frozenset[str] = frozenset(),
+) -> bytes:
     """The JSON body of an upstream's error as it is, but for secrets, internal addresses and accounts.
 
     Empty for a body that is no JSON object. Its strings are looked at as they read, whatever escapes they are written
     with; a body in which nothing has to go keeps its bytes. `secrets`: the portal's own, such as the key. `official`:
-    the upstream has the vendor's own address, which is no secret; otherwise the hosts that requests went to are.
-    `accounts`: it names accounts by UUIDs.
+    the upstream has the vendor's own address, which is no secret; otherwise the hosts that requests went to are, but
+    for those that are `public`. `accounts`: it names accounts by UUIDs.
     """
     try:
         found = _object.decode(body)
@@ -56,7 +65,7 @@ def kept_words(body: bytes, secrets: tuple[str, ...] = (), official: bool = Fals
         for pattern, replacement in _INTERNAL:
             text = pattern.sub(replacement, text)
         if not official:
-            text = sent.without_addresses(text)
+            text = sent.without_addresses(text, public)
         return _UUID.sub(ACCOUNT, text) if accounts else text
 
     kept = _cleaned(found, clean)

@@ -8,12 +8,13 @@ they hit is parsed.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from portal.lib.json import Json, decode_object, encode
-from portal.lib.redaction.verbatim import kept_words
+from portal.lib.redaction.verbatim import Keep, kept_words
 from relay.protocols.anthropic_messages.answer import is_nothing, says_nothing
 from relay.protocols.anthropic_messages.errors import error_event, stream_failure
 from relay.protocols.anthropic_messages.usage import parse_messages_usage
@@ -30,6 +31,7 @@ _LARGEST: Final = 64 * 1024 * 1024  # bytes of an event
 UNCOUNTED_LIMIT: Final = 32 * 1024  # bytes of text that are counted at once
 # What an event that must be looked at has in it. Content may have it, too: then a look costs time only.
 _MARKS: Final = (b"message_", b"error", b"[DONE]")
+_KEEP: Final[Keep] = partial(kept_words, accounts=True)
 # Errors of the portal's account at the upstream, which are told in the portal's words.
 _OWN_CODES: Final = frozenset(("upstream_credentials_exhausted",))
 
@@ -59,6 +61,7 @@ class MessagesStream:
     """The codec of one stream. Feed it the bytes that arrive; send on the bytes it returns."""
 
     watch_finish: bool = False  # the upstream sends no `message_stop`, and its body may end without proof
+    keep: Keep = _KEEP  # what the client reads of an error in the middle
     usage: Usage | None = None  # as the upstream reports it
     error: bytes | None = None  # the upstream's error object, which is not sent on
     failed: bytes | None = None
@@ -161,7 +164,8 @@ class MessagesStream:
         """The error event that ends the stream: the upstream's own, without secrets, where it sent one."""
         found = decode_object(self.error) if self.error is not None and code not in _OWN_CODES else None
         if found is not None and found.get("type") == "error" and isinstance(found.get("error"), dict):
-            return error_event(kept_words(encode(found), accounts=True))
+            kept = self.keep(self.error or b"")
+            return error_event(kept.replace(b"\r", b" ").replace(b"\n", b" "))  # JSON: between members only
         return stream_failure(message, kind, code)
 
     # -- internals ---------------------------------------------------------------------------------------------------
