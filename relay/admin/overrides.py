@@ -231,9 +231,9 @@ def _labelled(newest: Mapping[str, Shape]) -> dict[str, tuple[str, str, bool, st
 
 def _first_shape(channel: Channel) -> Shape:
     """A request to begin with where there has been none: of the API that the channel speaks itself."""
-    served = channel.vendor.served(channel.text_api)
     first = channel.served.select_related("model").order_by("pk").first()
     name = first.model.name if first is not None else channel.test_model or "gpt-5"
+    served = channel.vendor.served(channel.text_api, (first.upstream_name if first is not None else "") or name)
     return next((api for api in APIS if api in served), APIS[0]), name, False
 
 
@@ -245,7 +245,7 @@ def _try(channel: Channel, data: Mapping[str, Any]) -> tuple[tuple[Sent, Sent] |
     upstream = (link.upstream_name if link is not None else "") or data["model"]
     try:
         rules = read_overrides(data["overrides"], channel.vendor.credentials.header)
-        return _shown(view, rules, data, upstream), ""
+        return _shown(view.of_model(upstream), rules, data, upstream), ""
     except BadRequest as bad:
         return None, bad.message
     except BadOverrides as bad_rules:

@@ -25,14 +25,15 @@ from portal.services.outside import NotAnswering
 from relay.channels.base_urls import other_base_urls
 from relay.channels.connection import client_of, waiting_for_upstream, why_unreachable
 from relay.channels.probe_requests import overrides_of, short_request
-from relay.models import AllowedUpstream, ApiKey, Channel, FailureRule
+from relay.models import AllowedUpstream, ApiKey, Channel
 from relay.models.channel import KeyGivenElsewhere, UnusableKey
+from relay.models.failure_rule import rules_in_force
 from relay.protocols.errors import read_error
 from relay.providers.balances import Balance, BalanceSource, read_balance
 from relay.providers.classify import Failure, classify
 from relay.providers.credentials.contract import BadKey, Signer
 from relay.providers.failures import FailureClass, Rule
-from relay.providers.model_facts import ModelFacts, facts_of_entry
+from relay.providers.model_facts import ModelFacts, facts_of_entry, listed_models
 from relay.providers.vendors import VENDORS
 from relay.transport.body import USER_AGENT
 
@@ -101,19 +102,12 @@ class Misaddressed:
     moved_to: str = ""  # the address that it redirects to
 
 
-class _List(msgspec.Struct, rename="camel"):
-    data: list[dict[str, object]] | None = None
-    models: list[dict[str, object]] | None = None  # Google's, which have names such as “models/gemini-3-pro”
-    inference_profile_summaries: list[dict[str, object]] | None = None  # Bedrock's
-    publisher_models: list[dict[str, object]] | None = None  # Google's cloud's: “publishers/google/models/gemini-3-pro”
-
-
 def probe_channel(channel: Channel, key: ApiKey | None, model: str, streamed: bool = False) -> ProbeResult:
     """Send one short request to an upstream's `model` with one key. Raises portal.lib.crypto.Undecryptable.
 
     `streamed` measures the time to the first token, too.
     """
-    rules = [row.rule() for row in FailureRule.objects.filter(enabled=True)]
+    rules = rules_in_force()
     signed, allowed = signed_with(channel, key), AllowedUpstream.allowances()
     try:
         with waiting_for_upstream(channel):
@@ -322,20 +316,22 @@ async def _balance(
     return None
 
 
-def _list_address(channel: Channel) -> str:
-    """Where the list of models is: at the channel's address, or at the vendor's other host for it."""
+def _list_address(channel: Channel, path: str) -> str:
+    """Where a list of models is: at the channel's address, or at the vendor's other host for it."""
     vendor = channel.vendor
     url, (own, other) = httpx.URL(channel.effective_base_url), vendor.models_host
     official = urlsplit(vendor.address_form).netloc.rpartition("}")[2]  # such as “.amazonaws.com”
     if own and official and url.host.startswith(own) and url.host.endswith(official):
-        return str(url.copy_with(host=other + url.host.removeprefix(own)).join(vendor.models_path.lstrip("/")))
-    return url_of(channel, vendor.models_path)
+        return str(url.copy_with(host=other + url.host.removeprefix(own)).join(path.lstrip("/")))
+    return url_of(channel, path)
 
 
 async def _fetch(channel: Channel, signed: Signed, allowed: Sequence[Allowance]) -> ModelList:
     try:
         async with client_of(channel, allowed, signed.signer) as client:
-            response = await client.get(_list_address(channel), headers=signed.headers)
+            first, *more_paths = channel.vendor.models_paths
+            response = await client.get(_list_address(channel, first), headers=signed.headers)
+            others = [await client.get(_list_address(channel, path), headers=signed.headers) for path in more_paths]
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as error:
         return ModelList((), why_unreachable(error))
     if response.status_code != 200:
@@ -349,25 +345,13 @@ async def _fetch(channel: Channel, signed: Signed, allowed: Sequence[Allowance])
         wrong = _misaddressed(response, response.content)
         message = explain_failure(response.status_code, failure, response.content, misaddressed=wrong is not None)
         return ModelList((), message, misaddressed=wrong)
-    try:
-        listed = msgspec.json.decode(response.content, type=_List)
-    except (msgspec.DecodeError, ValueError, RecursionError):
+    entries = listed_models(response.content)
+    if entries is None:
         wrong = _misaddressed(response, response.content)
-        message = _(_NO_LIST)
-        return ModelList((), f"{_(_WEB_PAGE)}." if wrong is not None else message, misaddressed=wrong)
-    if all(found is None for found in msgspec.structs.astuple(listed)):
-        return ModelList((), _(_NO_LIST))
-    entries = {name: entry for entry in listed.data or () if isinstance(name := entry.get("id"), str) and name}
-    for entry in listed.models or ():
-        if isinstance(name := entry.get("name"), str) and name:
-            entries[name.removeprefix("models/")] = entry
-    for entry in listed.publisher_models or ():
-        if isinstance(name := entry.get("name"), str) and name:
-            entries[name.rpartition("/")[2]] = entry
-    for entry in listed.inference_profile_summaries or ():
-        if isinstance(name := entry.get("inferenceProfileId"), str) and name:
-            entries[name] = entry
-    facts = {name: facts_of_entry(entry) for name, entry in entries.items() if channel.vendor.models_named in name}
+        return ModelList((), f"{_(_WEB_PAGE)}." if wrong is not None else _(_NO_LIST), misaddressed=wrong)
+    for more in others:
+        entries |= (listed_models(more.content) or {}) if more.status_code == 200 else {}
+    facts = {name: facts_of_entry(entry) for name, entry in entries.items()}
     return ModelList(tuple(sorted(facts)), facts=facts)
 
 

@@ -17,6 +17,7 @@ from relay.protocols.chat_completions.stream import ChatStream
 from relay.protocols.codec import Codec, Conversion
 from relay.protocols.cohere_chat.upstream import CohereUpstream
 from relay.protocols.contract import Dialect, Upstream
+from relay.protocols.converse.upstream import ConverseUpstream
 from relay.protocols.gemini.answer import Framing, parse_gemini_answer
 from relay.protocols.gemini.stream import GeminiStream
 from relay.protocols.ollama_chat.upstream import OllamaUpstream
@@ -30,7 +31,10 @@ from relay.providers.overrides.rules import BadOverrides, Overrides, read_overri
 _MESSAGE_TOKENS: Final = 64  # of a test's answer, where the API demands a limit
 _ASK: Final = "Reply with the word OK."
 # APIs that no client speaks, so that an answer is converted to be read.
-_CONVERTED: Final[Mapping[str, Upstream]] = {"ollama.chat": OllamaUpstream(), "cohere.chat": CohereUpstream()}
+_CONVERTED: Final[Mapping[str, Upstream]] = {
+    upstream.api: upstream for upstream in (OllamaUpstream(), CohereUpstream(), ConverseUpstream())
+}
+_STREAMED_BY_PATH: Final = frozenset(("generate_content", "converse"))
 # Bodies for vendors without an API for text.
 _WITHOUT_TEXT: Final[Mapping[str, Json]] = {
     "embeddings": {"input": ["OK"]},
@@ -51,7 +55,7 @@ class ShortRequest:
 
 def short_request(channel: Channel, model: str, streamed: bool) -> ShortRequest:
     """The request that tests an upstream's `model`; only text is streamed."""
-    api = _api_of_test(channel.vendor.served(channel.text_api), model)
+    api = _api_of_test(channel.vendor.served(channel.text_api, model), model)
     if api in _WITHOUT_TEXT:
         path = channel.vendor.path(api).lstrip("/")
         return ShortRequest(path, {"model": model, **_WITHOUT_TEXT[api]}, False, ChatStream(), _of_list)
@@ -74,13 +78,18 @@ def short_request(channel: Channel, model: str, streamed: bool) -> ShortRequest:
     elif api in _CONVERTED:
         encoder = ChatEncoder(include_usage=False, legacy=False, fallback_id="")
         scanner = Conversion(decoder=_CONVERTED[api].decoder(Dialect()), encoder=encoder)
-        body["stream"] = streamed  # its default is a stream
+        asked, _ = _CONVERTED[api].address(streamed)
+        path = channel.vendor.path(asked, streamed).replace("{model}", named)
+        if api == "converse":
+            body = {"messages": [{"role": "user", "content": [{"text": _ASK}]}]}
+        else:
+            body["stream"] = streamed  # its default is a stream
     overrides = overrides_of(channel)
     if overrides is not None:
         to_body(overrides.of_body(api, model, model), body)
-    if streamed and api != "generate_content":
+    if streamed and api not in _STREAMED_BY_PATH:
         body["stream"] = True
-    if channel.vendor.envelope is not None:
+    if channel.vendor.envelope is not None and api == "messages":
         body = channel.vendor.envelope.put(body)
     return ShortRequest(path.lstrip("/"), body, streamed, scanner, _READERS[api])
 
@@ -139,4 +148,5 @@ _READERS: Final[Mapping[str, Callable[[bytes], ChatAnswer | None]]] = {
     "generate_content": _of_generated,
     "ollama.chat": partial(_of_converted, "ollama.chat"),
     "cohere.chat": partial(_of_converted, "cohere.chat"),
+    "converse": partial(_of_converted, "converse"),
 }

@@ -18,11 +18,11 @@ from relay.errors import (
     Stopping,
     UnsupportedEndpoint,
     UpstreamFailed,
-    UpstreamRefused,
     UpstreamTruncated,
 )
 from relay.gateway.charging.charge import spent_error
 from relay.gateway.exchange.interrupts import Ended, Interrupt, ended_error, timeout_error
+from relay.gateway.exchange.told import told_of_client
 from relay.gateway.outcome import COMPLETED, Outcome
 from relay.gateway.record import MAX_NAMES, Record
 from relay.gateway.routing.circuit_breaker import is_proof, leave
@@ -31,7 +31,16 @@ from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot import hops
 from relay.gateway.snapshot.cache import snapshot_cache
-from relay.gateway.upstream import GARBAGE, UpstreamAnswer, connection_failure, keep_words, with_model
+from relay.gateway.upstream import (
+    GARBAGE,
+    UpstreamAnswer,
+    connection_failure,
+    keep_words,
+    kept_error,
+    known_of,
+    pass_on_hints,
+    with_model,
+)
 from relay.protocols.usage import Delivered, Usage
 from relay.providers.classify import Failure, blame_request, classify, stream_error
 from relay.providers.credentials.contract import SIGNER
@@ -196,6 +205,8 @@ class Attempt:
             sent = {**sent, **headers}
         if (via := exchange.headers.get(_VIA)) is not None and hops.HEADER in sent:
             sent = {**sent, hops.HEADER: hops.passed_on(via)}
+        if own := told_of_client(VENDORS[channel.provider], exchange, self._user, self.record.request.conversation):
+            sent = {**sent, **own}
         if channel.overrides is not None and channel.overrides.change_headers:
             sent = channel.overrides.headers(sent, api, self.record.model, self.candidate.route.upstream_name)
         if content_type:
@@ -252,7 +263,7 @@ class Attempt:
                     param="model",
                 )
             return Failure(FailureClass.NO_API, error, response.status_code, failure.detail, api=api)
-        _pass_on_hints(failure, response.headers)
+        pass_on_hints(failure, response.headers)
         self._keep_words(failure, response.status_code, text)
         return failure
 
@@ -260,10 +271,11 @@ class Attempt:
         """Let a client that speaks the upstream's API read the upstream's own status and body."""
         shape = self.exchange.error_shape
         if self._api.partition(".")[0] == shape.api and shape.is_own(text):
-            vendor = VENDORS[self.channel.provider]
-            secret = self.candidate.key.headers.get(vendor.credentials.header, "").rpartition(" ")[2]
-            official = bool(vendor.base_url) and httpx.URL(vendor.base_url).host == self.channel.urls[self._api].host
-            keep_words(failure, status, text, secret, official)
+            keep_words(failure, status, text, *known_of(self.channel, self.candidate.key.headers, self._api))
+
+    def kept(self, error: bytes) -> bytes:
+        """An error inside an answer, as a client reads it that speaks the upstream's API."""
+        return kept_error(error, *known_of(self.channel, self.candidate.key.headers, self._api))
 
     def close(self) -> None:
         """Close the upstream's answer, if it has begun."""
@@ -354,17 +366,6 @@ def _was_made(failure: Failure) -> bool:
     """Whether the upstream has probably made an answer: it did not refuse the request, and could be reached."""
     refused = failure.status not in {0, 200} or failure.kind is FailureClass.CONFIG
     return not (refused or failure.unreachable)
-
-
-def _pass_on_hints(failure: Failure, headers: httpx.Headers) -> None:
-    """Let the client know what the upstream says of a retry, unless the error is about the portal's own credentials."""
-    error, advice = failure.error, headers.get("x-should-retry", "")
-    if error.retry is None and advice in {"true", "false"}:
-        error.retry = advice == "true"
-    if failure.kind is FailureClass.TOO_LARGE:  # it stays as large
-        return
-    if isinstance(error, UpstreamRefused) and ("retry-after" in headers or "retry-after-ms" in headers):
-        error.retry_after = failure.wait
 
 
 async def _error_body(upstream: UpstreamAnswer) -> bytes:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 import httpx
 
 from portal import limits
 from portal.lib.redaction.verbatim import kept_words
-from relay.errors import RelayError, UpstreamFailed, UpstreamTimeout
+from relay.errors import RelayError, UpstreamFailed, UpstreamRefused, UpstreamTimeout
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.interrupts import Ended, Interrupt
+from relay.gateway.snapshot.views import ChannelView
 from relay.providers.apis import model_in_path
 from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass
+from relay.providers.vendors import PUBLIC_HOSTS, VENDORS
 from relay.transport.body import UpstreamResponse
 from relay.transport.resolver import ConnectRefused
 
@@ -41,6 +44,7 @@ _TOLD_AS_IT_IS: Final = frozenset((
     FailureClass.CLIENT, FailureClass.CONTENT, FailureClass.TOO_LARGE, FailureClass.RATE, FailureClass.OVERLOAD,
     FailureClass.TRANSIENT,
 ))  # fmt: skip
+_LIMITED: Final = b'"rate_limit_error"'  # whose messages name accounts
 # Statuses that would be about the client's own token or money.
 _OF_THE_CLIENT: Final = frozenset((401, 402, 403))
 
@@ -52,11 +56,34 @@ def keep_words(failure: Failure, status: int, body: bytes, secret: str, official
     """
     if failure.kind not in _TOLD_AS_IT_IS or failure.ordered or status in _OF_THE_CLIENT or status < 400:
         return
-    told = kept_words(body, (secret,), official, failure.kind is FailureClass.RATE)
+    told = kept_words(body, (secret,), official, failure.kind is FailureClass.RATE, PUBLIC_HOSTS)
     if told:
         failure.error.verbatim, failure.error.http_status = told, status
         if failure.error.retry_after is None and failure.wait_named:
             failure.error.retry_after = failure.wait
+
+
+def kept_error(error: bytes, secret: str, official: bool) -> bytes:
+    """An error inside an answer, as a client reads it that speaks the upstream's API."""
+    return kept_words(error, (secret,), official, _LIMITED in error, PUBLIC_HOSTS)
+
+
+def known_of(channel: ChannelView, headers: Mapping[str, str], api: str) -> tuple[str, bool]:
+    """The key that is in a request's headers, and whether its upstream is at the vendor's own address."""
+    vendor = VENDORS[channel.provider]
+    secret = headers.get(vendor.credentials.header, "").rpartition(" ")[2]
+    return secret, bool(vendor.base_url) and httpx.URL(vendor.base_url).host == channel.urls[api].host
+
+
+def pass_on_hints(failure: Failure, headers: httpx.Headers) -> None:
+    """Let the client know what the upstream says of a retry, unless the error is about the portal's own credentials."""
+    error, advice = failure.error, headers.get("x-should-retry", "")
+    if error.retry is None and advice in {"true", "false"}:
+        error.retry = advice == "true"
+    if failure.kind is FailureClass.TOO_LARGE:  # it stays as large
+        return
+    if isinstance(error, UpstreamRefused) and ("retry-after" in headers or "retry-after-ms" in headers):
+        error.retry_after = failure.wait
 
 
 def connection_failure(reason: Exception) -> Failure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import quote
@@ -20,6 +21,10 @@ PATHS: Final[Mapping[str, str]] = {
     "interactions": "/interactions",
     "ollama.chat": "/api/chat",
     "cohere.chat": "/chat",
+    "cohere.embed": "/embed",
+    "predict": "/models/{model}:predict",
+    "converse": "/model/{model}/converse",
+    "converse.stream": "/model/{model}/converse-stream",
     "responses": "/responses",
     "responses.compact": "/responses/compact",
     "responses.input_tokens": "/responses/input_tokens",
@@ -45,12 +50,23 @@ GEMINI: Final = frozenset(api for api in PATHS if api.partition(".")[0] == "gene
 INTERACTIONS: Final = frozenset(("interactions",))  # Gemini's
 AUDIO: Final = frozenset(("audio.speech", "audio.transcriptions", "audio.translations"))
 OLLAMA: Final = frozenset(("ollama.chat",))
-COHERE: Final = frozenset(("cohere.chat",))
-UPSTREAM_ONLY: Final = OLLAMA | COHERE  # that no client can ask for
+COHERE: Final = frozenset(("cohere.chat", "cohere.embed"))
+PREDICT: Final = frozenset(("predict",))  # vectors of Vertex AI
+CONVERSE: Final = frozenset(("converse", "converse.stream"))  # of Amazon Bedrock
+UPSTREAM_ONLY: Final = OLLAMA | COHERE | CONVERSE | PREDICT  # that no client can ask for
 EVERYTHING: Final = frozenset(PATHS)
 OPENAI: Final = EVERYTHING - MESSAGES - GEMINI - INTERACTIONS - UPSTREAM_ONLY
 # What a server that is compatible with OpenAI may have; which of it, its 404 says.
 OPENAI_COMPATIBLE: Final = OPENAI - RESPONSES
+
+
+# Patterns of models' names at an upstream, each with the APIs that such models have.
+ModelApis = tuple[tuple[re.Pattern[str], frozenset[str]], ...]
+
+
+def apis_of_model(model_apis: ModelApis, model: str) -> frozenset[str]:
+    """The APIs of a model by its name; all for one that fits no pattern."""
+    return next((apis for pattern, apis in model_apis if pattern.search(model)), EVERYTHING)
 
 
 def model_in_path(model: str) -> str:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
+import msgspec
+
 _MOST_TOKENS: Final = 100_000_000  # what a list says beyond this is nonsense
 _YEARS: Final = range(2020, 2100)  # in which a model may be retired
 _LEAST_OUTPUT: Final = 256  # tokens; a smaller limit would cut answers short, whatever the list means by it
@@ -104,9 +106,21 @@ class ModelFacts:
     retires_on: date | None = None  # when its vendor takes it out of service
 
 
+# The region of a profile and the maker, before the names of Bedrock's models: `us.amazon.nova-lite-v1:0`.
+_MAKER: Final = re.compile(
+    r"^(?:(?:us|eu|ap|apac|jp|au|ca|sa|us-gov|global)\.)?(?:ai21|amazon|anthropic|cohere|deepseek|google|meta|minimax"
+    r"|mistral|moonshot|moonshotai|nvidia|openai|qwen|writer|zai)\.(?=[a-z])"
+)
+
+
+def _bare(name: str) -> str:
+    """The part of a name that says which model it is, in lower case."""
+    return _MAKER.sub("", name.rpartition("/")[2].lower())
+
+
 def abilities_of_name(name: str) -> tuple[str, ...]:
     """Return the abilities that a model's name tells, empty when it tells none that the relay knows."""
-    last = name.rpartition("/")[2].lower()
+    last = _bare(name)
     return next((abilities for pattern, abilities in _NAMES if pattern.search(last)), ())
 
 
@@ -115,7 +129,7 @@ def levels_of_name(name: str) -> tuple[str, ...]:
 
     Empty where they are not known.
     """
-    last = name.rpartition("/")[2].lower()
+    last = _bare(name)
     return next((levels for pattern, levels in _LEVELS if pattern.search(last)), ())
 
 
@@ -138,6 +152,44 @@ def may_chat(name: str, abilities: tuple[str, ...]) -> bool:
     if abilities:
         return "chat" in abilities
     return re.search(_NEITHER, name.rpartition("/")[2].lower()) is None
+
+
+class _List(msgspec.Struct, rename="camel"):
+    data: list[dict[str, object]] | None = None
+    models: list[dict[str, object]] | None = None  # Google's, which have names such as “models/gemini-3-pro”
+    publisher_models: list[dict[str, object]] | None = None  # Google's cloud's: “publishers/google/models/gemini-3-pro”
+    inference_profile_summaries: list[dict[str, object]] | None = None  # Bedrock's
+    model_summaries: list[dict[str, object]] | None = None  # Bedrock's, of models that may need a profile to be called
+
+
+def listed_models(body: bytes) -> dict[str, Mapping[str, object]] | None:
+    """Return the entries of an upstream's list of models by their names; None when it is no list of a known form."""
+    try:
+        found = msgspec.json.decode(body, type=_List)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    if all(entries is None for entries in msgspec.structs.astuple(found)):
+        return None
+    callable_ones = [
+        one
+        for one in found.model_summaries or ()
+        if "ON_DEMAND" in _words(one.get("inferenceTypesSupported")) and "TEXT" in _words(one.get("outputModalities"))
+    ]
+    listed: dict[str, Mapping[str, object]] = {}
+    for entries, member in (
+        (found.data, "id"),
+        (found.models, "name"),
+        (found.publisher_models, "name"),
+        (found.inference_profile_summaries, "inferenceProfileId"),
+        (callable_ones, "modelId"),
+    ):
+        for entry in entries or ():
+            name = entry.get(member)
+            if isinstance(name, str) and name:
+                if entries is found.publisher_models:
+                    name = name.rpartition("/")[2]
+                listed[name.removeprefix("models/") if entries is found.models else name] = entry
+    return listed
 
 
 def facts_of_entry(entry: Mapping[str, object]) -> ModelFacts:

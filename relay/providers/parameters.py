@@ -264,9 +264,8 @@ def apply_inside(policy: Policy, name: str, value: object) -> tuple[object, list
 
 
 # What a model is told in place of entries of a type that it would miss.
-_NOTES: Final[Mapping[str, Json]] = {
-    "[image_url]": {"type": "text", "text": "[An image, which this model cannot see.]"},
-}
+_UNSEEN: Final[Json] = {"type": "text", "text": "[An image, which this model cannot see.]"}
+_NOTES: Final[Mapping[str, Json]] = {"[image_url]": _UNSEEN, "[image]": _UNSEEN}  # the latter are Anthropic's
 
 
 def _without(value: object, way: Sequence[str]) -> object:

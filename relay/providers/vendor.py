@@ -8,17 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from relay.protocols.framing.envelope import Envelope
 from relay.protocols.usage import CostMember, ReasoningCount
-from relay.providers.apis import CHAT, OPENAI_COMPATIBLE, PATHS, RESPONSES
+from relay.providers.apis import (
+    CHAT,
+    GEMINI,
+    MESSAGES,
+    OPENAI_COMPATIBLE,
+    PATHS,
+    RESPONSES,
+    ModelApis,
+    apis_of_model,
+)
 from relay.providers.balances import BalanceSource
 from relay.providers.credentials.contract import Credentials
 from relay.providers.credentials.static import BEARER
 from relay.providers.failures import Rule
 from relay.providers.parameters import Policy
 from relay.providers.relays.prices import PriceSource
+
+# APIs for text of other vendors, which some have beside OpenAI's.
+_FURTHER: Final = MESSAGES | GEMINI
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +61,10 @@ class Vendor:
     credentials: Credentials = BEARER
     # Further headers of every request, by their names in lower case. Those that a client may set stand above them.
     headers: Mapping[str, str] = field(default_factory=dict)
+    # A header that names the conversation, by a digest, so that the vendor finds what it has cached of it; empty: none.
+    session_header: str = ""
+    # It serves certain client apps only, and is told which one asks, as that says it itself.
+    tells_agent: bool = False
     # Whether a channel without a key makes no sense.
     needs_key: bool = True
     # Path of the list of models, below the base URL; below the host if it begins with two slashes.
@@ -56,11 +72,13 @@ class Vendor:
 
     # Beginnings of its hosts, and of those that have the list of models of each: the same service under another name.
     models_host: tuple[str, str] = ("", "")
-    # A part of the names of models in that list that its channels can serve; empty: all of them.
-    models_named: str = ""
+    # Paths of further lists, of models that the first one lacks.
+    more_models_paths: tuple[str, ...] = ()
 
     # The APIs that it has, by their names in PATHS. A channel may say otherwise about chat and responses.
     apis: frozenset[str] = OPENAI_COMPATIBLE
+    # Those of them that models have whose names at the upstream fit a pattern, the first that does. Others have all.
+    model_apis: ModelApis = ()
     # Paths that differ from PATHS; each `/..` at the beginning leaves a segment of the base URL out.
     paths: Mapping[str, str] = field(default_factory=dict)
     # Paths of APIs for streamed answers, where they are others.
@@ -71,6 +89,8 @@ class Vendor:
     envelope: Envelope | None = None
     # Counts the tokens of contents, and knows no `generateContentRequest` around a whole request.
     counts_bare: bool = False
+    # Takes requests for vectors without the name of the model, and their options in an object of their own.
+    embeds_bare: bool = False
     # It is a relay, so that requests to it may come back.
     relay: bool = False
     # Keeps responses, so that a next turn may name them.
@@ -119,19 +139,29 @@ class Vendor:
     # Price classes that the list lacks, as multiples of the price of input.
     price_multiples: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def models_paths(self) -> tuple[str, ...]:
+        """The paths of all lists of models."""
+        return (self.models_path, *self.more_models_paths)
+
     def path(self, api: str, streamed: bool = False) -> str:
         """The path of an API below the base URL."""
         return (streamed and self.stream_paths.get(api)) or self.paths.get(api) or PATHS[api]
 
-    def served(self, text_api: str) -> frozenset[str]:
+    def apis_by_model(self, text_api: str) -> ModelApis:
+        """Which APIs models have by their names, where the administrator of a channel has not chosen one for text."""
+        return self.model_apis if self.protocol != "openai" or not text_api else ()
+
+    def served(self, text_api: str, model: str = "") -> frozenset[str]:
         """The APIs of a channel, by the API for text that its administrator chose; empty: as the vendor does.
 
-        Vendors of another family have their own API for text alone.
+        Vendors of another family have their own API for text alone. `model`: only those of the model that the upstream
+        calls so.
         """
-        if self.protocol != "openai":
-            return self.apis
+        if self.protocol != "openai" or not text_api:
+            return self.apis & apis_of_model(self.model_apis, model) if model else self.apis
         if text_api == "chat":
-            return (self.apis | CHAT) - RESPONSES
+            return (self.apis | CHAT) - RESPONSES - _FURTHER
         if text_api == "responses":
-            return (self.apis | RESPONSES) - CHAT
-        return self.apis | CHAT | RESPONSES if text_api == "both" else self.apis
+            return (self.apis | RESPONSES) - CHAT - _FURTHER
+        return (self.apis | CHAT | RESPONSES) - _FURTHER

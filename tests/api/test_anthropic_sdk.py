@@ -8,6 +8,7 @@ from typing import Any
 import anthropic
 import pytest
 
+from portal.lib.redaction.sent import sent
 from tests.support.peers import messages
 from tests.support.portal import Portal
 from tests.support.server import Server
@@ -225,6 +226,44 @@ def test_an_error_in_the_middle_of_a_stream(client: anthropic.Anthropic, live: P
     with pytest.raises(anthropic.APIStatusError) as caught, manager as stream:
         stream.get_final_message()
     assert caught.value.body == error
+
+
+def test_an_error_in_the_middle_keeps_the_links_of_a_vendor_and_no_host_of_ours(
+    client: anthropic.Anthropic, live: Portal, server: Server
+) -> None:
+    """The upstream is asked by a name that is ours alone; that of the vendor is no secret, whoever has asked it."""
+    sent.remember_address("api.anthropic.com")  # as any channel at the vendor's own address does
+    said = (
+        '{"type": "error","error":{"type":"invalid_request_error","message":"See https://docs.anthropic.com/en/api'
+        '/errors and api.anthropic.com, not http://10.1.2.3:8000/x.","retry":1.50}, "request_id":"req_011"}'
+    )
+
+    async def script(call: Call) -> None:
+        await call.open_stream()
+        await call.send(messages.wire(messages.events(messages.message())[:4]))
+        await call.send(b"event: error\ndata: " + said.encode() + b"\n\n")
+        await call.end()
+
+    model = claude(live, server, script)
+    with client.messages.with_streaming_response.create(
+        model=model, max_tokens=9, messages=HELLO, stream=True
+    ) as answer:
+        last = answer.read().decode().split("event: error\ndata: ")[-1]
+    assert "https://docs.anthropic.com/en/api/errors and api.anthropic.com" in last
+    assert "10.1.2.3" not in last and '"req_011"' in last
+    known = said.replace("http://10.1.2.3:8000/x", "the page above")
+
+    async def unmasked(call: Call) -> None:
+        await call.open_stream()
+        await call.send(messages.wire(messages.events(messages.message())[:4]))
+        await call.send(b"event: error\ndata: " + known.encode() + b"\n\n")
+        await call.end()
+
+    model = claude(live, server, unmasked)
+    with client.messages.with_streaming_response.create(
+        model=model, max_tokens=9, messages=HELLO, stream=True
+    ) as answer:
+        assert answer.read().decode().endswith(f"data: {known}\n\n"), "its very bytes"
 
 
 def test_tokens_are_counted_by_the_upstream_or_estimated(

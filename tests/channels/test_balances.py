@@ -38,6 +38,64 @@ pytestmark = pytest.mark.shared
         ("poe", "/usage/current_balance", {"current_point_balance": 2500}, "2500 points"),
         ("novita", "/openapi/v1/billing/balance/detail", {"availableBalance": "15000"}, "1.5 USD"),
         ("deepseek", "/user/balance", {"nonsense": 1}, ""),
+        # Plans tell how much of a window is used up, or left.
+        (
+            "zhipu_plan",
+            "/api/monitor/usage/quota/limit",
+            {
+                "code": 200,
+                "data": {
+                    "limits": [
+                        {"type": "TIME_LIMIT", "percentage": 90},
+                        {"type": "TOKENS_LIMIT", "percentage": 12, "nextResetTime": 1796022000000},
+                        {"type": "TOKENS_LIMIT", "percentage": 31},
+                    ]
+                },
+            },
+            "69 %",
+        ),
+        (
+            "moonshot_plan",
+            "/v1/usages",
+            {
+                "usage": {"limit": "2048", "used": "214", "remaining": "1834"},
+                "limits": [
+                    {
+                        "window": {"duration": 300, "timeUnit": "TIME_UNIT_MINUTE"},
+                        "detail": {"limit": "200", "used": "139", "remaining": "61"},
+                    }
+                ],
+            },
+            "30.5 %",
+        ),
+        (
+            "minimax_plan",
+            "/v1/api/openplatform/coding_plan/remains",
+            {
+                "model_remains": [
+                    {
+                        "model_name": "MiniMax-M3",
+                        "current_interval_total_count": 1500,
+                        "current_interval_usage_count": 1245,
+                    },
+                    {"model_name": "speech", "current_interval_total_count": 0, "current_interval_usage_count": 0},
+                ],
+                "base_resp": {"status_code": 0, "status_msg": "success"},
+            },
+            "83 %",
+        ),
+        (
+            "opencode_go",
+            "/v1/usage",
+            {
+                "usage": {
+                    "rolling": {"status": "ok", "percent": 40, "resetsAt": "2026-11-30T10:00:00.000Z"},
+                    "weekly": {"status": "ok", "percent": 61, "resetsAt": "2026-12-07T00:00:00.000Z"},
+                    "monthly": {"status": "ok", "percent": 30, "resetsAt": "2026-12-14T00:00:00.000Z"},
+                }
+            },
+            "39 %",
+        ),
     ],
 )
 def test_balances_where_the_vendor_tells_them(

@@ -22,7 +22,7 @@ from tests.support.asserts import until
 
 Script = Callable[["Call"], Awaitable[None]]
 
-_IN_PATH = re.compile(r"/models/([^/:?]+):|/model/([^/]+)/(?:invoke|converse)")
+_IN_PATH = re.compile(r"/models/([^/:?]+):|/model/([^/]+)/(?:invoke|converse|count-tokens)")
 USAGE = {
     "prompt_tokens": 9,
     "completion_tokens": 7,

@@ -31,6 +31,7 @@ from relay.protocols.chat_completions.upstream import ChatUpstream
 from relay.protocols.codec import BrokenOff, Codec, Conversion, NameRestoring
 from relay.protocols.cohere_chat.upstream import CohereUpstream
 from relay.protocols.contract import Dialect
+from relay.protocols.converse.upstream import ConverseUpstream
 from relay.protocols.fields import BadRequest, Fields
 from relay.protocols.gemini.upstream import GeminiUpstream
 from relay.protocols.naming.tool_names import restore_in_completion
@@ -53,6 +54,7 @@ UPSTREAMS: Final[tuple[contract.Upstream, ...]] = (
     GeminiUpstream(),
     OllamaUpstream(),
     CohereUpstream(),
+    ConverseUpstream(),
 )
 
 

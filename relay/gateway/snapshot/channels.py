@@ -236,6 +236,7 @@ def _channel(
         reasoning=vendor.reasoning,
         limits_thinking=vendor.limits_thinking,
         cost_member=vendor.cost_member,
+        model_apis=vendor.apis_by_model(channel.text_api),
     )
 
 

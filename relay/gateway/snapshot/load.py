@@ -64,7 +64,7 @@ def _load_snapshot(known: ChannelViews) -> Snapshot:
         "model_id", "channel_id", "upstream_name", "model__name"
     ):
         route = Route(
-            channels[channel_id],
+            channels[channel_id].of_model(upstream_name or name),
             upstream_name or name,
             prices.get((model_id, channel_id, PricePurpose.SALE)),
             prices.get((model_id, channel_id, PricePurpose.COST)),
@@ -145,10 +145,10 @@ def load_withdrawn(name: str, channel_id: int, key_id: int) -> Route | None:
             return None
         link = ChannelModel.objects.filter(channel=channel_id, model__name=name).first()
         if link is None:
-            return Route(channel, name)
+            return Route(channel.of_model(name), name)
         prices = _prices()
         return Route(
-            channel,
+            channel.of_model(link.upstream_name or name),
             link.upstream_name or name,
             prices.get((link.model_id, channel_id, PricePurpose.SALE)),
             prices.get((link.model_id, channel_id, PricePurpose.COST)),

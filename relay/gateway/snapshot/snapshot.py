@@ -10,7 +10,7 @@ from portal.lib.net import Allowance
 from relay.billing.prices import ONE
 from relay.gateway.limits.windows import Limits, Subject, checks
 from relay.gateway.snapshot.callers import Caller, Terms
-from relay.gateway.snapshot.views import GroupView, ModelView
+from relay.gateway.snapshot.views import GroupView, ModelView, Route
 from relay.models.model_names import is_in_family
 from relay.providers.failures import Rule
 
@@ -57,9 +57,7 @@ class Snapshot:
             self._family_members[name] = replace(
                 family,
                 name=name,
-                routes=tuple(
-                    replace(route, upstream_name=route.upstream_name.replace("*", rest)) for route in family.routes
-                ),
+                routes=tuple(_named(route, route.upstream_name.replace("*", rest)) for route in family.routes),
             )
         return self._family_members[name]
 
@@ -87,6 +85,11 @@ class Snapshot:
             subjects.append(Subject(f"user:{caller.user_id}", "your account", user))
         subjects += [Subject(f"group:{group.id}", "your group", group.limits) for group in groups if group.limits]
         return Terms(caller, min((group.multiplier for group in groups), default=ONE), checks(subjects))
+
+
+def _named(route: Route, upstream_name: str) -> Route:
+    """A route of a family to one of its members."""
+    return replace(route, upstream_name=upstream_name, channel=route.channel.of_model(upstream_name))
 
 
 def _fields(limits: Limits) -> tuple[int | None, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Final
 
@@ -12,6 +12,7 @@ import httpx
 from relay.billing.prices import ONE, PriceList
 from relay.gateway.limits.windows import Check, Limits
 from relay.protocols.usage import ReasoningCount
+from relay.providers.apis import ModelApis, apis_of_model
 from relay.providers.credentials.contract import Signer
 from relay.providers.overrides.rules import Overrides
 from relay.providers.parameters import Policy
@@ -100,9 +101,17 @@ class ChannelView:
     reasoning: ReasoningCount = "inside"  # how it counts reasoning tokens
     limits_thinking: bool = True  # an output limit holds for what its models think as well
     cost_member: str = ""  # the member of its usage that says what a request costs, empty: none
+    model_apis: ModelApis = ()  # the APIs of models by their names, where not all models have all of them
 
     def policy(self, api: str) -> Policy:
         return self.policies.get(api.partition(".")[0], _NO_POLICY)
+
+    def of_model(self, upstream_name: str) -> ChannelView:
+        """The channel as it serves the model that its upstream calls so: with the APIs that this model has."""
+        apis = apis_of_model(self.model_apis, upstream_name)
+        if apis >= self.urls.keys():
+            return self
+        return replace(self, urls={api: url for api, url in self.urls.items() if api in apis})
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,9 +74,11 @@ class CohereUpstream:
             "messages": [_message(message) for message in objects_of(chat, "messages")],
         }
         body.update({told: hub[name] for name, told in _SAME.items() if hub.get(name) is not None})
-        # No other API has its citations, so that it need not look for them.
+        # It need not look for citations that nobody asks for.
         body["citation_options"] = {"mode": "OFF"}
         body.update({name: hub[name] for name in _OWN if hub.get(name) is not None})
+        if _loses_citations(hub):
+            dropped.append("citation_options")
         limits = [limit for name in _LIMITS if isinstance(limit := hub.get(name), int) and limit > 0]
         if limits:
             body[_LIMIT] = min(limits)
@@ -120,6 +122,15 @@ class CohereUpstream:
 
     def decoder(self, dialect: Dialect) -> CohereDecoder:
         return CohereDecoder()
+
+
+def _loses_citations(hub: Json) -> bool:
+    """Whether citations are asked for that others have no form for: of documents without an address."""
+    mode = text_of(object_of(hub, "citation_options"), "mode")
+    documents = hub.get("documents")
+    if mode in {"", "OFF"} or not isinstance(documents, list):
+        return False
+    return not all(isinstance(one, dict) and text_of(object_of(one, "data"), "url") for one in documents)
 
 
 def _message(message: Json) -> Json:

@@ -72,6 +72,9 @@ class CohereDecoder:
             return self._said_chunk("reasoning_content", message, "tool_plan")
         elif kind in {"tool-call-start", "tool-call-delta"}:
             return self._call(int_of(found, "index"), object_of(message, "tool_calls"), kind == "tool-call-start")
+        elif kind == "citation-start":
+            cited = annotations_of([object_of(message, "citations")])
+            return [self._chunk({"annotations": cited})] if cited else []
         elif kind == "message-end":
             return self._end(delta)
         return []
@@ -116,6 +119,19 @@ class CohereDecoder:
         return {**self._head, "choices": [choice]}
 
 
+def annotations_of(citations: list[Json]) -> list[Json]:
+    """Citations as annotations of chat completions: those of documents and results of tools that have an address."""
+    found: list[Json] = []
+    for citation in citations:
+        place: Json = {"start_index": int_of(citation, "start"), "end_index": int_of(citation, "end")}
+        for source in objects_of(citation, "sources"):
+            cited = object_of(source, "document") or object_of(source, "tool_output")
+            if url := text_of(cited, "url"):
+                told: Json = {"url": url, "title": text_of(cited, "title") or url, **place}
+                found.append({"type": "url_citation", "url_citation": told})
+    return found
+
+
 def is_error(found: Json) -> bool:
     """Whether an object is an error, such as `{"id", "message": "…"}`: the message of an answer is an object."""
     return isinstance(found.get("message"), str) or states(found.get("error"))
@@ -149,7 +165,8 @@ def completion_of(found: Json) -> Completion:
     ]
     if not (text or thoughts or calls or (usage is not None and usage.output)):
         return Completion(None, usage, NOTHING_MADE)
-    told: Json = {"role": "assistant", "content": text or (None if calls else ""), "refusal": None, "annotations": []}
+    told: Json = {"role": "assistant", "content": text or (None if calls else ""), "refusal": None}
+    told["annotations"] = annotations_of(objects_of(message, "citations"))
     if thoughts:
         told["reasoning_content"] = thoughts
     if calls:

@@ -5,13 +5,14 @@ Source: the Vertex and Bedrock clients of Anthropic's SDK 2.14, November 2026.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import msgspec
 
-from portal.lib.json import Json, encode
+from portal.lib.json import Json, decode_object, encode
 from relay.protocols.fields import Fields
 
 T = TypeVar("T")
@@ -30,6 +31,8 @@ class Envelope:
     stream: bool
     # The betas that the body may name, as they are called there; None: the header goes as it is.
     betas: Mapping[str, str] | None = None
+    # Counts the tokens of a request of the API that it is given within another one.
+    wraps_counts: bool = False
 
     def put(self, body: Json) -> Json:
         """The members of a request of the portal's own."""
@@ -48,6 +51,20 @@ class Envelope:
         if known := [self.betas[name] for name in names if name in self.betas]:
             fields.setdefault(_BETA, msgspec.Raw(encode(list(dict.fromkeys(known)))))
         return encode(fields), [name for name in names if name not in self.betas]
+
+    def put_count(self, body: bytes, header: str = "") -> bytes:
+        """The body of a client's request whose tokens are to be counted."""
+        if not self.wraps_counts:
+            return body
+        whole, _ = self.put_bytes(body, header)
+        fields = _decoder.decode(whole)
+        fields.setdefault("max_tokens", msgspec.Raw(b"1"))  # which a request for an answer must have
+        return encode({"input": {"invokeModel": {"body": base64.b64encode(encode(fields)).decode()}}})
+
+    def counted(self, answer: bytes) -> bytes:
+        """The answer to it in the API's own form; as it is where it is none."""
+        tokens = (decode_object(answer) or {}).get("inputTokens") if self.wraps_counts else None
+        return encode({"input_tokens": tokens}) if isinstance(tokens, int) else answer
 
     def _kept(self, members: Mapping[str, T]) -> dict[str, T]:
         return {name: value for name, value in members.items() if name != "model" and (self.stream or name != "stream")}
@@ -72,4 +89,5 @@ BEDROCK: Final = Envelope(
         **{name: name for name in _BEDROCK_BETAS},
         "advanced-tool-use-2025-11-20": "tool-search-tool-2025-10-19",
     },
+    wraps_counts=True,
 )

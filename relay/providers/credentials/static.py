@@ -15,6 +15,8 @@ class StaticKey:
     header: str
     # What stands before the key in it, with the space.
     prefix: str = ""
+    # Further headers that carry it as it is, of gateways that read each API's own.
+    also: tuple[str, ...] = ()
 
     is_json = False
 
@@ -26,7 +28,7 @@ class StaticKey:
 
     def headers(self, secret: str) -> dict[str, str]:
         """The headers that sign a request with one key."""
-        return {self.header: self.prefix + secret}
+        return {self.header: self.prefix + secret, **dict.fromkeys(self.also, secret)}
 
     def signer(self, secret: str, token_uris: Sequence[str]) -> None:
         """The headers are the same for every request."""
@@ -35,4 +37,5 @@ class StaticKey:
 BEARER: Final = StaticKey("authorization", "Bearer ")  # RFC 6750, section 2.1
 API_KEY: Final = StaticKey("api-key")
 X_API_KEY: Final = StaticKey("x-api-key")
+EVERY_API: Final = StaticKey("authorization", "Bearer ", ("x-api-key", "x-goog-api-key"))
 X_GOOG_API_KEY: Final = StaticKey("x-goog-api-key")  # never in the address, which is written into logs

@@ -15,7 +15,8 @@ from relay.protocols.fields import MAX_TOKENS, as_object
 from relay.protocols.prompts.lengths import is_length
 from relay.protocols.prompts.thinking import thinking_budget
 
-_CONFIGS: Final = ("generationConfig", "generation_config", "options")  # Gemini's, and Ollama's
+# Gemini's, Ollama's and Bedrock's.
+_CONFIGS: Final = ("generationConfig", "generation_config", "options", "inferenceConfig")
 _COUNTS: Final = ("n", "candidateCount", "candidate_count")
 
 
@@ -73,7 +74,7 @@ def hold_answers(members: dict[str, object], tokens: int | None, count: int) -> 
 
 
 def _holders(members: Mapping[str, object]) -> list[Mapping[str, object]]:
-    """The objects that have such members: the request, Gemini's `generationConfig`, Ollama's `options`."""
+    """The objects that have such members: the request, and those of `_CONFIGS`."""
     return [members, *(_object(members[name]) for name in _CONFIGS if name in members)]
 
 

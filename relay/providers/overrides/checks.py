@@ -44,7 +44,7 @@ _KEYS: Final = re.compile(
 _NO_KEYS: Final = frozenset(("prompt_cache_key",))
 # Members whose own members have names of somebody else's, such as the properties of a schema.
 _FREE: Final = frozenset(("schema", "jsonschema", "responseschema", "responsejsonschema", "metadata", "labels"))
-_CONFIGS: Final = frozenset(("generationconfig", "generation_config", "options"))
+_CONFIGS: Final = frozenset(("generationconfig", "generation_config", "options", "inferenceconfig"))
 _THINKING: Final = frozenset(("thinking", "reasoning"))
 _MOST_ANSWERS: Final = 10
 # Parameters that add nothing to a prompt but what they say themselves.
@@ -59,7 +59,8 @@ _INERT: Final = frozenset((
     "n", "dimensions", "encoding_format", "size", "quality", "style", "background", "output_compression", "voice",
     "language", "top_n", "return_documents", "enable_thinking", "thinking_budget", "provider", "tags", "group",
     "tasktype", "outputdimensionality", "user_location", "partial_images", "input_fidelity", "chunking_strategy",
-    "options", "keep_alive",
+    "options", "keep_alive", "inferenceconfig", "guardrailconfig", "performanceconfig", "requestmetadata",
+    "outputconfig", "additionalmodelrequestfields",
 ))  # fmt: skip
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _HEADER_VALUE: Final = re.compile(r"[!-~](?:[ -~]{0,998}[!-~])?")

@@ -12,7 +12,7 @@ about parameters (`relay.providers.parameters`):
 
 A path is the names of members with dots between them, or a JSON pointer (RFC 6901) where a name has dots itself; in
 `remove`, `*` is every entry of a list. `models` are patterns such as `gpt-5*` of public names or of the upstream's;
-`apis` are words of `FAMILIES`. Without them a rule holds for all.
+`apis` are words of `FAMILIES`. Without them a rule holds for all, but for the sessions of `realtime`.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ _BODIES: Final[Mapping[str, str]] = {  # the family of each API whose requests a
     "chat.completions": "chat",
     "ollama.chat": "chat",
     "cohere.chat": "chat",
+    "converse": "chat",
+    "converse.stream": "chat",
     "responses": "responses",
     "messages": "messages",
     "generate_content": "generate_content",
@@ -69,6 +71,8 @@ _BODIES: Final[Mapping[str, str]] = {  # the family of each API whose requests a
     "generate_content.embed_batch": "embed_content",
     "completions": "completions",
     "embeddings": "embeddings",
+    "cohere.embed": "embeddings",
+    "predict": "embeddings",
     "moderations": "moderations",
     "images.generations": "images",
     "images.edits": "images",
@@ -77,7 +81,10 @@ _BODIES: Final[Mapping[str, str]] = {  # the family of each API whose requests a
     "audio.transcriptions": "audio",
     "audio.translations": "audio",
     "rerank": "rerank",
+    "realtime": "realtime",
 }
+# Whose members are other ones, so that only rules which name it are meant for it.
+_SESSIONS: Final = "realtime"
 _KEYS: Final[Mapping[str, frozenset[str]]] = {
     "set": frozenset(("do", "path", "value")),
     "default": frozenset(("do", "path", "value")),
@@ -142,7 +149,8 @@ class Overrides:
         key = (family, public, upstream)
         found = self._known.get(key)
         if found is None:
-            found = tuple(rule for rule in self._body if rule.holds(family, (public, upstream)))
+            rules = (rule for rule in self._body if family != _SESSIONS or rule.families is not None)
+            found = tuple(rule for rule in rules if rule.holds(family, (public, upstream)))
             if len(self._known) < _MOST_KNOWN:
                 self._known[key] = found
         return found

@@ -10,6 +10,7 @@ import math
 import pkgutil
 from collections.abc import Iterable
 from typing import Final
+from urllib.parse import urlsplit
 
 from portal.lib.texts import gettext_noop
 from relay.providers.credentials.static import StaticKey
@@ -33,6 +34,15 @@ def discover(package: str, folders: Iterable[str]) -> dict[str, Vendor]:
 
 
 VENDORS: Final = discover(__name__, __path__)
+# Hosts at which vendors serve everybody, and the domains above them, with their documentation: no secret, whoever is
+# asked.
+PUBLIC_HOSTS: Final = frozenset(
+    name
+    for vendor in VENDORS.values()
+    if vendor.base_url.startswith("https:") and (host := urlsplit(vendor.base_url).hostname)
+    for name in (host, host.partition(".")[2])
+    if "." in name
+)
 # Keys of vendors that answer inside the portal.
 BUILT_IN: Final = frozenset(vendor.key for vendor in VENDORS.values() if vendor.built_in)
 # Keys of vendors whose requests are signed one by one, or whose streams are framed in another way than as events.

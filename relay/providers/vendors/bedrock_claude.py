@@ -1,13 +1,18 @@
-"""Claude on Amazon Bedrock, by InvokeModel: with an API key of Bedrock, or with an access key that signs each request.
+"""Models on Amazon Bedrock: with an API key of Bedrock, or with an access key that signs each request.
 
-Source: Bedrock's user guide, botocore 1.44, and the Bedrock client of Anthropic's SDK, read in November 2026.
+Claude is asked by InvokeModel in Anthropic's own API, every other model by Converse, which is the same for all of them.
+An application's inference profile does not say in its name which model is behind it: Converse serves each.
+
+Source: docs.aws.amazon.com/bedrock, botocore 1.44, and the Bedrock client of Anthropic's SDK, read in November 2026.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from relay.protocols.framing.envelope import BEDROCK
+from relay.providers.apis import CONVERSE, MESSAGES
 from relay.providers.credentials.aws import AWS
 from relay.providers.failures import FailureClass, rule
 from relay.providers.vendor import Vendor
@@ -15,7 +20,7 @@ from relay.providers.vendors import anthropic
 
 VENDOR: Final = Vendor(
     key="bedrock_claude",
-    label="Amazon Bedrock (Claude)",
+    label="Amazon Bedrock",
     position=301,
     protocol="anthropic",
     bare_host=True,
@@ -23,10 +28,11 @@ VENDOR: Final = Vendor(
     credentials=AWS,
     # Of the control plane. Models of late are called by a profile, as `us.anthropic.claude-…` and `global.…` are.
     models_path="//inference-profiles?maxResults=1000",
+    more_models_paths=("//foundation-models?byOutputModality=TEXT&byInferenceType=ON_DEMAND",),
     models_host=("bedrock-runtime.", "bedrock."),
-    models_named="anthropic.",
-    apis=frozenset(("messages",)),
-    paths={"messages": "/model/{model}/invoke"},
+    apis=MESSAGES | CONVERSE,
+    model_apis=((re.compile(r"(?:^|[./])anthropic\."), MESSAGES), (re.compile(""), CONVERSE)),
+    paths={"messages": "/model/{model}/invoke", "messages.count_tokens": "/model/{model}/count-tokens"},
     stream_paths={"messages": "/model/{model}/invoke-with-response-stream"},
     envelope=BEDROCK,
     signs_thinking=True,

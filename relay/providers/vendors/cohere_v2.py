@@ -1,6 +1,6 @@
-"""Cohere with its own API, /v2/chat: for documents, safety modes and budgets of thinking.
+"""Cohere with its own API, /v2: for documents, safety modes and budgets of thinking, and for vectors of any length.
 
-Source: Cohere's API reference and its SDK 7.3, read in November 2026.
+Source: Cohere's API reference (docs.cohere.com/v2/reference) and its SDK 7.3, read in November 2026.
 """
 
 from __future__ import annotations
@@ -18,10 +18,8 @@ VENDOR: Final = Vendor(
     protocol="cohere",
     base_url="https://api.cohere.com/v2",
     models_path="//v1/models?page_size=1000&endpoint=chat",
-    apis=COHERE | {"embeddings", "rerank"},
-    paths={"embeddings": "/../compatibility/v1/embeddings"},
+    apis=COHERE | {"rerank"},
     late_system=True,
-    parameters={name: rule for name, rule in cohere.VENDOR.parameters.items() if name.startswith("embeddings/")},
     failures=cohere.VENDOR.failures,
     price_list="cohere",
 )

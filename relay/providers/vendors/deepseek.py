@@ -1,6 +1,6 @@
 """DeepSeek.
 
-Source: DeepSeek's API reference and error codes, read in November 2026.
+Source: DeepSeek's API reference and error codes (api-docs.deepseek.com), read in November 2026.
 """
 
 from __future__ import annotations
@@ -28,11 +28,14 @@ VENDOR: Final = Vendor(
     label="DeepSeek",
     position=60,
     base_url="https://api.deepseek.com/v1",
-    apis=CHAT | {"responses", "completions"},
-    paths={"completions": "/../beta/completions"},
+    apis=CHAT | {"responses", "completions", "messages"},
+    paths={"completions": "/../beta/completions", "messages": "/../anthropic/v1/messages"},
     parameters={
         # 400 "unknown variant `image_url`, expected `text`", wherever in the conversation (August 2026).
         "messages[].content[image_url]": "drop",
+        "messages/messages[].content[image]": "drop",
+        "messages/messages[].content[].content[image]": "drop",
+        "messages/metadata": "forward",
         "n": "refuse:1",
         "logit_bias": "drop",
         "seed": "drop",

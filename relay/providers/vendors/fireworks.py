@@ -16,7 +16,7 @@ VENDOR: Final = Vendor(
     label="Fireworks AI",
     position=471,
     base_url="https://api.fireworks.ai/inference/v1",
-    apis=CHAT | {"responses", "completions", "embeddings", "rerank"},
+    apis=CHAT | {"responses", "messages", "completions", "embeddings", "rerank"},
     stores=True,
     failures=(
         # Also of adapters that cannot be loaded.

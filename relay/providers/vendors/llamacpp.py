@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from relay.providers.apis import CHAT
+from relay.providers.apis import CHAT, MESSAGES
 from relay.providers.vendor import Vendor
 
 VENDOR: Final = Vendor(
@@ -15,5 +15,5 @@ VENDOR: Final = Vendor(
     label="llama.cpp server",
     position=920,
     needs_key=False,
-    apis=CHAT | {"completions", "embeddings", "rerank"},
+    apis=CHAT | MESSAGES | {"completions", "embeddings", "rerank"},
 )

@@ -16,6 +16,6 @@ VENDOR: Final = Vendor(
     position=925,
     base_url="http://127.0.0.1:1234/v1",
     needs_key=False,
-    apis=CHAT | {"responses", "completions", "embeddings"},
+    apis=CHAT | {"responses", "messages", "completions", "embeddings"},
     stores=True,
 )

@@ -15,7 +15,7 @@ VENDOR: Final = Vendor(
     label="Meta Model API",
     position=130,
     base_url="https://api.meta.ai/v1",
-    apis=CHAT | {"responses"},
+    apis=CHAT | {"responses", "messages"},
     price_list="meta",
     price_search={"meta": 104},
 )

@@ -1,6 +1,6 @@
 """Moonshot (Kimi).
 
-Source: Moonshot's API reference and error codes, read in November 2026.
+Source: Moonshot's API reference and error codes (platform.kimi.ai/docs), read in November 2026.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ VENDOR: Final = Vendor(
     label="Moonshot (Kimi)",
     position=70,
     base_url="https://api.moonshot.ai/v1",
-    apis=CHAT | {"responses"},
+    apis=CHAT | {"responses", "messages"},
+    paths={"messages": "/../anthropic/v1/messages"},
     parameters={
         "logit_bias": "drop",
         "logprobs": "refuse:false",
         "top_logprobs": "refuse",
         "store": "drop",
         "metadata": "drop",
+        "messages/metadata": "forward",
     },
     failures=(
         rule(FailureClass.BILLING, "429 403", "exceeded_current_quota_error"),

@@ -17,13 +17,22 @@ VENDOR: Final = Vendor(
     base_url="http://127.0.0.1:11434/v1",
     needs_key=False,
     apis=CHAT
-    | {"responses", "completions", "embeddings", "images.generations", "audio.speech", "audio.transcriptions"},
+    | {
+        "responses",
+        "messages",
+        "completions",
+        "embeddings",
+        "images.generations",
+        "audio.speech",
+        "audio.transcriptions",
+    },
     parameters={
         "logit_bias": "drop",
         "n": "refuse:1",
         "user": "drop",
         "store": "drop",
         "metadata": "drop",
+        "messages/metadata": "forward",
         "service_tier": "drop",
     },
 )

@@ -26,7 +26,15 @@ VENDOR: Final = Vendor(
     position=400,
     base_url="https://openrouter.ai/api/v1",
     apis=CHAT
-    | {"responses", "completions", "embeddings", "images.generations", "audio.speech", "audio.transcriptions"},
+    | {
+        "responses",
+        "messages",
+        "completions",
+        "embeddings",
+        "images.generations",
+        "audio.speech",
+        "audio.transcriptions",
+    },
     cost_member="cost",
     cache_marks=frozenset(("type", "ttl")),
     parameters={"store": "drop"},

@@ -18,7 +18,7 @@ VENDOR: Final = Vendor(
     label="Another relay (one-api, new-api, AIRelays …)",
     position=990,
     relay=True,
-    apis=OPENAI_COMPATIBLE | {"responses"},
+    apis=OPENAI_COMPATIBLE | {"responses", "messages"},
     parameters={"tools[].parameters.analysis_models": "drop"},  # of OpenRouter behind it
     failures=(
         # The account there, or that of its own upstream; or this request alone is too dear for what is left.

@@ -1,6 +1,6 @@
 """Tencent TokenHub (Hunyuan): its address outside China.
 
-Source: TokenHub's API reference and error codes, read in November 2026.
+Source: TokenHub's API reference (cloud.tencent.com/document/product/1823), and LiteLLM 1.110.2, read in November 2026.
 """
 
 from __future__ import annotations
@@ -15,5 +15,5 @@ VENDOR: Final = Vendor(
     label="Tencent TokenHub (Hunyuan)",
     position=150,
     base_url="https://tokenhub-intl.tencentcloudmaas.com/v1",
-    apis=CHAT,
+    apis=CHAT | {"messages"},
 )

@@ -24,7 +24,7 @@ VENDOR: Final = Vendor(
     label="Vercel AI Gateway",
     position=410,
     base_url="https://ai-gateway.vercel.sh/v1",
-    apis=CHAT | {"responses", "embeddings"},
+    apis=CHAT | {"responses", "messages", "embeddings"},
     failures=(
         rule(FailureClass.KEY_DEAD, "401", "authentication_error"),
         rule(FailureClass.KEY_FORBIDDEN_MODEL, "404", "model_not_found"),

@@ -8,8 +8,10 @@ Source: Vertex AI's REST reference and error codes, google-genai 3.6 and google-
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
+from relay.providers.apis import GEMINI, PREDICT
 from relay.providers.credentials.service_account import SERVICE_ACCOUNT
 from relay.providers.failures import FailureClass, rule
 from relay.providers.vendor import Vendor
@@ -50,14 +52,19 @@ VENDOR: Final = Vendor(
     address_form="https://{region}-aiplatform.googleapis.com/v1/projects/{project}/locations/{region}",
     credentials=SERVICE_ACCOUNT,
     models_path="//v1beta1/publishers/google/models?pageSize=1000",
-    # It embeds in other ways by model (`:predict`), which Gemini's own clients do not speak.
-    apis=frozenset(("generate_content", "generate_content.stream", "generate_content.count_tokens")),
+    apis=GEMINI | PREDICT,
+    # Of its models for vectors, those that are no Gemini have `:predict` alone.
+    model_apis=((re.compile(r"gemini|maas"), GEMINI), (re.compile(r"embed|gecko"), PREDICT), (re.compile(""), GEMINI)),
     paths={
+        "predict": f"{_MODEL}:predict",
+        "generate_content.embed": f"{_MODEL}:embedContent",
+        "generate_content.embed_batch": f"{_MODEL}:batchEmbedContents",
         "generate_content": f"{_MODEL}:generateContent",
         "generate_content.stream": f"{_MODEL}:streamGenerateContent",
         "generate_content.count_tokens": f"{_MODEL}:countTokens",
     },
     counts_bare=True,
+    embeds_bare=True,
     failures=(*CLOUD_FAILURES, *gemini.VENDOR.failures),
     # Answers of other tiers have other prices than their model's; `store` is known to AI Studio only.
     parameters={

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from relay.providers.apis import OPENAI_COMPATIBLE
+from relay.providers.apis import MESSAGES, OPENAI_COMPATIBLE
 from relay.providers.vendor import Vendor
 
 VENDOR: Final = Vendor(
@@ -17,5 +17,5 @@ VENDOR: Final = Vendor(
     label="vLLM",
     position=930,
     needs_key=False,
-    apis=OPENAI_COMPATIBLE | {"responses"},
+    apis=OPENAI_COMPATIBLE | MESSAGES | {"responses"},
 )

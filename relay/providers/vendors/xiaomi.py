@@ -16,6 +16,7 @@ VENDOR: Final = Vendor(
     label="Xiaomi MiMo",
     position=180,
     base_url="https://api.xiaomimimo.com/v1",
-    apis=CHAT,
+    apis=CHAT | {"messages"},
+    paths={"messages": "/../anthropic/v1/messages"},
     failures=(rule(FailureClass.BILLING, "402", "insufficient_balance"),),
 )

@@ -1,6 +1,6 @@
 """Zhipu (GLM), whose models are also sold as Z.ai.
 
-Source: Zhipu's API reference and error codes, read in November 2026.
+Source: Zhipu's API reference and error codes (docs.bigmodel.cn), read in November 2026.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ VENDOR: Final = Vendor(
     label="Zhipu (GLM)",
     position=90,
     base_url="https://open.bigmodel.cn/api/paas/v4",
-    apis=CHAT | {"embeddings", "images.generations", "audio.speech", "audio.transcriptions", "rerank"},
+    apis=CHAT | {"messages", "embeddings", "images.generations", "audio.speech", "audio.transcriptions", "rerank"},
+    paths={"messages": "/../../anthropic/v1/messages"},
     parameters={
         "n": "refuse:1",
         "logit_bias": "drop",

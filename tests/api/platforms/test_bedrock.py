@@ -187,7 +187,7 @@ def test_a_test_tells_why_a_key_is_refused(live: Portal) -> None:
 
 
 @pytest.mark.parametrize("kind", KEYS)
-def test_profiles_of_claude_are_fetched(live: Portal, kind: str) -> None:
+def test_profiles_are_fetched_though_the_list_of_models_may_not_be(live: Portal, kind: str) -> None:
     channel = channel_at(live, KEYS[kind])
     names = ("us.anthropic.claude-x-v1:0", "global.anthropic.claude-y", "us.meta.llama-z-v1:0")
     live.upstream.script("", bedrock.listing(ACCOUNT, *names))
@@ -195,7 +195,7 @@ def test_profiles_of_claude_are_fetched(live: Portal, kind: str) -> None:
         listed = fetch_models(channel, channel.keys.get())
     finally:
         del live.upstream.scripts[""]
-    assert listed.names == ("global.anthropic.claude-y", "us.anthropic.claude-x-v1:0") and not listed.error
+    assert listed.names == tuple(sorted(names)) and not listed.error
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,8 @@ def test_profiles_of_claude_are_fetched(live: Portal, kind: str) -> None:
     ],
 )
 def test_the_list_is_asked_of_no_other_host_but_amazons_own(base_url: str, asked: str) -> None:
-    assert _list_address(Channel(provider="bedrock_claude", base_url=base_url)) == asked
+    path = VENDORS["bedrock_claude"].models_path
+    assert _list_address(Channel(provider="bedrock_claude", base_url=base_url), path) == asked
 
 
 def test_the_address_is_the_bare_host() -> None:

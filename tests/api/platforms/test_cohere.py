@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import anthropic
+import openai
 import pytest
 
 from relay.channels.probe import fetch_models, probe_channel
@@ -150,3 +151,72 @@ def test_models_are_fetched(live: Portal) -> None:
     finally:
         del live.upstream.scripts[""]
     assert listed.names == ("command-a", "command-b") and not listed.error
+
+
+# -- citations, vectors ------------------------------------------------------------------------------------------------
+
+CITED: dict[str, Any] = {
+    "start": 0,
+    "end": 5,
+    "text": "Hello",
+    "sources": [
+        {
+            "type": "document",
+            "id": "d1",
+            "document": {"id": "d1", "title": "Greetings", "url": "https://example.org/g"},
+        },
+        {"type": "document", "id": "d2", "document": {"id": "d2", "snippet": "without an address"}},
+    ],
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_citations_reach_the_client_as_annotations(live: Portal, server: Server, streamed: bool) -> None:
+    model = command(live, cohere.saying(citations=(CITED,)))
+    documents = [{"id": "d1", "data": {"title": "Greetings", "url": "https://example.org/g", "text": "Hello!"}}]
+    more = {"documents": documents, "citation_options": {"mode": "FAST"}}
+    answer = server.post(live.token(), ask(model, stream=streamed, **more))
+    assert answer.status_code == 200, answer.text
+    place = {"url": "https://example.org/g", "title": "Greetings", "start_index": 0, "end_index": 5}
+    wanted = [{"type": "url_citation", "url_citation": place}]
+    if streamed:
+        assert [found for delta in streamed_deltas(answer.text) for found in delta.get("annotations", ())] == wanted
+    else:
+        assert answer.json()["choices"][0]["message"]["annotations"] == wanted
+    assert live.upstream.last(model).json["citation_options"] == {"mode": "FAST"}
+    assert "x-airelays-ignored-parameters" not in answer.headers
+
+
+def test_citations_that_no_client_could_be_told_are_disclosed(live: Portal, server: Server) -> None:
+    model = command(live, cohere.saying(citations=(CITED,)))
+    more = {"documents": ["Hello!"], "citation_options": {"mode": "ACCURATE"}}
+    answer = server.post(live.token(), ask(model, **more))
+    assert answer.headers["x-airelays-ignored-parameters"] == "citation_options"
+    assert live.upstream.last(model).json["documents"] == ["Hello!"]
+
+
+def test_vectors_of_any_length_and_for_any_purpose(live: Portal, server: Server) -> None:
+    model, token = command(live, cohere.embedding([0.5, 1.0], [0.25, -1.0])), live.token()
+    server.catch_up()
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=token, max_retries=0, timeout=20) as sdk:
+        raw = sdk.embeddings.with_raw_response.create(
+            model=model,
+            input=["tea", "time"],
+            dimensions=2,
+            user="u1",
+            extra_body={"input_type": "search_query"},
+        )
+    found = raw.parse()
+    assert [one.embedding for one in found.data] == [[0.5, 1.0], [0.25, -1.0]] and found.usage.prompt_tokens == 5
+    sent = live.upstream.last(model).json
+    assert (sent["input_type"], sent["output_dimension"], sent["texts"]) == ("search_query", 2, ["tea", "time"])
+    assert raw.headers["x-airelays-ignored-parameters"] == "user"
+    record = live.record(raw.headers["x-request-id"])
+    assert (record.input_tokens, record.usage_source) == (5, "reported")
+
+
+def test_a_refusal_to_make_vectors_is_told(live: Portal, server: Server) -> None:
+    model = command(live, cohere.embedding([0.5]))
+    body = {"model": model, "input": ["tea"], "input_type": "nonsense"}
+    refused = server.post(live.token(), body, path="/v1/embeddings")
+    assert refused.status_code == 400 and "input_type" in refused.json()["error"]["message"], refused.text

@@ -35,13 +35,19 @@ _ROLES = {
 
 
 def saying(
-    text: str = "Hello there.", thinking: str = "", plan: str = "", *calls: dict[str, Any], reason: str = "COMPLETE"
+    text: str = "Hello there.",
+    thinking: str = "",
+    plan: str = "",
+    *calls: dict[str, Any],
+    reason: str = "COMPLETE",
+    citations: tuple[dict[str, Any], ...] = (),
 ) -> Script:
     """Answers every request, which must be right, with this."""
     content: list[dict[str, Any]] = [{"type": "thinking", "thinking": thinking}] if thinking else []
     content += [{"type": "text", "text": text}] if text else []
     message: dict[str, Any] = {"role": "assistant", "content": content}
     message |= {"tool_plan": plan, "tool_calls": list(calls)} if calls else {}
+    message |= {"citations": list(citations)} if citations else {}
     whole = {"id": "c14c80c3", "finish_reason": reason, "message": message, "usage": USAGE}
 
     async def script(call: Call) -> None:
@@ -78,6 +84,9 @@ def events(whole: dict[str, Any]) -> list[dict[str, Any]]:
             delta = {"message": {"tool_calls": {"function": {"arguments": piece}}}}
             found.append({"type": "tool-call-delta", "index": index, "delta": delta})
         found.append({"type": "tool-call-end", "index": index})
+    for index, citation in enumerate(message.get("citations", ())):
+        found.append({"type": "citation-start", "index": index, "delta": {"message": {"citations": citation}}})
+        found.append({"type": "citation-end", "index": index})
     ending = {"finish_reason": whole["finish_reason"], "usage": whole["usage"]}
     return [*found, {"type": "message-end", "id": whole["id"], "delta": ending}]
 
@@ -104,6 +113,36 @@ def fault(call: Call) -> str:
     if body.get("tool_choice") and not body.get("tools"):
         return "tool_choice needs tools"
     return ""
+
+
+_EMBED = {
+    "model", "input_type", "texts", "images", "inputs", "max_tokens", "output_dimension", "embedding_types", "truncate",
+    "priority",
+}  # fmt: skip
+_INPUT_TYPES = {"search_document", "search_query", "classification", "clustering", "image"}
+
+
+def embedding(*found: list[float], tokens: int = 5) -> Script:
+    """Makes these vectors for every request of /v2/embed, which must be right."""
+
+    async def script(call: Call) -> None:
+        body, wrong = call.json, ""
+        if call.path != "/v2/embed":
+            wrong = f"unknown path {call.path}"
+        elif unknown := body.keys() - _EMBED:
+            wrong = f"unknown field: parameter '{min(unknown)}' is not a valid field"
+        elif body.get("input_type") not in _INPUT_TYPES:
+            wrong = "invalid request: valid input_type must be provided with the provided model"
+        elif body.get("embedding_types") != ["float"] or len(body.get("texts", ())) != len(found):
+            wrong = "invalid request: texts"
+        if wrong:
+            await call.reply(400, {"id": "e1", "message": wrong})
+            return
+        meta = {"api_version": {"version": "2"}, "billed_units": {"input_tokens": tokens}}
+        made = {"id": "em1", "embeddings": {"float": list(found)}, "texts": body["texts"], "meta": meta}
+        await call.reply(200, {**made, "response_type": "embeddings_by_type"})
+
+    return script
 
 
 def listing(*names: str) -> Script:

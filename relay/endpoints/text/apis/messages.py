@@ -16,7 +16,7 @@ from relay.billing.estimate import estimate_media, estimate_request
 from relay.billing.ledger.rows import RowWrite
 from relay.endpoints.errors import invalid
 from relay.endpoints.files.file_ids import check_fields
-from relay.endpoints.overrides import sent_fields
+from relay.endpoints.overrides import rules_of, sent_fields
 from relay.endpoints.text.endpoint import check_text_channel, overridden_text, try_text
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.access.authorization import permitted_model
@@ -38,11 +38,13 @@ from relay.protocols.anthropic_messages.request import MessagesRequest, parse_me
 from relay.protocols.anthropic_messages.stream import MessagesStream
 from relay.protocols.codec import EVENT_STREAM, BrokenOff
 from relay.protocols.error_objects import is_error_object
-from relay.protocols.fields import BadRequest
+from relay.protocols.fields import BadRequest, Fields
 from relay.protocols.prompts.content import models_in_tools
 from relay.protocols.usage import Usage
 from relay.providers import parameters
 from relay.providers.classify import Failure
+from relay.providers.failures import FailureClass
+from relay.providers.overrides.apply import to_fields
 from relay.providers.vendors import VENDORS
 
 _ENDPOINT: Final = "messages"
@@ -50,10 +52,20 @@ _COUNT: Final = "messages.count_tokens"
 _PING: Final = b'event: ping\ndata: {"type":"ping"}\n\n'
 _OURS: Final = "anthropic-"  # how the names of headers begin that belong to the API: an open list
 _BETAS: Final = "anthropic-beta"
+_VERSION: Final = "2023-06-01"  # of the API, for clients that name none
 # Of the account at the upstream.
 _OF_THE_ACCOUNT: Final = frozenset(("anthropic-organization-id", "anthropic-workspace-id", "anthropic-user-profile-id"))
 _RATHER_HIGH: Final = 1.2  # times an estimate, since clients make room by it
 _ESTIMATED: Final = (b"x-airelays-estimated", b"input_tokens")
+# Members of a request that are counted, or decide what is (Anthropic's API reference, November 2026).
+_COUNTED: Final = frozenset((
+    "messages", "system", "tools", "tool_choice", "thinking", "output_config", "output_format", "context_management",
+    "mcp_servers", "cache_control", "speed",
+))  # fmt: skip
+# Refusals to count that say nothing of whether the request would be served.
+_NOT_COUNTED: Final = frozenset((
+    FailureClass.CLIENT, FailureClass.KEY_FORBIDDEN_MODEL, FailureClass.CONFIG, FailureClass.NO_API,
+))  # fmt: skip
 
 
 async def create_message(exchange: Exchange, caller: Caller, run: Runtime, beta: bool) -> HttpResponseBase:
@@ -139,11 +151,19 @@ def _estimate(exchange: Exchange, parsed: MessagesRequest) -> Answer:
 async def _ask_count(request: MessagesTextRequest, attempt: Attempt) -> HttpResponseBase:
     """Send the request to the upstream's own endpoint."""
     await request.prepare(attempt, True)
+    envelope = VENDORS[attempt.channel.provider].envelope
     try:
         upstream = await request.send(_COUNT, attempt)
         text = await upstream.read_all()
+    except Failure as failure:
+        if envelope is None or not envelope.wraps_counts or failure.kind not in _NOT_COUNTED:
+            raise
+        # Accounts that may use the model need not be allowed to count, and not every model can be counted for.
+        await attempt.exchange.committed(attempt.record.submit(Outcome(COMPLETED, 200)))
+        return _estimate(attempt.exchange, request.parsed)
     finally:
         attempt.close()
+    text = envelope.counted(text) if envelope is not None else text
     found = decode_object(text)
     answered = found is not None and "input_tokens" in found
     if found is not None and is_error_object(found, answered):
@@ -153,6 +173,19 @@ async def _ask_count(request: MessagesTextRequest, attempt: Attempt) -> HttpResp
     attempt.answered()
     await attempt.finish(text, None)
     return Answer(text)
+
+
+def _counted_fields(attempt: Attempt, fields: Fields, dropped: list[str]) -> Fields:
+    """The members of a request that is counted, with what the channel would change in it if it were to be answered.
+
+    What a request for an answer has beside its prompt is refused there: rules add none of it.
+    """
+    rules = rules_of(attempt, _ENDPOINT)
+    if not rules:
+        return fields
+    sent, ignored = to_fields(rules, fields)
+    dropped += (name for name in ignored if name not in dropped)
+    return {name: raw for name, raw in sent.items() if name in fields or name in _COUNTED}
 
 
 def api_headers(headers: Mapping[bytes, bytes]) -> dict[str, str]:
@@ -209,17 +242,21 @@ class MessagesTextRequest:
         fields, record.dropped = parameters.apply(channel.policy(_ENDPOINT), self.fields, channel.strips_nulls)
         clamp, name = record.charge.clamp, attempt.candidate.route.upstream_name
         if api == _COUNT:
-            clamp = None
+            clamp, fields = None, _counted_fields(attempt, fields, record.dropped)
         else:
             fields, _ = sent_fields(attempt, api, fields, record.dropped)
-        vendor = VENDORS[channel.provider]
+        vendor, headers = VENDORS[channel.provider], self._headers
+        if vendor.envelope is None:
+            headers = {"anthropic-version": _VERSION, **headers}
         body, query = self.parsed.upstream_body(name, clamp, fields, vendor.signs_thinking), self._query
         if vendor.envelope is not None:
             query = ""
-            if api != _COUNT:
+            if api == _COUNT:
+                body = vendor.envelope.put_count(body, self._headers.get(_BETAS, ""))
+            else:
                 body, unknown = vendor.envelope.put_bytes(body, self._headers.get(_BETAS, ""))
                 record.dropped += [f"{_BETAS}[{name}]" for name in unknown]
-        upstream = await attempt.open(api, body, headers=self._headers, query=query)
+        upstream = await attempt.open(api, body, headers=headers, query=query)
         attempt.exchange.reply_headers += [
             (header.encode("latin-1"), value.encode("latin-1"))
             for header, value in upstream.headers_beginning(_OURS)
@@ -245,7 +282,7 @@ class _OpenedMessage:
         self._attempt = attempt
 
     def codec(self) -> MessagesStream:
-        return MessagesStream(watch_finish=not self._attempt.channel.sends_done)
+        return MessagesStream(watch_finish=not self._attempt.channel.sends_done, keep=self._attempt.kept)
 
     async def read_whole(self) -> tuple[bytes, Usage | None]:
         text = await self.upstream.read_all()
