@@ -28,6 +28,7 @@ from relay.protocols.gemini.embedding.request import EmbedRequest, parse_embed_r
 from relay.protocols.passthrough.answers import read_embeddings
 from relay.protocols.passthrough.requests import PassthroughRequest
 from relay.protocols.usage import LEAST_ADDED
+from relay.protocols.vectors import VectorUpstream
 from relay.providers import parameters
 
 _ONE: Final = "generate_content.embed"

@@ -12,12 +12,13 @@ from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
 from portal import limits
-from portal.lib.json import Json, decode, decode_object, encode, objects_of
+from portal.lib.json import decode, decode_object, encode
 from relay.billing.estimate import most_text
 from relay.endpoints.errors import invalid, refused_parameter
 from relay.endpoints.files.file_inputs import FileInputs
-from relay.endpoints.overrides import added_by, note_added, override_vectors, route_rules, rules_of
+from relay.endpoints.overrides import added_by, note_added, route_rules, rules_of
 from relay.endpoints.passthrough_request import PASSTHROUGH_ENDPOINTS, ClientRequest, EndpointSpec, parse_request
+from relay.endpoints.vectors import ask_vectors, vector_upstream
 from relay.errors import RelayError, UnsupportedAudio, UnsupportedEndpoint
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange.exchange import Exchange
@@ -34,22 +35,21 @@ from relay.protocols.chat_completions.request import conversation_key
 from relay.protocols.chat_completions.stream import error_event
 from relay.protocols.codec import Codec
 from relay.protocols.fields import BadRequest
-from relay.protocols.gemini.embedding.answer import openai_answer, read_embedded
-from relay.protocols.gemini.embedding.request import embed_requests
 from relay.protocols.passthrough import conversion, requests
 from relay.protocols.passthrough.completions import CompletionStream
 from relay.protocols.passthrough.requests import PassthroughRequest
 from relay.protocols.passthrough.speech import Speech
 from relay.protocols.passthrough.stream import ByteStream, TypedStream
+from relay.protocols.passthrough.vectors import openai_answer
 from relay.protocols.sse import is_stream
 from relay.protocols.usage import Delivered
+from relay.protocols.vectors import VectorRequest, VectorUpstream
 from relay.providers import parameters
 from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass
 
 _REFUSED: Final = frozenset((400, 404, 415, 422, 501))  # statuses with which a parameter's value is refused
 _NO_AUDIO: Final = re.compile(r"json|text/|html|xml|javascript")  # content types of errors and of sign-in pages
-_VECTORS_OF_GEMINI: Final = "generate_content.embed_batch"
 _UNMEASURED: Final = (
     "The length of this recording cannot be measured, so its price cannot be told: its format is not known here, or it "
     "holds more than a recording. Convert it, for example with “ffmpeg -i recording -ac 1 -ar 16000 recording.flac”, "
@@ -115,9 +115,9 @@ def _most_input(request: ClientRequest) -> int | None:
 
 def _check_channel(run: Runtime, request: ClientRequest, channel: ChannelView) -> RelayError | None:
     endpoint = request.spec.endpoint
-    if _is_converted(run, request, channel):
+    if (upstream := _converted_by(run, request, channel)) is not None:
         try:
-            _embed_requests(request, channel, "")
+            _vector_request(request, upstream, channel, "")
         except BadRequest as bad:
             return invalid(bad)
     elif not run.health.serves_api(channel, endpoint):
@@ -133,8 +133,8 @@ def _check_channel(run: Runtime, request: ClientRequest, channel: ChannelView) -
 
 def _overridden(run: Runtime, request: ClientRequest, public: str, route: Route) -> Overridden | None:
     """What a route's channel makes of a request, by its overrides; None: nothing. `public`: the model's name."""
-    if _is_converted(run, request, route.channel):
-        rules = route_rules(route, _VECTORS_OF_GEMINI, public)
+    if (upstream := _converted_by(run, request, route.channel)) is not None:
+        rules = route_rules(route, upstream.api, public)
         return Overridden(0, added=added_by(rules) * request.parsed.inputs, unsure=True) if rules else None
     rules = route_rules(route, request.spec.endpoint, public)
     try:
@@ -143,37 +143,27 @@ def _overridden(run: Runtime, request: ClientRequest, public: str, route: Route)
         return None
 
 
-def _is_converted(run: Runtime, request: ClientRequest, channel: ChannelView) -> bool:
-    """Whether the request goes to an upstream that makes vectors in Gemini's API."""
-    return (
-        request.spec.endpoint == "embeddings"
-        and not run.health.serves_api(channel, "embeddings")
-        and run.health.serves_api(channel, _VECTORS_OF_GEMINI)
-    )
+def _converted_by(run: Runtime, request: ClientRequest, channel: ChannelView) -> VectorUpstream | None:
+    """The API that makes vectors for the request, where it is not the client's."""
+    return vector_upstream(run, channel) if request.spec.endpoint == "embeddings" else None
 
 
-def _embed_requests(request: ClientRequest, channel: ChannelView, model: str) -> tuple[Json, list[str]]:
-    """The request in Gemini's API, and the parameters that are dropped. Raises BadRequest."""
+def _vector_request(
+    request: ClientRequest, upstream: VectorUpstream, channel: ChannelView, model: str
+) -> tuple[VectorRequest, list[str]]:
+    """The request in another API, and the parameters that are dropped before. Raises BadRequest."""
     fields, dropped = parameters.apply(channel.policy("embeddings"), request.fields, channel.strips_nulls)
-    body, lost = embed_requests({name: decode(raw) for name, raw in fields.items()}, model)
-    return body, [*dropped, *lost]
+    return upstream.request({name: decode(raw) for name, raw in fields.items()}, model), dropped
 
 
-async def _embed(request: ClientRequest, attempt: Attempt) -> HttpResponseBase:
-    """Have vectors made by an upstream that speaks Gemini's API."""
+async def _embed(request: ClientRequest, upstream: VectorUpstream, attempt: Attempt) -> HttpResponseBase:
+    """Have vectors made by an upstream that speaks another API."""
     name, parsed = attempt.candidate.route.upstream_name, request.parsed
-    body, attempt.record.dropped = _embed_requests(request, attempt.channel, name)
-    attempt.record.dropped += override_vectors(attempt, _VECTORS_OF_GEMINI, objects_of(body, "requests"))
-    try:
-        text = await (await attempt.open(_VECTORS_OF_GEMINI, encode(body))).read_all()
-    finally:
-        attempt.close()
-    found = read_embedded(text, parsed.inputs)
-    if found is not None and found.error is not None:
-        raise attempt.error_in_body(found.error)
-    answer = request.spec.read(encode(openai_answer(found, request.model)), parsed) if found is not None else None
+    asked, attempt.record.dropped = _vector_request(request, upstream, attempt.channel, name)
+    found = await ask_vectors(attempt, upstream, asked, parsed.inputs)
+    answer = request.spec.read(encode(openai_answer(found, request.model)), parsed)
     if answer is None:
-        raise attempt.unreadable_answer(text, f"an answer of {_VECTORS_OF_GEMINI}")
+        raise attempt.unreadable_answer(b"", f"an answer of {asked.api}")
     shown = answer.body
     if answer.usage is None:  # which clients rely on
         usage = encode({"prompt_tokens": parsed.prompt_tokens, "total_tokens": parsed.prompt_tokens})
@@ -195,8 +185,8 @@ async def _try(request: ClientRequest, attempt: Attempt) -> HttpResponseBase:
             raise Failure(FailureClass.CLIENT, invalid(bad), detail=bad.message) from None
     parsed = requests.made_by(parsed, attempt.candidate.route.upstream_name)
     record.sent, record.units = True, parsed.units
-    if _is_converted(attempt.run, request, attempt.channel):
-        return await _embed(request, attempt)
+    if (converting := _converted_by(attempt.run, request, attempt.channel)) is not None:
+        return await _embed(request, converting, attempt)
     try:
         upstream = await _open(request, attempt)
     except Failure as failure:

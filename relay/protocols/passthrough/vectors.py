@@ -1,4 +1,4 @@
-"""The vectors of an embeddings answer: whether it has them, and their encoding. Pure."""
+"""The vectors of an embeddings answer: whether it has them, and their encoding; those of other APIs. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Final
 
 import msgspec
 
-from portal.lib.json import decode, decode_object, encode, objects_of
+from portal.lib.json import Json, decode, decode_object, encode, objects_of
+from relay.protocols.vectors import Embedded
 
 _NO_VECTORS: Final = (b"null", b'""', b"[]", b"{}", b"[null")
 _BASE64: Final = re.compile(rb'"embedding"\s*:\s*"([^"]*)"')
@@ -19,6 +20,15 @@ _FLOAT: Final = 4  # bytes
 _NOTHING: Final[tuple[object, ...]] = (None, "", [], {})
 _BESIDE: Final = frozenset(("index", "object", "id", "text", "usage"))  # members of an entry beside its vector
 _SPACE: Final = b" \t\r\n"
+
+
+def openai_answer(found: Embedded, model: str) -> Json:
+    """Vectors in the form of OpenAI's embeddings, with what the upstream reports."""
+    data = [{"object": "embedding", "index": index, "embedding": one} for index, one in enumerate(found.vectors)]
+    answer: Json = {"object": "list", "data": data, "model": model}
+    if found.usage is not None:
+        answer["usage"] = {"prompt_tokens": found.usage.input, "total_tokens": found.usage.input}
+    return answer
 
 
 def has_vectors(raw: msgspec.Raw, least: int) -> bool:

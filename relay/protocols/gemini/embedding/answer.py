@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -10,7 +9,8 @@ import msgspec
 from portal.lib.json import Json, encode, int_of, object_of, objects_of
 from relay.protocols.error_objects import Envelope
 from relay.protocols.gemini.usage import parse_gemini_usage
-from relay.protocols.usage import Usage, present
+from relay.protocols.usage import present
+from relay.protocols.vectors import Embedded
 
 
 class _Vector(msgspec.Struct):
@@ -27,15 +27,6 @@ _answer: Final = msgspec.json.Decoder(_Answer)
 _envelope: Final = msgspec.json.Decoder(Envelope)
 
 
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """What the portal needs of an answer."""
-
-    vectors: list[list[float]] = field(default_factory=list)
-    usage: Usage | None = None  # None: the upstream reports none
-    error: bytes | None = None  # the error object that came with the status 200
-
-
 def read_embedded(body: bytes, wanted: int) -> Embedded | None:
     """Parse an answer; None when it is none, or lacks one of the `wanted` vectors."""
     try:
@@ -48,15 +39,6 @@ def read_embedded(body: bytes, wanted: int) -> Embedded | None:
     if len(vectors) < wanted or not all(vectors):
         return None
     return Embedded(vectors, parse_gemini_usage(found.usageMetadata) if present(found.usageMetadata) else None)
-
-
-def openai_answer(found: Embedded, model: str) -> Json:
-    """Vectors in the form of OpenAI's embeddings, with what the upstream reports."""
-    data = [{"object": "embedding", "index": index, "embedding": one} for index, one in enumerate(found.vectors)]
-    answer: Json = {"object": "list", "data": data, "model": model}
-    if found.usage is not None:
-        answer["usage"] = {"prompt_tokens": found.usage.input, "total_tokens": found.usage.input}
-    return answer
 
 
 def gemini_answer(answer: Json, batch: bool) -> bytes:

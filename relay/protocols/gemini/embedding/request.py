@@ -1,11 +1,10 @@
-"""Requests of embedContent and batchEmbedContents, and those of OpenAI's embeddings for upstreams of them. Pure.
+"""Requests of embedContent and batchEmbedContents. Pure; for OpenAI's embeddings at upstreams of them see `upstream`.
 
 Source: google-genai 3.6.1 (`models._EmbedContentParametersPrivate_to_mldev`), November 2026.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +12,7 @@ from portal.lib.json import Json, encode, text_of
 from relay.protocols.fields import BadRequest, read_document, unsupported
 from relay.protocols.gemini.request import (
     InlineFile,
+    camel,
     check_spelling,
     check_stored,
     content_of,
@@ -27,9 +27,7 @@ _SIZE: Final = "outputDimensionality"
 _CONFIG: Final = "embedContentConfig"  # Vertex AI has the options there
 _KNOWN: Final = frozenset(("content", "model", "taskType", "title", _SIZE, _CONFIG, "autoTruncate"))
 _MODEL: Final = "models/"
-_NOTHING: Final[tuple[object, ...]] = (None, "", [], {})
-# Members of a request of OpenAI's that are converted, or that the answer is written by.
-_OF_OPENAI: Final = frozenset(("model", "input", "dimensions", "encoding_format"))
+_OPTIONS: Final = frozenset(("taskType", "title", _SIZE, "autoTruncate"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +63,14 @@ class EmbedRequest:
         whole = dict(self.whole)
         return whole, [whole]
 
-    def upstream_body(self, model: str) -> bytes:
-        """The body for an upstream of this API that knows the model by this name: each request names it."""
+    def upstream_body(self, model: str, bare: bool = False) -> bytes:
+        """The body for an upstream of this API that knows the model by this name: each request names it.
+
+        `bare`: none does, and its options have an object of their own (Vertex AI).
+        """
+        if bare:
+            found = [bare_request(one) for one in self.requests]
+            return encode({**self.whole, _REQUESTS: found} if self.batch else found[0])
         name = _MODEL + model.removeprefix(_MODEL)
         if self.batch:
             return encode({**self.whole, _REQUESTS: [{**one, "model": name} for one in self.requests]})
@@ -91,6 +95,18 @@ class EmbedRequest:
 
     def _place(self, number: int) -> str:
         return f"{_REQUESTS}[{number}]." if self.batch else ""
+
+
+def bare_request(request: Json) -> Json:
+    """A request as Vertex AI takes it: without its model, and with its options in an object of their own."""
+    config = {**object_in(request, _CONFIG)}
+    found: Json = {}
+    for name, value in request.items():
+        if camel(name) in _OPTIONS:
+            config.setdefault(camel(name), value)
+        elif camel(name) not in {"model", _CONFIG}:
+            found[name] = value
+    return {**found, _CONFIG: config} if config else found
 
 
 def _option(request: Json, name: str) -> str | int | None:
@@ -125,20 +141,3 @@ def parse_embed_request(body: bytes, batch: bool) -> EmbedRequest:
         check_stored(one, place.rstrip("."))
     holders = [object_in(one, "content") for one in found.requests]
     return EmbedRequest(found.size, whole, found.requests, batch, content_of(holders))
-
-
-def embed_requests(fields: Json, model: str) -> tuple[Json, list[str]]:
-    """A request of OpenAI's embeddings as one of batchEmbedContents, and the members that are not carried.
-
-    Raises BadRequest.
-    """
-    given = fields.get("input")
-    texts: Sequence[object] = given if isinstance(given, list) else [given]
-    if not all(isinstance(text, str) for text in texts):
-        raise unsupported("The upstream of this model makes vectors of texts only, not of token numbers.", "input")
-    size = fields.get("dimensions")
-    more: Json = {_SIZE: size} if size is not None else {}
-    name = _MODEL + model.removeprefix(_MODEL)
-    requests = [{"model": name, "content": {"parts": [{"text": text}]}, **more} for text in texts]
-    lost = [member for member, value in fields.items() if member not in _OF_OPENAI and value not in _NOTHING]
-    return {_REQUESTS: requests}, lost

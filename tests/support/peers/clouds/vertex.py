@@ -60,6 +60,39 @@ def gemini_saying(tokens: TokenEndpoint, *parts: dict[str, Any], **more: Any) ->
     return script
 
 
+def embedding(tokens: TokenEndpoint) -> Script:
+    """Makes a vector for each text: at `:predict` for models that are no Gemini, otherwise as Gemini does."""
+
+    async def script(call: Call) -> None:
+        found = _GEMINI.fullmatch(call.path)
+        method, body = found[1] if found is not None else "", call.json
+        gemini_model = "gemini" in call.model
+        if not _is_let_in(call, tokens):
+            await unauthenticated(call)
+        elif method not in (("embedContent", "batchEmbedContents") if gemini_model else ("predict",)):
+            await gemini.refuse(call, 400, "FAILED_PRECONDITION", f"The model does not support {method}.")
+        elif method == "predict":
+            bad = body.keys() - {"instances", "parameters"} or any(
+                one.keys() - {"content", "task_type", "title"} for one in body["instances"]
+            )
+            statistics = {"token_count": 3.0, "truncated": False}
+            vectors = [{"embeddings": {"values": [0.5, 0.25], "statistics": statistics}} for _one in body["instances"]]
+            answer = {"predictions": vectors, "metadata": {"billableCharacterCount": 8}}
+            await (gemini.refuse(call, 400, "INVALID_ARGUMENT", "bad") if bad else call.reply(200, answer))
+        else:
+            asked = body["requests"] if method == "batchEmbedContents" else [body]
+            if unknown := {name for one in asked for name in one} - {"content", "embedContentConfig"}:
+                text = f'Invalid JSON payload received. Unknown name "{min(unknown)}": Cannot find field.'
+                await gemini.refuse(call, 400, "INVALID_ARGUMENT", text)
+                return
+            made = [{"values": [0.5, 0.25]} for _one in asked]
+            usage = {"promptTokenCount": 4 * len(asked), "totalTokenCount": 4 * len(asked)}
+            told = {"embeddings": made} if method == "batchEmbedContents" else {"embedding": made[0]}
+            await call.reply(200, {**told, "usageMetadata": usage})
+
+    return script
+
+
 def claude_saying(tokens: TokenEndpoint, *content: dict[str, Any], **more: Any) -> Script:
     """Answers every request for a model of Anthropic, which must be right, with a message."""
     answer = messages.saying(*content, **more)

@@ -1,0 +1,26 @@
+"""The texts of which vectors are made, in requests of OpenAI's embeddings. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from portal.lib.json import Json
+from relay.protocols.fields import unsupported
+
+_NOTHING: Final[tuple[object, ...]] = (None, "", [], {})
+
+
+def texts_of(fields: Json) -> list[str]:
+    """The texts of a request. Raises BadRequest for token numbers, which are those of one vendor's models."""
+    given = fields.get("input")
+    texts = given if isinstance(given, list) else [given]
+    found = [text for text in texts if isinstance(text, str)]
+    if len(found) < len(texts):
+        raise unsupported("The upstream of this model makes vectors of texts only, not of token numbers.", "input")
+    return found
+
+
+def lost_of(fields: Json, known: Collection[str]) -> list[str]:
+    """The members of a request that say something and are not carried."""
+    return [name for name, value in fields.items() if name not in known and value not in _NOTHING]
