@@ -13,6 +13,7 @@ from portal.lib.json import decode_object, encode
 from relay.billing.estimate import estimate_contents, estimate_kinds
 from relay.endpoints.errors import invalid, refused_parameter
 from relay.endpoints.overrides import added_by, override_vectors, route_rules, rules_of
+from relay.endpoints.vectors import ask_vectors, vector_upstream
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange.exchange import Exchange
@@ -22,14 +23,17 @@ from relay.gateway.replies import Answer
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView, Route
+from relay.protocols.contract import VectorUpstream
 from relay.protocols.fields import BadRequest
 from relay.protocols.gemini.embedding.answer import gemini_answer, read_embedded
 from relay.protocols.gemini.embedding.request import EmbedRequest, parse_embed_request
 from relay.protocols.passthrough.answers import read_embeddings
 from relay.protocols.passthrough.requests import PassthroughRequest
+from relay.protocols.passthrough.vectors import openai_answer
 from relay.protocols.usage import LEAST_ADDED
 from relay.protocols.vectors import VectorUpstream
 from relay.providers import parameters
+from relay.providers.vendors import VENDORS
 
 _ONE: Final = "generate_content.embed"
 _SEVERAL: Final = "generate_content.embed_batch"
@@ -67,11 +71,18 @@ async def embed_content(exchange: Exchange, caller: Caller, run: Runtime, model:
 
 def _check_channel(run: Runtime, parsed: EmbedRequest, endpoint: str, channel: ChannelView) -> RelayError | None:
     if run.health.serves_api(channel, endpoint):
-        return None
-    if not run.health.serves_api(channel, _OPENAI):
+        own = channel.policy(endpoint)
+        names = (parameters.refused_value(own, one) for one in parsed.requests) if own else ()
+        name = next(filter(None, names), "")
+        return refused_parameter(name) if name else None
+    upstream = vector_upstream(run, channel)
+    if upstream is None and not run.health.serves_api(channel, _OPENAI):
         return UnsupportedEndpoint("The upstream of this model makes no vectors. Use another model.", param="model")
     try:
         body, _ = parsed.openai_request("")
+        if upstream is not None:
+            upstream.request(body, "")
+            return None
     except BadRequest as bad:
         return invalid(bad)
     policy = channel.policy(_OPENAI)
@@ -82,7 +93,8 @@ def _check_channel(run: Runtime, parsed: EmbedRequest, endpoint: str, channel: C
 def _overridden(run: Runtime, parsed: EmbedRequest, endpoint: str, public: str, route: Route) -> Overridden | None:
     """What a route's channel makes of a request, by its overrides; None: nothing."""
     native = run.health.serves_api(route.channel, endpoint)
-    rules = route_rules(route, endpoint if native else _OPENAI, public)
+    upstream = None if native else vector_upstream(run, route.channel)
+    rules = route_rules(route, endpoint if native else upstream.api if upstream is not None else _OPENAI, public)
     times = len(parsed.requests) if native else 1
     return Overridden(0, added=added_by(rules) * times, unsure=True) if rules else None
 
@@ -93,18 +105,21 @@ async def _try(parsed: EmbedRequest, endpoint: str, attempt: Attempt) -> HttpRes
     try:
         if attempt.run.health.serves_api(attempt.channel, endpoint):
             return await _pass(parsed, endpoint, attempt)
-        return await _convert(parsed, attempt)
+        upstream = vector_upstream(attempt.run, attempt.channel)
+        return await (_convert(parsed, attempt) if upstream is None else _ask(parsed, upstream, attempt))
     finally:
         attempt.close()
 
 
 async def _pass(parsed: EmbedRequest, endpoint: str, attempt: Attempt) -> HttpResponseBase:
-    sent = parsed
-    if rules_of(attempt, endpoint):
+    sent, policy = parsed, attempt.channel.policy(endpoint)
+    if policy or rules_of(attempt, endpoint):
         whole, requests = parsed.copied()
-        attempt.record.dropped = override_vectors(attempt, endpoint, requests)
+        dropped = [name for one in requests for name in parameters.apply_to(policy, one)]
+        attempt.record.dropped = list(dict.fromkeys((*dropped, *override_vectors(attempt, endpoint, requests))))
         sent = replace(parsed, whole=whole, requests=requests)
-    upstream = await attempt.open(endpoint, sent.upstream_body(attempt.candidate.route.upstream_name))
+    bare = VENDORS[attempt.channel.provider].embeds_bare
+    upstream = await attempt.open(endpoint, sent.upstream_body(attempt.candidate.route.upstream_name, bare))
     text = await upstream.read_all()
     found = read_embedded(text, len(parsed.requests))
     if found is None:
@@ -114,6 +129,17 @@ async def _pass(parsed: EmbedRequest, endpoint: str, attempt: Attempt) -> HttpRe
     attempt.answered()
     await attempt.finish(text, found.usage)
     return Answer(text)
+
+
+async def _ask(parsed: EmbedRequest, upstream: VectorUpstream, attempt: Attempt) -> HttpResponseBase:
+    """Have vectors made by an upstream that speaks neither this API nor OpenAI's."""
+    name = attempt.candidate.route.upstream_name
+    body, attempt.record.dropped = parsed.openai_request(name)
+    found = await ask_vectors(attempt, upstream, upstream.request(body, name), len(parsed.requests))
+    answer = gemini_answer(openai_answer(found, name), parsed.batch)
+    attempt.answered()
+    await attempt.finish(answer, found.usage)
+    return Answer(answer)
 
 
 async def _convert(parsed: EmbedRequest, attempt: Attempt) -> HttpResponseBase:

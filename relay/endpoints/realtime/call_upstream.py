@@ -12,7 +12,6 @@ import asyncio
 import logging
 import re
 from collections.abc import Sequence
-from copy import deepcopy
 from typing import Final
 from urllib.parse import quote
 
@@ -110,7 +109,7 @@ async def make_call(exchange: Handshake, offer: bytes, attempt: Attempt) -> Call
 
 def sent_session(exchange: Handshake, models: SessionModels) -> Json:
     """The session of a call as its upstream gets it, but for its model. Raises InvalidRequest."""
-    session: Json = {"type": "realtime", **deepcopy(exchange.session)}
+    session: Json = {"type": "realtime", **models.opening(exchange.session, exchange.transcribes)}
     session.pop("model", None)
     try:
         models.translate({"session": session})

@@ -6,11 +6,13 @@ Each is permitted as the model of any request is, and sent by the name that the 
 from __future__ import annotations
 
 import time
+from copy import deepcopy
 from dataclasses import replace
 from typing import Final
 
 from portal.lib.json import Json, decode_object, object_of, text_of
 from relay.endpoints.files.file_ids import check_no_ids
+from relay.endpoints.overrides import rules_for
 from relay.errors import Forbidden, InvalidRequest, RelayError
 from relay.gateway.access.authorization import find_model, permitted_model
 from relay.gateway.routing.selection import Candidate
@@ -21,6 +23,7 @@ from relay.protocols.fields import BadRequest
 from relay.protocols.naming.references import references_in
 from relay.protocols.realtime.events import named_models
 from relay.providers import parameters
+from relay.providers.overrides.apply import to_body
 
 _MOST: Final = 16  # models that one session may name
 _MOST_UNDONE: Final = 3  # times that a transcriber which nobody here knows is turned off before the session ends
@@ -38,6 +41,8 @@ class SessionModels:
         self._undone = 0
         self._public: dict[str, str] = {}  # public names of transcribers, by the upstream's
         self._named = ""  # the newest of them, by the upstream's name
+        route = candidate.route
+        self._rules = rules_for(route.channel, "realtime", session, route.upstream_name)
 
     def translate(self, event: Json) -> bool:
         """Put the upstream's names for models into a client's event, and leave out what would name others otherwise.
@@ -46,6 +51,7 @@ class SessionModels:
         """
         check_no_ids(event, "")
         changed = self._drop(event)
+        changed = self._override(event) or changed
         for named in named_models(event):
             model = named.holder.get("model")
             if named.transcribes:
@@ -78,6 +84,34 @@ class SessionModels:
             if isinstance(holder, dict):
                 dropped += parameters.apply_to(policy, holder)
         return bool(dropped)
+
+    def opening(self, session: Json, transcribes: bool) -> Json:
+        """The session that the connection opens with: the client's, and what the channel's overrides set in it.
+
+        Empty: there is nothing to tell the upstream. `transcribes`: the session has few of the members of others.
+        """
+        opened: Json = deepcopy(session)
+        if not transcribes:
+            to_body([rule for rule in self._rules if rule.action in {"set", "default"}], opened)
+        return opened
+
+    def _override(self, event: Json) -> bool:
+        """Apply the channel's overrides to what an event says of the session or of a response.
+
+        Both are said in parts: what is set was told when the connection was opened, so that it is put in the place of
+        what the client says only.
+        """
+        changed = False
+        for name in ("session", "response") if self._rules else ():
+            holder = event.get(name)
+            if not isinstance(holder, dict):
+                continue
+            before = dict(holder)
+            for rule in self._rules:
+                if rule.action in {"remove", "rename"} or (rule.action == "set" and rule.path[0] in holder):
+                    to_body([rule], holder)
+            changed = changed or holder != before
+        return changed
 
     def _transcriber(self, name: object, param: str) -> str:
         if not isinstance(name, str) or not name:

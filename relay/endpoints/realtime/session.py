@@ -151,8 +151,8 @@ class RealtimeSession:
         error: RelayError | None = None
         code, reason = 1000, ""
         try:
-            if exchange.session:
-                await self._configure(exchange.session)
+            if session := self.models.opening(exchange.session, exchange.transcribes):
+                await self._configure(session)
             code, reason = await self._relay()
         except BadRequest as bad:  # in the session of a client secret: what its token may do has changed
             error = invalid(bad)
@@ -175,7 +175,10 @@ class RealtimeSession:
         return code, reason
 
     async def _configure(self, session: Json) -> None:
-        """Configure the session as the secret says that it was opened with. Raises BadRequest."""
+        """Configure the session as it is opened: by a client secret, and by the channel's overrides.
+
+        Raises BadRequest.
+        """
         session = {"type": "realtime", **session}
         self.models.translate({"session": session})
         session.pop("model", None)  # in the address, by the upstream's name

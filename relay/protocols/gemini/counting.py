@@ -5,12 +5,13 @@ A request counts `contents`, or a whole request in `generateContentRequest`, whi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from portal.lib.json import Json, decode_object, encode
-from relay.protocols.fields import BadRequest, as_object, read_document
+from relay.protocols.fields import BadRequest, Fields, as_object, read_document
 from relay.protocols.gemini.request import camel
 
 _WHOLE: Final = "generateContentRequest"
@@ -28,6 +29,23 @@ def counted_request(body: bytes) -> bytes:
         raise BadRequest(message, next(key for key in fields if key != name))
     inner = {key: raw for key, raw in as_object(fields[name]).items() if key != "model"}
     return encode(inner)
+
+
+def with_counted(body: bytes, change: Callable[[Fields], Fields]) -> bytes:
+    """A body whose counted request has been changed; as it is where nothing is.
+
+    A request that has more than contents then is counted as a whole one, which is where the API takes the rest.
+    """
+    _, whole, _ = read_document(body)
+    name = next((name for name in whole if camel(name) == _WHOLE), None)
+    given = as_object(whole[name]) if name is not None else whole
+    fields = {key: raw for key, raw in given.items() if key != "model"}
+    sent = change(fields)
+    if sent is fields:
+        return body
+    if name is None and sent.keys() <= {"contents", *fields}:
+        return encode(sent)
+    return encode({name or _WHOLE: sent})
 
 
 def bare_count_body(body: bytes) -> bytes:

@@ -14,7 +14,7 @@ from portal.lib.json import Json, decode_object, encode
 from relay.billing.estimate import PromptSize, estimate_contents, estimate_kinds
 from relay.billing.ledger.rows import RowWrite
 from relay.endpoints.errors import invalid
-from relay.endpoints.overrides import sent_fields
+from relay.endpoints.overrides import rules_of, sent_fields
 from relay.endpoints.text.endpoint import check_text_channel, overridden_text, try_text
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.access.authorization import permitted_model
@@ -31,16 +31,17 @@ from relay.gateway.snapshot.views import ChannelView
 from relay.gateway.upstream import UpstreamAnswer
 from relay.protocols.codec import BrokenOff
 from relay.protocols.error_objects import is_error_object
-from relay.protocols.fields import BadRequest
+from relay.protocols.fields import BadRequest, Fields
 from relay.protocols.gemini.answer import Framing, parse_gemini_answer, stream_of
 from relay.protocols.gemini.client import GeminiClient
-from relay.protocols.gemini.counting import bare_count_body, counted_request, upstream_count_body
+from relay.protocols.gemini.counting import bare_count_body, counted_request, upstream_count_body, with_counted
 from relay.protocols.gemini.request import GeminiRequest, parse_gemini_request
 from relay.protocols.gemini.stream import GeminiStream
 from relay.protocols.usage import Usage
 from relay.providers import parameters
 from relay.providers.classify import Failure
 from relay.providers.overrides.answers import answer_count
+from relay.providers.overrides.apply import to_fields
 from relay.providers.vendors import VENDORS
 
 _ENDPOINT: Final = "generate_content"
@@ -140,7 +141,8 @@ async def _count(body: bytes, estimate: Callable[[], Answer], attempt: Attempt) 
     try:
         bare = VENDORS[attempt.channel.provider].counts_bare
         name = attempt.candidate.route.upstream_name
-        upstream = await attempt.open(_COUNT, bare_count_body(body) if bare else upstream_count_body(body, name))
+        sent = with_counted(body, partial(_changed, attempt))
+        upstream = await attempt.open(_COUNT, bare_count_body(sent) if bare else upstream_count_body(sent, name))
         text = await upstream.read_all()
     finally:
         attempt.close()
@@ -153,6 +155,17 @@ async def _count(body: bytes, estimate: Callable[[], Answer], attempt: Attempt) 
     attempt.answered()
     await attempt.finish(text, None)
     return Answer(text)
+
+
+def _changed(attempt: Attempt, fields: Fields) -> Fields:
+    """The members of the request that is counted, as the channel would be sent them."""
+    channel = attempt.channel
+    sent, dropped = parameters.apply(channel.policy(_ENDPOINT), fields, channel.strips_nulls)
+    if rules := rules_of(attempt, _ENDPOINT):
+        sent, ignored = to_fields(rules, sent)
+        dropped += ignored
+    attempt.record.dropped = list(dict.fromkeys(dropped))
+    return sent
 
 
 class GeminiTextRequest:
