@@ -23,7 +23,6 @@ from relay.gateway.replies import Answer
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView, Route
-from relay.protocols.contract import VectorUpstream
 from relay.protocols.fields import BadRequest
 from relay.protocols.gemini.embedding.answer import gemini_answer, read_embedded
 from relay.protocols.gemini.embedding.request import EmbedRequest, parse_embed_request

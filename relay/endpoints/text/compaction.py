@@ -50,6 +50,7 @@ from relay.providers.classify import Failure
 from relay.storage import responses as stored_responses
 
 _INPUT_TOKENS: Final = "responses.input_tokens"
+_ESTIMATED: Final = (b"x-airelays-estimated", b"input_tokens")
 _OMITTED: Final = frozenset(("previous_response_id", "conversation", "store", "stream", "background"))
 # What OpenAI's compaction endpoint takes (as Codex sends it) of a request that is meant for /responses.
 _COMPACT_FIELDS: Final = frozenset(
@@ -68,7 +69,7 @@ async def count_input(exchange: Exchange, caller: Caller, run: Runtime) -> HttpR
     counting = {route.channel.id for route in caller.routes(model) if _serves(run, _INPUT_TOKENS, route.channel)}
     if not counting:
         await count_request(exchange, caller, run)
-        return _estimated_count(turn)
+        return _estimated_count(exchange, turn)
 
     def check_channel(channel: ChannelView) -> RelayError | None:
         return (
@@ -82,7 +83,7 @@ async def count_input(exchange: Exchange, caller: Caller, run: Runtime) -> HttpR
             return await _ask_upstream(turn, _INPUT_TOKENS, attempt)
         # The channel has denied this API since `counting` was computed.
         await exchange.committed(attempt.record.submit(Outcome(COMPLETED, 200)))
-        return _estimated_count(turn)
+        return _estimated_count(exchange, turn)
 
     return await serve(
         exchange,
@@ -185,8 +186,9 @@ def _serves(run: Runtime, api: str, channel: ChannelView) -> bool:
     return run.health.serves_api(channel, api) and run.health.serves_api(channel, "responses")
 
 
-def _estimated_count(turn: ResponseTurn) -> Answer:
-    """An estimate in place of an upstream's count."""
+def _estimated_count(exchange: Exchange, turn: ResponseTurn) -> Answer:
+    """An estimate in place of an upstream's count; the headers say that it is one."""
+    exchange.reply_headers.append(_ESTIMATED)
     texts = encode(turn.items) + bytes(turn.parsed.fields.get("instructions", b""))
     tokens = estimate_prompt(texts, turn.parsed.fields.get("tools")).tokens
     tokens += turn.files.size.tokens if turn.files is not None else 0

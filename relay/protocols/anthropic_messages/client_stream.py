@@ -45,6 +45,8 @@ def stop_of(choices: Sequence[Json], called: bool) -> Json:
     reason = _STOPS.get(text_of(found, "finish"), "end_turn")
     if called and reason == "end_turn":
         reason = "tool_use"
+    elif reason == "end_turn" and text_of(found, "refusal"):  # OpenAI ends a refusal of the model like any answer
+        reason = "refusal"
     told: Json = {"stop_reason": reason, "stop_sequence": None}
     if reason == "refusal":
         explanation = text_of(found, "refusal") or None

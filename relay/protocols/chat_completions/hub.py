@@ -44,6 +44,7 @@ STOP: Final = "hub_stop"
 EXTENSIONS: Final = frozenset((THINKING, CACHE_CONTROL, CITATIONS, DOCUMENT, RAW, BUDGET, TOP_K, FAILED_TOOL, STOP))
 # Request members that are reported as dropped by APIs that lack them, under the client's name.
 _REPORTED: Final = {TOP_K: "top_k"}
+_UNTHINKING: Final = "thinking"  # what clients turn off without naming an effort
 _FAILED: Final = "[The tool failed.]"
 
 
@@ -106,8 +107,12 @@ def without_extensions(request: Json) -> Json:
 
 
 def reported_extensions(request: Json) -> list[str]:
-    """The extension members of a request itself that an API without them reports as dropped, by the client's names."""
-    return [name for member, name in _REPORTED.items() if request.get(member) is not None]
+    """The extension members of a request itself that an API without them reports as dropped, by the client's names.
+
+    A budget has an effort beside it, but for one that turns thinking off: models without thinking refuse any effort.
+    """
+    found = [name for member, name in _REPORTED.items() if request.get(member) is not None]
+    return [*found, _UNTHINKING] if request.get(BUDGET) == 0 and not request.get("reasoning_effort") else found
 
 
 def failure_in_words(message: Json) -> Json:

@@ -47,6 +47,9 @@ _NEEDED: Final[dict[str, tuple[object, ...]]] = {
 _EMPTY: Final[tuple[object, ...]] = (None, False, 0, "", [], {})
 _MOST_STOPS: Final = 5
 _EFFORTS: Final = frozenset(("minimal", "low", "medium", "high", "xhigh", "max"))
+# Tokens of thinking for the efforts that mean less than it thinks by itself: it knows budgets, and no efforts.
+_BUDGETS: Final = {"minimal": 1024, "low": 1024, "medium": 4096}
+_SINGLE: Final = "parallel_tool_calls"
 
 
 class CohereUpstream:
@@ -92,17 +95,15 @@ class CohereUpstream:
         _set_format(hub, body)
         _set_thinking(hub, body)
         dropped += [
-            *reported_extensions({name: value for name, value in hub.items() if name != TOP_K}),
+            *reported_extensions({name: value for name, value in hub.items() if name not in {TOP_K, BUDGET}}),
             *(name for name, value in chat.items() if name not in _HANDLED | _NEEDED.keys() and value not in _EMPTY),
+            *([_SINGLE] if chat.get(_SINGLE) is False and "tools" in body else []),
         ]
         return ConvertedRequest(body, list(dict.fromkeys(dropped)))
 
     def limit(self, body: Json, tokens: int, dialect: Dialect) -> None:
         body[_LIMIT] = lower_limit(body.get(_LIMIT), max(tokens, 1))
-        thinking = object_of(body, "thinking")
-        budget = thinking.get("token_budget")
-        if isinstance(budget, int) and budget >= tokens:  # it is part of the answer's
-            body["thinking"] = {**thinking, "token_budget": tokens - 1} if tokens > 1 else {"type": "disabled"}
+        _fit_thinking(body, tokens)
 
     def encode(self, body: Json, stream: bool, dialect: Dialect) -> bytes:
         return encode({**body, "stream": stream})
@@ -133,6 +134,14 @@ def _loses_citations(hub: Json) -> bool:
     return not all(isinstance(one, dict) and text_of(object_of(one, "data"), "url") for one in documents)
 
 
+def _fit_thinking(body: Json, tokens: int) -> None:
+    """Keep the budget of thinking, which is part of the answer's tokens, below this limit of them."""
+    thinking = object_of(body, "thinking")
+    budget = thinking.get("token_budget")
+    if isinstance(budget, int) and budget >= tokens:
+        body["thinking"] = {**thinking, "token_budget": tokens - 1} if tokens > 1 else {"type": "disabled"}
+
+
 def _message(message: Json) -> Json:
     """A message in its form. Raises BadRequest."""
     role, content = text_of(message, "role"), message.get("content")
@@ -145,11 +154,10 @@ def _message(message: Json) -> Json:
         elif kind == "image_url" and role == "user":
             parts.append({"type": "image_url", "image_url": object_of(part, "image_url")})
         else:
-            raise BadRequest(
+            raise unsupported(
                 f"The upstream of this model takes texts, and images of the user, and no “{kind[:60]}” here. Leave it "
                 "out, or use another model.",
                 f"messages[].content[{number}]",
-                "unsupported_parameter",
             )
     if role == "assistant":
         if thoughts := text_of(message, "reasoning_content"):
@@ -204,3 +212,7 @@ def _set_thinking(hub: Json, body: Json) -> None:
         body["thinking"] = {"type": "enabled", "token_budget": budget}
     elif effort in _EFFORTS:
         body["thinking"] = {"type": "enabled"}
+        if effort in _BUDGETS:
+            body["thinking"] = {"type": "enabled", "token_budget": _BUDGETS[effort]}
+            if isinstance(limit := body.get(_LIMIT), int):
+                _fit_thinking(body, limit)

@@ -256,11 +256,13 @@ def _response_format(shape: Json, model: str, has_tools: bool, dropped: list[str
 def _thinking(hub: Json, model: str, dropped: list[str]) -> Json:
     """The `thinkingConfig` for an effort, or for a budget. Thoughts are shown to whoever asks for some."""
     effort, budget = hub.get("reasoning_effort"), hub.get(BUDGET)
+    known, name = generation(model), "reasoning_effort"
+    if effort is None and budget == 0:
+        effort, name = "none", "thinking"
     if not isinstance(effort, str):
         return {}
-    known = generation(model)
     if effort not in _LEVELS or known < _FIRST_THAT_THINKS:
-        dropped.append("reasoning_effort")
+        dropped.append(name)
         return {}
     shown: Json = {} if effort == "none" else {"includeThoughts": True}
     if known >= _FIRST_WITH_LEVELS:

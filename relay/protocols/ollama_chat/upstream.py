@@ -14,12 +14,13 @@ from relay.protocols.chat_completions.hub import BUDGET, TOP_K, reported_extensi
 from relay.protocols.chat_completions.transcript import strict_messages
 from relay.protocols.contract import Completion, ConvertedRequest, Dialect
 from relay.protocols.error_objects import is_error_object
-from relay.protocols.fields import BadRequest, lower_limit, unsupported
+from relay.protocols.fields import lower_limit, unsupported
 from relay.protocols.ollama_chat.upstream_stream import OllamaDecoder, completion_of
 
 API: Final = "ollama.chat"
 _OPTIONS: Final = "options"
 _LIMIT: Final = "num_predict"
+_SINGLE: Final = "parallel_tool_calls"
 # Members with the same meaning, by their names among its options.
 _SAME: Final = {
     "temperature": "temperature",
@@ -38,7 +39,7 @@ _LIMITS: Final = ("max_completion_tokens", "max_tokens")
 _OWN: Final = ("keep_alive", "think", "truncate", "shift")  # members of its own that clients send as they are
 _HANDLED: Final = frozenset((
     "model", "messages", "stream", "stream_options", "tools", "tool_choice", "response_format", "reasoning_effort",
-    "parallel_tool_calls", "functions", "function_call", "n", "modalities", _OPTIONS, BUDGET, *_LIMITS, *_SAME, *_OWN,
+    _SINGLE, "functions", "function_call", "n", "modalities", _OPTIONS, BUDGET, *_LIMITS, *_SAME, *_OWN,
 ))  # fmt: skip
 # Members that the answer depends on and the API lacks, with the values for which that makes no difference.
 _NEEDED: Final[dict[str, tuple[object, ...]]] = {
@@ -88,8 +89,9 @@ class OllamaUpstream:
         _set_format(hub, body)
         _set_thinking(hub, body)
         dropped += [
-            *reported_extensions({name: value for name, value in hub.items() if name != TOP_K}),
+            *reported_extensions({name: value for name, value in hub.items() if name not in {TOP_K, BUDGET}}),
             *(name for name, value in chat.items() if name not in _HANDLED | _NEEDED.keys() and value not in _EMPTY),
+            *([_SINGLE] if hub.get(_SINGLE) is False and "tools" in body else []),
         ]
         return ConvertedRequest(body, list(dict.fromkeys(dropped)))
 
@@ -142,11 +144,10 @@ def _message(message: Json, names: dict[str, str]) -> Json:
         elif kind == "image_url":
             images.append(_image(text_of(object_of(part, "image_url"), "url"), number))
         else:
-            raise BadRequest(
+            raise unsupported(
                 f"The upstream of this model takes texts and images only, and no “{kind[:60]}”. Leave it out, or use "
                 "another model.",
                 f"messages[].content[{number}]",
-                "unsupported_parameter",
             )
     found["content"] = "\n".join(texts)
     if images:

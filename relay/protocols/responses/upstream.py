@@ -79,6 +79,7 @@ _NEEDED: Final[dict[str, tuple[object, ...]]] = {
 _MESSAGE_MEMBERS: Final = EXTENSIONS.union(("id", "role", "content", "refusal", "tool_calls", "annotations"))
 _RESULT_MEMBERS: Final = _MESSAGE_MEMBERS.union(("name", "tool_call_id"))
 _PART_MEMBERS: Final = EXTENSIONS.union(("type", "text", "refusal", "image_url", "file", "where"))
+_THOUGHTS: Final = "reasoning_content"
 _CALL_MEMBERS: Final = frozenset(("id", "index", "type", "function", "custom"))
 _EMPTY: Final[tuple[object, ...]] = (None, False, 0, "", [], {})
 
@@ -208,6 +209,8 @@ def _lost_of_messages(messages: Sequence[Json]) -> list[str]:
             found += [text_of(raw, "ignored")] if text_of(raw, "protocol") != PROTOCOL else []
             continue
         known = _RESULT_MEMBERS if text_of(message, "role") == "tool" else _MESSAGE_MEMBERS
+        if _own_thoughts(message):  # which say the same
+            known = known.union((_THOUGHTS,))
         found += lost_members([message], known, "messages[].")
         if isinstance(message.get("content"), list):
             parts = objects_of(message, "content")
@@ -255,8 +258,7 @@ def input_items_of(messages: Sequence[Json]) -> tuple[str, list[Json]]:
         elif role == "user":
             items.append({"type": "message", "role": "user", "content": _user_parts(content, where)})
         elif role == "assistant":
-            thoughts = [thought for thought in objects_of(message, THINKING) if not is_packed(thought.get("signature"))]
-            items += [_reasoning(thought) for thought in thoughts]
+            items += [_reasoning(thought) for thought in _own_thoughts(message)]
             items += _assistant(message, where)
         elif role == "tool":
             items.append(
@@ -288,6 +290,11 @@ def _raw_item(message: Json) -> Json:
     if text_of(raw, "protocol") != PROTOCOL and text_of(raw, "text"):
         return user_item(text_of(raw, "text"))
     return _raw(message)
+
+
+def _own_thoughts(message: Json) -> list[Json]:
+    """The thoughts of a message that are sent as reasoning items: those that no other API has signed."""
+    return [thought for thought in objects_of(message, THINKING) if not is_packed(thought.get("signature"))]
 
 
 def _reasoning(thought: Json) -> Json:

@@ -109,6 +109,7 @@ def test_a_count_that_its_upstream_turns_out_to_lack_is_made_here_and_recorded_a
         token, {"model": model, "input": "How many tokens is this?"}, path="/v1/responses/input_tokens"
     )
     assert answer.status_code == 200 and 2 < answer.json()["input_tokens"] < 30
+    assert answer.headers["x-airelays-estimated"] == "input_tokens"
     record = live.record(answer)
     assert (record.end_reason, record.status, record.cost) == ("completed", 200, 0)
     again = server.post(token, {"model": model, "input": "How many tokens is this?"}, path="/v1/responses/input_tokens")
