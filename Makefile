@@ -13,7 +13,7 @@ endif
 TEST_WORKERS ?= 4
 PARALLEL := -n $(TEST_WORKERS) --dist loadscope --no-loadscope-reorder
 .DEFAULT_GOAL := help
-PHONY_MORE := tour messages pages browser node corpus hunt fuzz soak uploads everything
+PHONY_MORE := matrix tour messages pages browser node corpus hunt fuzz soak uploads everything
 .PHONY: $(PHONY_MORE) help run test test-all services services-stop check format bench faults failover lock dev clean
 
 help: ## list the commands
@@ -31,6 +31,9 @@ test: dev ## run the test suite (ARGS="-k name" for a part)
 
 corpus: dev ## what real upstreams and clients were seen to do, a file each (ARGS="-k usage" for a part)
 	@$(VENV) -m pytest tests/corpus $(ARGS)
+
+matrix: dev ## every feature of each client API at every upstream, into docs/compatibility.md
+	@$(VENV) -m tests.api.compatibility
 
 services: dev ## PostgreSQL and Redis from Debian's packages, on loopback ports of their own
 	@$(VENV) -m tests.support.services start

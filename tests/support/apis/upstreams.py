@@ -76,7 +76,10 @@ def _chunks(whole: Json) -> Iterator[Json]:
 
     for choice in whole["choices"]:
         index, message = choice["index"], dict(choice["message"])
-        yield piece(index, {"role": "assistant", "content": ""})
+        first = piece(index, {"role": "assistant", "content": ""})
+        if choice.get("logprobs"):
+            first["choices"][0]["logprobs"] = choice["logprobs"]
+        yield first
         calls = message.pop("tool_calls", None) or ()
         for name, value in sorted(message.items(), key=lambda member: not member[0].startswith("reasoning")):
             if name != "role" and value:
@@ -105,9 +108,14 @@ def _response_events(whole: Json) -> list[Any]:
         for number, part in enumerate(item.get("content") or ()):
             kind = {"reasoning_text": "reasoning_text", "refusal": "refusal"}.get(part["type"], "output_text")
             said = part.get("refusal") or part.get("text") or ""
+            place = {**where, "content_index": number}
+            told: Json = {"logprobs": part.get("logprobs") or []} if kind == "output_text" else {}
             for one in re.findall(r".{1,5}", said, re.S):
-                delta = {**where, "content_index": number, "delta": one}
-                found.append({"type": f"response.{kind}.delta", **delta})
+                found.append({"type": f"response.{kind}.delta", **place, "delta": one, **told})
+                told = {"logprobs": []} if told else {}
+            for count, annotation in enumerate(part.get("annotations") or ()):
+                cited = {"annotation_index": count, "annotation": annotation}
+                found.append({"type": f"response.{kind}.annotation.added", **place, **cited})
         for name, kind in (("arguments", "function_call_arguments"), ("input", "custom_tool_call_input")):
             for one in re.findall(r".{1,5}", item.get(name) or "", re.S):
                 found.append({"type": f"response.{kind}.delta", **where, "delta": one})
