@@ -142,8 +142,8 @@ def gateway_request(run: Runtime, turn: InteractionTurn) -> GatewayRequest:
     """The gateway request of a turn."""
     parsed, size = turn.parsed, turn.size()
 
-    def overridden(route: Route) -> Overridden | None:
-        rules = route_rules(route, API, parsed.model)
+    def overridden(public: str, route: Route) -> Overridden | None:
+        rules = route_rules(route, API, public)
         return native_terms(route.channel, API, rules, parsed.fields) if rules else None
 
     return GatewayRequest(
