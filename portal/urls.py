@@ -7,12 +7,26 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from portal.admin import installation, now
-from portal.pages import balance, connect, docs, errors, files, home, models, playground, status, tokens, usage
+from portal.pages import (
+    balance,
+    connect,
+    docs,
+    errors,
+    files,
+    home,
+    models,
+    playground,
+    sessions,
+    status,
+    tokens,
+    usage,
+)
 from portal.serving import health
 from relay.admin.channels.explain import explain_view
 from relay.admin.channels.guide import setup_view
 from relay.admin.records.refused import refused_view
 from relay.admin.records.running import end_view, running_view
+from relay.admin.records.sessions import session_view, sessions_view
 
 handler400, handler403, handler404, handler500 = errors.unreadable, errors.refused, errors.not_found, errors.broken
 urlpatterns = [
@@ -22,6 +36,8 @@ urlpatterns = [
     path("admin/explain/", admin.site.admin_view(explain_view), name="admin-explain"),
     path("admin/running/", admin.site.admin_view(running_view), name="admin-running"),
     path("admin/refused/<slug:request_id>/", admin.site.admin_view(refused_view), name="admin-refused"),
+    path("admin/sessions/", admin.site.admin_view(sessions_view), name="admin-sessions"),
+    path("admin/sessions/<int:user_id>/<slug:code>/", admin.site.admin_view(session_view), name="admin-session"),
     path("admin/setup/", admin.site.admin_view(setup_view), name="admin-setup"),
     path("admin/setup/<slug:step>/", admin.site.admin_view(setup_view), name="admin-setup-step"),
     path("admin/installation/", admin.site.admin_view(installation.installation), name="admin-installation"),
@@ -42,6 +58,8 @@ urlpatterns = [
     path("usage/", usage.usage, name="usage"),
     path("usage/export.csv", usage.export, name="usage-export"),
     path("usage/newest/", usage.newest, name="usage-newest"),
+    path("usage/sessions/", sessions.session_list, name="sessions"),
+    path("usage/sessions/<slug:code>/", sessions.session_detail, name="session"),
     path("usage/<slug:request_id>/", usage.usage_receipt, name="receipt"),
     path("storage/", files.file_list, name="my-files"),
     path("storage/kept/delete/", files.stored_delete, name="kept-delete"),

@@ -32,7 +32,7 @@ from tests.support import environment
 from tests.support.environment import OwnDatabase
 from tests.support.portal import People, Portal
 from tests.support.server import Server, serving
-from tests.support.sessions import SECRET_WORD
+from tests.support.sessions import SECRET_WORD, SESSION
 from tests.support.upstream import Upstream
 
 LONG = (
@@ -286,6 +286,8 @@ def owned(people: People) -> dict[str, Any]:
         end_reason="completed",
         usage_source="reported",
         latency_ms=5,
+        session=SESSION,
+        app=SECRET_WORD,
     )
     upload = Upload.objects.create(
         file_id="file-alice",
@@ -300,7 +302,13 @@ def owned(people: People) -> dict[str, Any]:
     )
     model = Model.objects.create(name=f"{SECRET_WORD}-model")
     ModelPermission.objects.create(model=model, user=people.owner)
-    return {"token": token.pk, "request": record.request_id, "file": upload.file_id, "record": record.pk}
+    return {
+        "token": token.pk,
+        "request": record.request_id,
+        "session": record.session_code,
+        "file": upload.file_id,
+        "record": record.pk,
+    }
 
 
 @pytest.fixture

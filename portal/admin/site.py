@@ -92,7 +92,8 @@ _PAGES: dict[str, tuple[tuple[str, str, str], ...]] = {
     gettext_noop("Routing"): (
         (gettext_noop("Explain"), "help", "admin-explain"),
         (gettext_noop("Running requests"), "stream", "admin-running"),
-    )
+    ),
+    gettext_noop("Records"): ((gettext_noop("Sessions"), "forum", "admin-sessions"),),
 }
 """Pages in the navigation that belong to no model: title, icon, name of the view."""
 

@@ -35,6 +35,7 @@ from relay.protocols.chat_completions.request import conversation_key
 from relay.protocols.chat_completions.stream import error_event
 from relay.protocols.codec import Codec
 from relay.protocols.fields import BadRequest
+from relay.protocols.naming.sessions import ids_in_body
 from relay.protocols.passthrough import conversion, requests
 from relay.protocols.passthrough.completions import CompletionStream
 from relay.protocols.passthrough.requests import PassthroughRequest
@@ -83,6 +84,7 @@ async def pass_through(exchange: Exchange, caller: Caller, run: Runtime, endpoin
         most_prompt=partial(_most_prompt, request),
         output_limit=parsed.output_limit,
         choices=parsed.choices,
+        session=None if request.form is not None else partial(ids_in_body, request.fields),
         conversation="" if request.form is not None else conversation_key(request.fields),
         units=parsed.units,
         audio_between=parsed.audio_between,

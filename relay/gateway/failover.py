@@ -69,7 +69,8 @@ async def try_routes(
     pinned = record.exchange.pinned
     if pinned:
         _check_pin(pinned, [one.channel for one in routes], model.name)
-    conversation = f"{caller.user_id} {request.conversation}" if request.conversation and model.sticky else ""
+    conversation = record.exchange.client.session.conversation or request.conversation
+    conversation = f"{caller.user_id} {conversation}" if conversation and model.sticky else ""
     preference = RoutePreference(
         model.id, model.strategy, run.config.routing_strategy, conversation, pinned, request.prefer, caller.user_id
     )

@@ -41,6 +41,7 @@ async def serve(
     """
     check_end(exchange)
     check_loop(exchange)
+    exchange.client.enter(caller, request.session)
     snapshot = snapshot_cache.snapshot
     model = check_access(exchange, caller, request.endpoint, request.model)
     if model.overridden:
@@ -180,6 +181,6 @@ def _exchange_beside(exchange: Exchange) -> BackgroundRequest:
     """An exchange beside this one, for the record of a request that was made for it."""
     assert exchange.caller is not None  # noqa: S101
     found = BackgroundRequest(exchange.caller, b"")
-    found.ip, found.client_id = exchange.ip, exchange.client_id
+    found.ip, found.client = exchange.ip, exchange.client
     found.started, found.wall = exchange.started, exchange.wall
     return found

@@ -323,7 +323,7 @@ class Record:
         exchange, candidate, caller = self.exchange, self.candidate, self.exchange.caller
         return (
             exchange.request_id,
-            exchange.client_id,
+            exchange.client.request_id,
             exchange.wall,
             caller.user_id if caller else None,
             caller.token_id if caller else None,
@@ -364,4 +364,6 @@ class Record:
             self.charge.billing,
             usage.cached_audio_input,
             usage.cache_write_1h,
+            *exchange.client.session,
+            exchange.client.app or None,
         )

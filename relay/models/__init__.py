@@ -22,6 +22,7 @@ from relay.models.realtime_call import RealtimeCall
 from relay.models.redemption import RedemptionBatch, RedemptionCode
 from relay.models.refused_request import RefusedRequest
 from relay.models.rollup import ChannelDay, MonthSum, RollupMark, TallyDay, UserDay
+from relay.models.session import SessionPart, SessionSum
 from relay.models.token import Token
 from relay.models.upload import Upload, UploadSession
 from relay.models.usage import UsageRecord
@@ -64,6 +65,8 @@ __all__ = [
     "RefusedRequest",
     "Reservation",
     "RollupMark",
+    "SessionPart",
+    "SessionSum",
     "StoredResponse",
     "TallyDay",
     "Token",

@@ -80,8 +80,8 @@ class Model(ChangeTracked, Limited):
         "conversations keep their channel",
         default=True,
         help_text=(
-            "Requests with the same prompt_cache_key, user, metadata.user_id or previous_response_id go to the same "
-            "channel and key, whose prompt cache knows them."
+            "Requests of a session, as the client names it, or with the same prompt_cache_key, previous_response_id, "
+            "metadata.user_id or user go to the same channel and key, whose prompt cache knows them."
         ),
     )
     channels = models.ManyToManyField(Channel, through="ChannelModel", related_name="models")

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
+from django.db.models import Q
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from relay.models.channel import ApiKey, Channel
 from relay.models.fields import LooseForeignKey, keep_used
 from relay.models.price import ModelPrice
+from relay.models.session import session_code
 from relay.models.token import Token
 
 EARNINGS = "relay.view_earnings"  # the right to see what upstreams cost and what is earned
@@ -100,6 +102,11 @@ class UsageRecord(models.Model):
     attempts = models.PositiveSmallIntegerField(default=0)
     attempt_log = models.JSONField(default=list)
     client_ip = models.CharField(max_length=45, blank=True)
+    # Digests of the ids that the client sent (`relay.gateway.exchange.client`), and the name of the app.
+    session = models.BigIntegerField(null=True)
+    agent = models.BigIntegerField(null=True)
+    parent_agent = models.BigIntegerField(null=True)
+    app = models.CharField(max_length=32, null=True)  # noqa: DJ001  # older rows, and workers of older versions, have none
     price = LooseForeignKey(ModelPrice, null=True, on_delete=keep_used)
     price_multiplier = models.PositiveIntegerField(
         default=1_000_000, help_text="Of the user's group, in parts per million."
@@ -122,6 +129,10 @@ class UsageRecord(models.Model):
             models.Index(fields=["user", "started_at"], name="usage_user_time"),
             models.Index(fields=["token", "started_at"], name="usage_token_time"),
             models.Index(fields=["channel", "started_at"], name="usage_channel_time"),
+            # Of MySQL, which has no such indexes, the migration makes a whole one.
+            models.Index(
+                fields=["user", "session", "started_at"], name="usage_session_time", condition=Q(session__isnull=False)
+            ),
         ]
         permissions = [
             ("end_request", "Can see and end running requests of everyone"),
@@ -143,6 +154,11 @@ class UsageRecord(models.Model):
         """Parts of the request that were not sent to the upstream, as the client was told."""
         names: list[str] = self.attempt_log[-1].get("ignored", []) if self.attempt_log else []
         return names
+
+    @property
+    def session_code(self) -> str:
+        """Its session in addresses of pages and in exports; empty without one."""
+        return "" if self.session is None else session_code(self.session)
 
     @property
     def charged(self) -> int:

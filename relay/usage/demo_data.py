@@ -74,6 +74,10 @@ _ID, _USER, _TOKEN, _AT, _COST = (
 )
 
 
+_APPS: Final = ("claude-code", "codex", "opencode", "openai-sdk")  # the last names no session
+_TURNS: Final = 8  # of a session, on average
+
+
 class NotEmpty(Exception):
     """The portal has users or requests, so it cannot be seeded."""
 
@@ -281,6 +285,7 @@ def _chunks(
                 "usage" if completed else "nothing",
                 0,
                 0,
+                *_session(token, number, len(tokens)),
             )
         )
         if len(rows) == _CHUNK:
@@ -288,3 +293,14 @@ def _chunks(
             rows = []
     if rows:
         yield rows
+
+
+def _session(token: int, number: int, tokens: int) -> tuple[int | None, int | None, int | None, str]:
+    """The session, agent, its parent and the app of a request."""
+    app = _APPS[token % len(_APPS)]
+    if app == _APPS[-1]:
+        return None, None, None, app
+    session = token * 1_000_000 + number // (_TURNS * tokens) + 1
+    agent = number % 3 if number % 2 else 0  # the second is of the first
+    first = session * 10 + 1
+    return session, session * 10 + agent if agent else None, first if agent == 2 else None, app

@@ -18,7 +18,8 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from portal.lib.days import parse_day
 from portal.lib.texts import whole_number
-from relay.models import Channel, RefusedRequest, Token, UsageRecord
+from relay.models import Channel, RefusedRequest, SessionSum, Token, UsageRecord
+from relay.models.session import session_of_code
 from relay.models.usage import EndReason
 from relay.usage import rollup
 from relay.usage.reports import ReportScope, beginning_of, today_ordinal
@@ -26,8 +27,8 @@ from relay.usage.reports import ReportScope, beginning_of, today_ordinal
 # Filters that an index or a daily sum answers, and those that are looked for in the records.
 IDS: Final = ("user", "token", "channel")
 REPORT_FILTERS: Final = (*IDS, "model")
-STAFF_FILTERS: Final = (*REPORT_FILTERS, "outcome", "code")
-OWN_FILTERS: Final = ("token", "model", "outcome")
+STAFF_FILTERS: Final = (*REPORT_FILTERS, "session", "outcome", "code")
+OWN_FILTERS: Final = ("token", "model", "session", "outcome")
 REFUSED: Final = "refused"  # the outcome of requests without a usage record
 _PERIOD: Final = ("days", "month", "since", "until")  # the parameters of a period
 _EARLIEST: Final = date(2000, 1, 1).toordinal()  # no record is older
@@ -142,6 +143,12 @@ class UsageQuery:
                 found[key] = value
         if found.get("outcome", "failed") not in {*EndReason.values, "failed", REFUSED}:
             del found["outcome"]
+        if "session" in found:
+            session = session_of_code(found["session"])
+            if session is None:
+                del found["session"]
+            elif "user" in known and "user" not in found:  # its records are in an index of its user's
+                found["user"] = SessionSum.objects.filter(session=session).values_list("user", flat=True).first() or 0
         return cls(read_period(parameters) or default, found, extra, nobody)
 
     def link(self, **changes: object) -> str:
@@ -184,6 +191,8 @@ class UsageQuery:
         for key, value in self.filters.items():
             if key in IDS:
                 rows = rows.filter(**{key: value})
+            elif key == "session":
+                rows = rows.filter(session=session_of_code(value))
             elif key == "model":
                 narrowed &= Q(model=value)
             elif key == "code":
@@ -198,7 +207,10 @@ class UsageQuery:
 
     def refusals(self, rows: QuerySet[RefusedRequest]) -> tuple[QuerySet[RefusedRequest], Q | None]:
         """Return refused requests, as `records` does."""
-        if "channel" in self.filters or self.filters.get("outcome", REFUSED) not in {"failed", REFUSED}:
+        if self.filters.keys() & {"channel", "session"} or self.filters.get("outcome", REFUSED) not in {
+            "failed",
+            REFUSED,
+        }:
             return rows.none(), None
         if self.period is not None:
             rows = rows.filter(
@@ -216,7 +228,7 @@ class UsageQuery:
         """Return the filters in the reader's words: what is filtered by, its value, and a link without it."""
         labels = {
             "user": _("User"), "token": _("Token"), "channel": _("Channel"), "model": _("Model"),
-            "outcome": _("Outcome"), "code": _("Error code"),
+            "session": _("Session"), "outcome": _("Outcome"), "code": _("Error code"),
         }  # fmt: skip
         return [
             (labels[key], self._name(key, value), self.link(**{key: None}))

@@ -65,6 +65,8 @@ def receipt(record: UsageRecord, staff: bool = False, earnings: bool = False) ->
         "client_request_id": record.client_request_id or None,
         "created": int(record.started_at.timestamp()),
         "endpoint": record.endpoint,
+        "app": record.app or None,
+        "session": record.session_code or None,
         "model": record.model,
         "streamed": record.streamed,
         "status": record.status,

@@ -23,7 +23,19 @@ from django.db.models import Max, Q, Sum
 
 from accounts.transactions import consistent_read
 from portal.lib.days import Days
-from relay.models import ChannelDay, Lease, MonthSum, RollupMark, TallyDay, UsageRecord, UserDay
+from relay.models import (
+    ChannelDay,
+    Lease,
+    MonthSum,
+    RollupMark,
+    SessionPart,
+    SessionSum,
+    TallyDay,
+    UsageRecord,
+    UserDay,
+)
+from relay.usage.sessions import sums as sessions
+from relay.usage.sessions.sum_table import SumTable
 
 logger: Final = logging.getLogger(__name__)
 _CHUNK: Final = 2000  # records of one transaction
@@ -39,7 +51,9 @@ FAULTS: Final = frozenset(("no_channel", "upstream_error", "timeout", "truncated
 _FIELDS: Final = (
     "pk", "started_at", "user_id", "token_id", "channel_id", "model", "status", "end_reason", "error_code",
     "input_tokens", "cached_input_tokens", "output_tokens", "cost", "shortfall", "upstream_cost", "first_token_ms",
+    *sessions.FIELDS,
 )  # fmt: skip
+_OWN: Final = len(_FIELDS) - len(sessions.FIELDS)
 # Columns of sums, and the keys of the four tables.
 SUMS: Final = ("requests", "failed", "faults", "input", "cached", "output", "charged", "upstream_cost")
 _NOTHING: Final = (0,) * len(SUMS)
@@ -77,6 +91,7 @@ def work(stopping: Callable[[], bool] = lambda: False) -> None:
     try:
         while not stopping() and pending_records() and Lease.hold(_LEASE, _LEASE_SECONDS) and _roll_up_chunk():
             time.sleep(0.02)  # lets workers write their records first
+        sessions.delete_without_records()
     finally:
         connection.close()
 
@@ -104,7 +119,7 @@ def rebuild(progress: Callable[[int], None] = lambda _: None) -> int:
     """
     with transaction.atomic():
         mark = RollupMark.objects.select_for_update().first() or RollupMark.objects.create(pk=1)
-        for table in (UserDay, ChannelDay, MonthSum, TallyDay):
+        for table in (UserDay, ChannelDay, MonthSum, TallyDay, SessionSum, SessionPart):
             table.objects.all()._raw_delete(using=connection.alias)
         mark.last_id, mark.gaps = 0, []
         mark.save()
@@ -122,9 +137,11 @@ def differences() -> list[str]:
     mark = RollupMark.objects.first() or RollupMark()
     users: dict[Any, list[int]] = defaultdict(lambda: list(_NOTHING))
     channels: dict[Any, list[int]] = defaultdict(lambda: list(_NOTHING))
+    of_sessions = sessions.SessionTotals()
     for row in UsageRecord.objects.filter(pk__lte=mark.last_id).values_list(*_FIELDS).iterator(5000):
         _add_record(users, channels, defaultdict(int), row, _days())
-    found = []
+        of_sessions.add(row, _values(row))
+    found = of_sessions.differences()
     for table, names, expected in (
         (UserDay, _USER, users),
         (ChannelDay, _CHANNEL, channels),
@@ -172,16 +189,19 @@ def _roll_up_chunk() -> int:
     users: dict[Any, list[int]] = defaultdict(lambda: list(_NOTHING))
     channels: dict[Any, list[int]] = defaultdict(lambda: list(_NOTHING))
     tally: dict[Any, int] = defaultdict(int)
+    of_sessions = sessions.SessionTotals()
     for row in rows:
         _add_record(users, channels, tally, row, _days())
+        of_sessions.add(row, _values(row))
     with transaction.atomic():
         current = _mark()
         if current is None or (current.last_id, current.gaps) != (last, gaps):
             return 0  # another worker has rolled these up meanwhile
-        _upsert(UserDay._meta.db_table, _USER, SUMS, ((*key, *sums) for key, sums in sorted(users.items())))
-        _upsert(ChannelDay._meta.db_table, _CHANNEL, SUMS, ((*key, *sums) for key, sums in sorted(channels.items())))
-        _upsert(MonthSum._meta.db_table, _MONTH, SUMS, ((*key, *sums) for key, sums in sorted(_months(users).items())))
-        _upsert(TallyDay._meta.db_table, _TALLY, ("count",), ((*key, count) for key, count in sorted(tally.items())))
+        SumTable(UserDay, _USER, SUMS).upsert(((*key, *sums) for key, sums in sorted(users.items())))
+        SumTable(ChannelDay, _CHANNEL, SUMS).upsert(((*key, *sums) for key, sums in sorted(channels.items())))
+        SumTable(MonthSum, _MONTH, SUMS).upsert(((*key, *sums) for key, sums in sorted(_months(users).items())))
+        SumTable(TallyDay, _TALLY, ("count",)).upsert(((*key, count) for key, count in sorted(tally.items())))
+        of_sessions.write()
         current.last_id, current.gaps = max(last, max((row[0] for row in rows), default=0)), left
         current.save()
     return len(rows)
@@ -277,39 +297,24 @@ def _add_record(
     users: dict[Any, list[int]], channels: dict[Any, list[int]], tally: dict[Any, int], row: Any, days: Days
 ) -> None:
     """Add one record to the sums by user, the sums by channel, and the counts of errors and first-token times."""
-    _, at, user, token, channel, model, status, reason, code, into, cached, out, cost, shortfall, upstream, first = row
+    _, at, user, token, channel, model, _status, reason, code, *_, first = row[:_OWN]
     day = days.of(at.timestamp())
-    fault = reason in FAULTS
-    failed = fault or status >= 400
-    values = (1, int(failed), int(fault), into, cached, out, cost - shortfall, upstream)
+    values = _values(row)
     for table, key in ((users, (user or 0, day, token or 0, model)), (channels, (day, channel or 0, model))):
         sums = table[key]
         for index, value in enumerate(values):
             sums[index] += value
-    if failed:
+    if values[1]:
         tally["error", day, channel or 0, model, f"{reason}:{code}"[:90]] += 1
     elif first is not None:
         tally["first", day, channel or 0, model, str(duration_class(first))] += 1
 
 
-def _upsert(table: str, key: Sequence[str], sums: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Insert rows of sums, adding to the rows that exist."""
-    quote = connection.ops.quote_name
-    columns = ", ".join(quote(name) for name in (*key, *sums))
-    if connection.vendor == "mysql":
-        conflict = "ON DUPLICATE KEY UPDATE " + ", ".join(
-            f"{quote(name)} = {quote(name)} + VALUES({quote(name)})" for name in sums
-        )
-    else:
-        adds = ", ".join(f"{quote(name)} = {quote(table)}.{quote(name)} + excluded.{quote(name)}" for name in sums)
-        conflict = f"ON CONFLICT ({', '.join(quote(name) for name in key)}) DO UPDATE SET {adds}"
-    values = list(rows)
-    if values:
-        placeholders = ", ".join(["%s"] * len(values[0]))
-        insert = f"INSERT INTO {quote(table)} ({columns}) VALUES ({placeholders})"  # noqa: S608  # our own tables
-        sql = f"{insert} {conflict}"
-        with connection.cursor() as cursor:
-            cursor.executemany(sql, values)
+def _values(row: Any) -> tuple[int, ...]:
+    """What a record adds to sums, in the order of `SUMS`."""
+    status, reason, _code, into, cached, out, cost, shortfall, upstream = row[6:15]
+    fault = reason in FAULTS
+    return 1, int(fault or status >= 400), int(fault), into, cached, out, cost - shortfall, upstream
 
 
 def pending_records() -> int:

@@ -26,6 +26,8 @@ PORTAL = {
     "usage-newest": "/usage/newest/?after=0",
     "usage-export": "/usage/export.csv",
     "receipt": "/usage/{request}/",
+    "sessions": "/usage/sessions/",
+    "session": "/usage/sessions/{session}/",
     "my-files": "/storage/",
     "docs": "/docs/",
     "balance": "/balance/",

@@ -77,6 +77,8 @@ SIGNED_IN = frozenset(
         "usage-export",
         "usage-newest",
         "receipt",
+        "sessions",
+        "session",
         "my-files",
         "kept-delete",
         "my-file-delete",
@@ -120,6 +122,8 @@ STAFF = {
     "admin-explain": "relay.view_channel accounts.view_user",
     "admin-running": "relay.end_request",
     "admin-refused": "relay.view_usagerecord",
+    "admin-sessions": "relay.view_usagerecord",
+    "admin-session": "relay.view_usagerecord",
     "admin-setup": "relay.add_channel",
     "admin-setup-step": "relay.add_channel",
     "admin-installation": "relay.change_channel",
@@ -173,7 +177,12 @@ STAFF = {
 }
 SUPERUSERS = "allowedupstream"  # the model whose pages are for superusers alone
 NAMELESS = frozenset(("accounts/password/", "favicon.ico", "admin/login/", "admin/password_change/"))  # which redirect
-VALUES = {"<slug:step>": "channel", "<slug:request_id>": "req_" + "0" * 32, "<slug:file_id>": "file-x"}
+VALUES = {
+    "<slug:step>": "channel",
+    "<slug:request_id>": "req_" + "0" * 32,
+    "<slug:file_id>": "file-x",
+    "<slug:code>": "0" * 16,
+}
 
 
 @dataclass(frozen=True)
@@ -185,7 +194,13 @@ class Door:
     def path(self) -> str:
         """With ids that nobody has: who may not is refused before anything is looked for."""
         route = self.route
-        for old, new in {**VALUES, "<int:pk>": "0", "<path:object_id>": "0", "<slug:provider_id>": "x"}.items():
+        for old, new in {
+            **VALUES,
+            "<int:pk>": "0",
+            "<int:user_id>": "0",
+            "<path:object_id>": "0",
+            "<slug:provider_id>": "x",
+        }.items():
             route = route.replace(old, new)
         return "/" + route
 

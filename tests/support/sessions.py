@@ -25,6 +25,7 @@ POSTS = {
 }
 """Every view of the portal that changes something."""
 SECRET_WORD = "owned-by-alice"
+SESSION = -1234567890123456789  # the digest of one of her clients
 
 
 def signed_in(user: User) -> Client:

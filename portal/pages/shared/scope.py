@@ -12,6 +12,7 @@ from relay.models import (
     LedgerEntry,
     Notice,
     RefusedRequest,
+    SessionSum,
     StoredResponse,
     Token,
     Upload,
@@ -44,6 +45,10 @@ def notices_of(user: User) -> QuerySet[Notice]:
 
 def usage_of(user: User) -> QuerySet[UsageRecord]:
     return UsageRecord.objects.filter(user=user)
+
+
+def sessions_of(user: User) -> QuerySet[SessionSum]:
+    return SessionSum.objects.filter(user=user)
 
 
 def refusals_of(user: User) -> QuerySet[RefusedRequest]:

@@ -55,7 +55,7 @@ async def create_call(
         raise RateLimited(f"You have {limits.REALTIME_CALLS} running calls. Hang one up.", retry_after=5)
     own = Handshake({"headers": list(exchange.headers.items())}, exchange.ip)
     own.caller, own.pinned, own.session = caller, exchange.pinned, session
-    own.request_id, own.client_id = exchange.request_id, exchange.client_id
+    own.request_id = exchange.request_id
     own.transcribes = text_of(session, "type") == "transcription"
     own.fixed = own.transcribes and bool(client_secrets.transcriber_of(secret or {}))
     model = client_secrets.transcriber_of(session) if own.transcribes else text_of(session, "model")

@@ -21,6 +21,7 @@ from relay.errors import InvalidRequest, RelayError, UnsupportedEndpoint, Upstre
 from relay.gateway.access.authentication import identify, presented_token
 from relay.gateway.attempt import Attempt
 from relay.gateway.background import BackgroundRequest
+from relay.gateway.exchange.client import Client
 from relay.gateway.exchange.exchange import AsgiScope, Exchange
 from relay.gateway.exchange.interrupts import Interrupt
 from relay.gateway.exchange.request import GatewayRequest
@@ -31,6 +32,7 @@ from relay.gateway.snapshot import hops
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
+from relay.protocols.naming.sessions import SessionIds
 from relay.protocols.realtime import faults
 from relay.protocols.realtime.conversation import LEAST_INPUT, LEAST_OUTPUT
 from relay.protocols.realtime.events import is_preamble
@@ -70,7 +72,9 @@ class Handshake(BackgroundRequest):
             if protocol.startswith(_KEY_PROTOCOL):
                 headers[b"authorization"] = b"Bearer " + protocol[len(_KEY_PROTOCOL) :].encode()
         self.headers = headers
-        self.client_id = headers.get(b"x-client-request-id", b"")[:64].decode("ascii", "replace")
+        self.client = Client(headers)
+        if not self.client.ids.session:  # all that is said on a connection belongs together
+            self.client.ids = SessionIds(self.request_id)
         self.session: Json = {}  # of a client secret
         self.named = False  # the address names the model
         self.transcribes = False  # it only writes down what is said

@@ -333,7 +333,7 @@ class RealtimeResponses:
 
     def _turn(self) -> Turn:
         turn = Turn(self._caller, b"")
-        turn.ip, turn.client_id = self._exchange.ip, self._exchange.client_id
+        turn.ip, turn.client = self._exchange.ip, self._exchange.client
         return turn
 
     def _response(

@@ -31,6 +31,7 @@ from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.load import load_withdrawn
 from relay.gateway.snapshot.views import KeyView, ModelView
 from relay.models import RealtimeCall
+from relay.protocols.naming.sessions import NO_IDS
 from relay.providers.classify import Failure
 from relay.storage.realtime import calls as stored_calls
 
@@ -229,6 +230,7 @@ async def _settle(run: Runtime, call: RealtimeCall, ids: Sequence[str], caller: 
     model, candidate = served.model, served.candidate
     assert model is not None  # noqa: S101  # `_end_orphan` has looked
     exchange = Handshake({"headers": []}, "")
+    exchange.client.ids = NO_IDS  # which session its call belonged to is not known any more
     exchange.caller, exchange.task = caller, asyncio.current_task()
     error = Stopping("The worker of the portal that metered this call ended. Call again.")
     run.watchdog.add(exchange)

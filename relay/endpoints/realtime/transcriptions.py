@@ -235,7 +235,7 @@ class Transcriptions:
 
     def _turn(self) -> Turn:
         turn = Turn(self._caller, b"")
-        turn.ip, turn.client_id = self._exchange.ip, self._exchange.client_id
+        turn.ip, turn.client = self._exchange.ip, self._exchange.client
         return turn
 
     def _charge(self, name: str, turn: Turn) -> RequestCharge | None:

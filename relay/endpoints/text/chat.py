@@ -38,6 +38,7 @@ from relay.protocols.chat_completions.request import ChatRequest, conversation_k
 from relay.protocols.chat_completions.stream import ChatStream, error_event
 from relay.protocols.codec import EVENT_STREAM, BrokenOff
 from relay.protocols.fields import BadRequest, Fields
+from relay.protocols.naming.sessions import ids_in_body
 from relay.protocols.prompts.content import models_in_tools
 from relay.protocols.usage import Usage
 from relay.providers import parameters
@@ -73,6 +74,7 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
         most_prompt=partial(parsed.at_most, size.most),
         output_limit=parsed.output_limit,
         choices=parsed.choices,
+        session=partial(ids_in_body, parsed.fields),
         conversation=conversation_key(parsed.fields),
         error_event=error_event,
         most_input=parsed.most_input if named is None else None,

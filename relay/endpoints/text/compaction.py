@@ -17,7 +17,7 @@ from relay.endpoints.text.conversation_lookup import read_turn
 from relay.endpoints.text.endpoint import ask_amended
 from relay.endpoints.text.response_turn import ENDPOINT, ResponseTurn
 from relay.endpoints.text.summary import COMPACT, cut_off, summary_of_turn, write_summary
-from relay.endpoints.text.turn_request import gateway_request
+from relay.endpoints.text.turn_request import gateway_request, turn_session
 from relay.errors import RelayError, UnsupportedEndpoint, UnsupportedParameter
 from relay.gateway.access.authorization import permitted_model
 from relay.gateway.attempt import Attempt
@@ -152,7 +152,8 @@ def _compaction_request(run: Runtime, turn: ResponseTurn, summary: ResponseTurn)
     request = gateway_request(run, summary)
     request.prefer, request.whole = turn.preferred, True
     request.most_input = None  # the summary is of more than the request contains
-    request.conversation = turn.parsed.conversation_id or conversation_key(turn.fields)
+    request.session = partial(turn_session, turn.fields, turn.parsed.conversation_id)
+    request.conversation = conversation_key(turn.fields)
 
     async def put_in(exchange: Exchange) -> None:
         await turn.put_files_in(exchange)

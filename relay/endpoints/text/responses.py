@@ -79,7 +79,7 @@ async def _start_background(exchange: Exchange, run: Runtime, turn: ResponseTurn
         exchange.request_id
     )  # the id that the client is told; this exchange has no record of its own
     background.headers = {name: exchange.headers[name] for name in (_VIA,) if name in exchange.headers}
-    background.pinned, background.ip, background.client_id = exchange.pinned, exchange.ip, exchange.client_id
+    background.pinned, background.ip, background.client = exchange.pinned, exchange.ip, exchange.client
     own = stored_responses.with_ids(turn.raw_input, background.request_id.removeprefix("req_"))
     try:
         background.hold_body(exchange)  # it stays in memory when this request has been answered

@@ -16,6 +16,8 @@ from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.pipeline import serve
 from relay.gateway.runtime import Runtime
 from relay.protocols.chat_completions.request import conversation_key
+from relay.protocols.fields import Fields
+from relay.protocols.naming.sessions import LONGEST, SessionIds, ids_in_body
 from relay.protocols.prompts.content import content_of, models_in_tools
 from relay.protocols.responses.objects import first_error_event
 from relay.protocols.usage import Usage
@@ -55,7 +57,8 @@ def gateway_request(run: Runtime, turn: ResponseTurn) -> GatewayRequest:
         prompt_tokens=size.tokens,
         most_prompt=partial(request.at_most, size.most, content),
         output_limit=request.output_limit,
-        conversation=request.conversation_id or conversation_key(request.fields),
+        session=partial(turn_session, request.fields, request.conversation_id),
+        conversation=conversation_key(request.fields),
         prefer=turn.preferred,
         error_event=first_error_event,
         most_input=None if named else request.most_input,
@@ -67,3 +70,9 @@ def gateway_request(run: Runtime, turn: ResponseTurn) -> GatewayRequest:
         thinking=request.thinking(),
         overridden=partial(overridden_text, run, turn),
     )
+
+
+def turn_session(fields: Fields, conversation: str) -> SessionIds:
+    """The session of a turn: that which its members name, else its conversation."""
+    found = ids_in_body(fields)
+    return found if found.session else SessionIds(conversation[:LONGEST])

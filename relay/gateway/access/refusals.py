@@ -51,7 +51,7 @@ class Refusals:
         self._close_minute()
         refusal = Refusal(
             request_id=exchange.request_id,
-            client_request_id=_line(exchange.client_id, 64),
+            client_request_id=_line(exchange.client.request_id, 64),
             started_at=exchange.wall,
             user_id=caller.user_id,
             token_id=caller.token_id,

@@ -13,6 +13,7 @@ from portal.lib.ids import time_ordered_hex
 from relay.billing.ledger.rows import RowWrite
 from relay.billing.prices import ONE
 from relay.errors import OPENAI_ERRORS, ErrorShape, RelayError, RelayUnavailable, RequestTooLarge
+from relay.gateway.exchange.client import Client
 from relay.gateway.exchange.interrupts import Ended, Interrupt
 from relay.gateway.limits.memory import HeldBytes
 from relay.gateway.snapshot.callers import Caller
@@ -40,7 +41,7 @@ class Exchange:
         "begun",
         "body_read",
         "caller",
-        "client_id",
+        "client",
         "early_at",
         "early_head",
         "early_start",
@@ -93,7 +94,7 @@ class Exchange:
         self.wall = time.time()  # seconds since 1970
         self.request_id = "req_" + time_ordered_hex()
         self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
-        self.client_id = self.headers.get(b"x-client-request-id", b"")[:64].decode("ascii", "replace")
+        self.client = Client(self.headers)
         self.ip = ip
         self.error_shape: ErrorShape = OPENAI_ERRORS  # of the API that the client speaks
         self.model_in_path = ""  # that the path names, as Azure's paths do; empty: the body names it

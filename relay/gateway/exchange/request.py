@@ -10,6 +10,7 @@ from msgspec.structs import replace as replace_struct
 from relay.errors import RelayError
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.snapshot.views import ChannelView, Pair, Route
+from relay.protocols.naming.sessions import SessionIds
 from relay.protocols.usage import COUNTERS, NO_USAGE, Usage
 
 ChannelCheck = Callable[[ChannelView], RelayError | None]
@@ -42,7 +43,9 @@ class GatewayRequest:
     most_prompt: Callable[[], int | None] | None = None
     output_limit: int | None = 0  # tokens of each of `choices` answers; None: the request names no limit
     choices: int = 1
-    conversation: str = ""  # requests of the same conversation go to the same channel; empty: none
+    # Requests of the same session go to the same channel; without one, those of the same conversation (empty: none).
+    session: Callable[[], SessionIds] | None = None  # that its body names; None: it names none
+    conversation: str = ""
     # Images, characters and milliseconds that are known beforehand, and tokens of audio and images in the prompt;
     # those of images that it asks for, of which `output_limit` is the most that they may have.
     units: Usage = NO_USAGE

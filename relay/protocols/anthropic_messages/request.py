@@ -5,9 +5,7 @@ Source: Anthropic's API reference and its SDK 2.14, November 2026.
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +14,6 @@ import msgspec
 from portal.lib.json import Json, decode, encode, object_of, objects_of, text_of
 from relay.protocols.anthropic_messages.thoughts import is_foreign
 from relay.protocols.chat_completions.dialects import MARK
-from relay.protocols.chat_completions.request import conversation_key
 from relay.protocols.fields import (
     BadRequest,
     Fields,
@@ -242,12 +239,3 @@ def _check_files(decoded: Json) -> None:
         for holder, path in ((block, where), (source, f"{where}.source")):
             inner = objects_of(holder, "content")
             left += [(one, f"{path}.content[{number}]") for number, one in enumerate(inner)]
-
-
-def sticky_key(fields: Fields, headers: Mapping[bytes, bytes]) -> str:
-    """A digest that requests of the same conversation share; empty when the request gives none.
-
-    Claude Code names its session in a header, and older versions in `metadata.user_id`.
-    """
-    found = headers.get(b"x-claude-code-session-id", b"").decode("latin-1").strip() or conversation_key(fields)
-    return hashlib.sha256(found.encode()).hexdigest()[:32] if found else ""

@@ -10,6 +10,7 @@ import pytest
 from relay.errors import Forbidden, InsufficientQuota, ModelNotFound, RelayUnavailable, RequestNotFound
 from relay.gateway.access import refusals
 from relay.gateway.access.refusals import PER_TOKEN, PER_USER, Refusals
+from relay.gateway.exchange.client import Client
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
@@ -100,7 +101,7 @@ def test_texts_of_clients_are_kept_without_secrets_and_control_characters(writte
         kept = Refusals(30)
         key = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789"
         kept.add(
-            exchange(model_asked=f"m\0\n{key}", client_id="a\0b"),
+            exchange(model_asked=f"m\0\n{key}", client=Client({b"x-client-request-id": b"a\0b"})),
             ModelNotFound(f"The model “{key}” does not exist here.\0", param="model"),
             "POST /v1/chat/completions\n" + "x" * 500,
         )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from relay.billing.estimate import estimate_media, estimate_request
-from relay.protocols.anthropic_messages.request import MessagesRequest, parse_messages_request, sticky_key
+from relay.protocols.anthropic_messages.request import MessagesRequest, parse_messages_request
 from relay.protocols.fields import BadRequest
 
 TEXT: dict[str, Any] = {"type": "text", "text": "Say hello, please, to everybody who is here."}
@@ -153,11 +153,3 @@ def test_images_and_documents_count_by_their_kind_and_not_as_base64() -> None:
     size = estimate_request(plain.fields, plain.fields["messages"], plain.content)
     assert size.tokens > 900, "the system prompt counts"
     assert plain.least_input(10**6) > 900
-
-
-def test_requests_of_one_session_share_a_key_that_does_not_tell_it() -> None:
-    one = parsed(metadata={"user_id": "user_1_account__session_2"}).fields
-    assert sticky_key(one, {}) == sticky_key(one, {}) != "" and "session" not in sticky_key(one, {})
-    by_header = sticky_key(one, {b"x-claude-code-session-id": b"s"})
-    assert by_header == sticky_key(parsed().fields, {b"x-claude-code-session-id": b"s"}) != sticky_key(one, {})
-    assert sticky_key(parsed().fields, {}) == ""

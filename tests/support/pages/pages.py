@@ -37,6 +37,10 @@ USER: Final = (
     PortalPage("token", "/tokens/{token}/", "user", "A token"),
     PortalPage("usage", "/usage/", "user", "Usage", "Sums, and every request as it happens."),
     PortalPage("receipt", "/usage/{request}/", "user", "A receipt", "What one request cost, and why."),
+    PortalPage("sessions", "/usage/sessions/", "user", "Sessions", "Conversations with agents and chat apps."),
+    PortalPage(
+        "session", "/usage/sessions/{session}/", "user", "A session", "What it cost, its models and sub-agents."
+    ),
     PortalPage("balance", "/balance/", "user", "Balance", "What is left, codes, movements."),
     PortalPage("notices", "/balance/notices/", "user", "Notices"),
     PortalPage("files", "/storage/", "user", "Files"),
@@ -82,6 +86,8 @@ STAFF: Final = (
     PortalPage("admin-tokens", "/admin/relay/token/", "staff", "Tokens"),
     PortalPage("admin-usage", "/admin/relay/usagerecord/", "staff", "Usage", "Filters, keyset paging, receipts, CSV."),
     PortalPage("report", "/admin/relay/usagerecord/report/", "staff", "Cost and margin"),
+    PortalPage("admin-sessions", "/admin/sessions/", "staff", "Sessions"),
+    PortalPage("admin-session", "/admin/sessions/{user}/{session}/", "staff", "A session for staff"),
     PortalPage("admin-receipt", "/admin/relay/usagerecord/{record}/change/", "staff", "A receipt for staff"),
     PortalPage("explain", "/admin/explain/?user={name}&model={model_name}", "staff", "Explain"),
     PortalPage("running", "/admin/running/", "staff", "Running requests"),
@@ -160,6 +166,9 @@ def ids() -> dict[str, Any]:
 
     user = User.objects.filter(username__startswith=USER_PREFIX).order_by("pk").first()
     assert user is not None  # a seeded portal
+    talk = UsageRecord.objects.filter(user=user, agent__isnull=False, parent_agent__isnull=False)
+    session = talk.order_by("-started_at").first()
+    assert session is not None
     record = UsageRecord.objects.filter(user=user, status=200).order_by("-started_at").first()
     assert record is not None
     channels = dict(Channel.objects.filter(name__in=("OpenAI main", BIG_CHANNEL)).values_list("name", "pk"))
@@ -169,6 +178,7 @@ def ids() -> dict[str, Any]:
         "token": Token.objects.filter(user=user).order_by("pk").values_list("pk", flat=True)[0],
         "request": record.request_id,
         "record": record.pk,
+        "session": session.session_code,
         "channel": channels["OpenAI main"],
         "big": channels.get(BIG_CHANNEL, channels["OpenAI main"]),
         "model": Model.objects.get(name="gpt-5").pk,

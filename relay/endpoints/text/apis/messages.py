@@ -34,11 +34,13 @@ from relay.gateway.upstream import UpstreamAnswer
 from relay.protocols.anthropic_messages.answer import events_of, parse_messages_answer, whole_message
 from relay.protocols.anthropic_messages.client import MessagesClient
 from relay.protocols.anthropic_messages.errors import error_event
-from relay.protocols.anthropic_messages.request import MessagesRequest, parse_messages_request, sticky_key
+from relay.protocols.anthropic_messages.request import MessagesRequest, parse_messages_request
 from relay.protocols.anthropic_messages.stream import MessagesStream
+from relay.protocols.chat_completions.request import conversation_key
 from relay.protocols.codec import EVENT_STREAM, BrokenOff
 from relay.protocols.error_objects import is_error_object
 from relay.protocols.fields import BadRequest, Fields
+from relay.protocols.naming.sessions import ids_in_body
 from relay.protocols.prompts.content import models_in_tools
 from relay.protocols.usage import Usage
 from relay.providers import parameters
@@ -84,7 +86,8 @@ async def create_message(exchange: Exchange, caller: Caller, run: Runtime, beta:
         prompt_tokens=size.tokens,
         most_prompt=partial(parsed.at_most, size.most),
         output_limit=parsed.output_limit,
-        conversation=sticky_key(parsed.fields, exchange.headers),
+        session=partial(ids_in_body, parsed.fields),
+        conversation=conversation_key(parsed.fields),
         error_event=error_event,
         most_input=parsed.most_input,
         least_input=parsed.least_input,
@@ -123,7 +126,11 @@ async def count_tokens(exchange: Exchange, caller: Caller, run: Runtime, beta: b
         return _estimate(exchange, parsed)
 
     wanted = GatewayRequest(
-        _COUNT, parsed.model, check_channel, conversation=sticky_key(parsed.fields, exchange.headers)
+        _COUNT,
+        parsed.model,
+        check_channel,
+        session=partial(ids_in_body, parsed.fields),
+        conversation=conversation_key(parsed.fields),
     )
     return await serve(exchange, caller, run, wanted, try_channel)
 
