@@ -74,7 +74,7 @@ async def start_background(
     background = BackgroundRequest(turn.caller, turn.parsed.body)
     background.request_id, background.error_shape = exchange.request_id, INTERACTIONS_ERRORS
     background.headers = {name: exchange.headers[name] for name in (_VIA,) if name in exchange.headers}
-    background.pinned, background.ip, background.client_id = exchange.pinned, exchange.ip, exchange.client_id
+    background.pinned, background.ip, background.client = exchange.pinned, exchange.ip, exchange.client
     work = _Work(turn, background)
     try:
         background.hold_body(exchange)  # it stays in memory when this request has been answered
