@@ -39,6 +39,7 @@ from relay.gateway.exchange.exchange import AsgiScope, Receive, Send  # noqa: E4
 from relay.gateway.runtime import Runtime, current, runtime_of_server  # noqa: E402
 from relay.storage import retention  # noqa: E402
 from relay.usage import refusals, rollup  # noqa: E402
+from relay.usage.conversations import switches  # noqa: E402
 
 gc.enable()
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ Runtime.periodic_tasks = {
     "adding up usage": rollup.work,
     "deleting what has expired": retention.work,
     "deleting refused requests": refusals.work,
+    "deleting switches from warm caches": switches.work,
     **({"scheduled work": jobs.run_once} if settings.CONFIG.jobs else {}),
 }
 Runtime.background_tasks = (runner.run_batches, running_calls.keep_calls)

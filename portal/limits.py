@@ -57,6 +57,9 @@ ANSWER_BYTES: Final = 128 * MIB  # of an upstream's answer that is read whole: 2
 # -- what is stored for a user ---------------------------------------------------------------------------------------
 ROW_BYTES: Final = 512  # that each file, response, item, line and so on counts beside its content
 
+CACHE_SWITCHES_AN_HOUR: Final = 50  # from one channel's caches for one reason that are rows of their own
+CACHE_SWITCH_DAYS: Final = 92  # for which switches from warm caches are kept
+
 # -- in the background -----------------------------------------------------------------------------------------------
 INTERACTION_SECONDS: Final = 2 * 3600  # that an interaction may run; Google ends those of its agents after an hour
 

@@ -23,6 +23,7 @@ from relay.gateway.charging.reservations import Reservations
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.outcome import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Outcome, says_something, told
+from relay.gateway.routing.conversation_turn import ConversationTurn
 from relay.gateway.routing.selection import Candidate
 from relay.protocols.usage import NO_USAGE, Delivered, Expected, Report, Usage, believed
 from relay.providers.classify import Failure
@@ -69,6 +70,7 @@ class Record:
         "sent",
         "streamed",
         "submitted",
+        "turn",
         "units",
         "unseen",
         "upstream_model",
@@ -95,6 +97,7 @@ class Record:
         self.resent = False  # it was sent twice in one attempt, since a kept connection broke
         self.submitted = False
         self._used = NO_USAGE, "none"  # and its source, once it is submitted
+        self.turn: ConversationTurn | None = None  # of the conversation that it belongs to
         self.delivered: Callable[[], float] | None = None  # estimated tokens that a running stream has delivered
         # Estimated tokens that the model has spent and not shown; None: no upstream was asked.
         self.unseen: Callable[[], float] | None = None
@@ -143,6 +146,11 @@ class Record:
                 entry["wait"] = round(failure.wait, 1)
         if self.resent:
             entry["detail"] = self._with_resent(failure.detail if failure else "")
+        if self.turn is not None and self.turn.elsewhere is not None:
+            pair, word, before = self.turn.elsewhere
+            entry["instead_of"], entry["because"] = pair, word
+            if before:
+                entry["cooling"] = True
         self.attempts.append(entry)
 
     def set_apart(self, exchange: Exchange, charge: RequestCharge, request: GatewayRequest) -> Record:
@@ -179,6 +187,8 @@ class Record:
         usage, source = self._used = self._usage(outcome)
         exchange, charge = self.exchange, self.charge
         exchange.tokens_used = usage.input + usage.output
+        if self.turn is not None and self.candidate is not None and outcome.reason in {COMPLETED, CLIENT_GONE}:
+            self.turn.answered(self.candidate.pair, usage, exchange.wall)
         unfinished = outcome.reason != COMPLETED and not outcome.answered
         if outcome.reason == SHUTDOWN and self.candidate is not None:  # no fault of the user's: what was made at most
             unfinished = self.candidate.route.channel.disconnect_policy != "reserved"
@@ -366,4 +376,5 @@ class Record:
             usage.cache_write_1h,
             *exchange.client.session,
             exchange.client.app or None,
+            self.turn.digest if self.turn is not None else None,
         )

@@ -86,7 +86,7 @@ class Runtime:
         self.own_limits = OwnLimits(self.watchdog.spawn)
         self.refusals = Refusals(config.refused_keep_days)
         self.health = Health(secrets.token_hex(6))
-        self.continuity = Continuity()
+        self.continuity = Continuity(settings.TOKEN_KEY)
         self.unseen = UnseenTokens()
         self.unstored = RunningResponses()
         self.worker_status = WorkerStatus(self.health.worker, self.watchdog)

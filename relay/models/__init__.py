@@ -2,6 +2,7 @@ from relay.models.allowed_upstream import AllowedUpstream
 from relay.models.batch import Batch, BatchLine
 from relay.models.blocked_address import BlockedAddress
 from relay.models.budget import Budget
+from relay.models.cache_switch import CacheSwitch
 from relay.models.catalog import ChannelModel, Model, ModelAlias, ModelPermission
 from relay.models.channel import ApiKey, Channel
 from relay.models.channel_event import ChannelEvent
@@ -21,7 +22,7 @@ from relay.models.proof import BooksProof
 from relay.models.realtime_call import RealtimeCall
 from relay.models.redemption import RedemptionBatch, RedemptionCode
 from relay.models.refused_request import RefusedRequest
-from relay.models.rollup import ChannelDay, MonthSum, RollupMark, TallyDay, UserDay
+from relay.models.rollup import ChannelDay, KeyDay, MonthSum, RollupMark, TallyDay, UserDay
 from relay.models.session import SessionPart, SessionSum
 from relay.models.token import Token
 from relay.models.upload import Upload, UploadSession
@@ -36,6 +37,7 @@ __all__ = [
     "BlockedAddress",
     "BooksProof",
     "Budget",
+    "CacheSwitch",
     "Channel",
     "ChannelDay",
     "ChannelEvent",
@@ -48,6 +50,7 @@ __all__ = [
     "FailureRule",
     "Incident",
     "JobFault",
+    "KeyDay",
     "Lease",
     "LedgerAccount",
     "LedgerEntry",

@@ -84,6 +84,25 @@ class Model(ChangeTracked, Limited):
             "metadata.user_id or user go to the same channel and key, whose prompt cache knows them."
         ),
     )
+    keeps_cache = models.BooleanField(
+        "rather fail than leave the cache",
+        default=False,
+        db_default=False,
+        help_text=(
+            "While the channel and key that have a conversation in their prompt cache cannot answer, its requests get "
+            "503 “warm_channel_unavailable” instead of an answer from elsewhere, where the whole prompt is paid for "
+            "again. It ends when the cache has expired."
+        ),
+    )
+    native_only = models.BooleanField(
+        "rather fail than convert",
+        default=False,
+        db_default=False,
+        help_text=(
+            "Only channels that speak the client's own API serve it; where none can, requests get 503 "
+            "“conversion_refused” instead of an answer that was converted."
+        ),
+    )
     channels = models.ManyToManyField(Channel, through="ChannelModel", related_name="models")
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)

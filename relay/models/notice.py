@@ -20,6 +20,7 @@ class NoticeKind(models.TextChoices):
     KEY_ENABLED = "key_enabled", "upstream key back in service"
     CHANNEL = "channel", "channel needs attention"
     MODEL_LIST = "model_list", "an upstream's models changed"
+    CACHE_SHARE = "cache_share", "less comes from prompt caches"
 
 
 class NoticeSettings(models.Model):

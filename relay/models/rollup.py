@@ -8,7 +8,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.db import models
 
-from relay.models.channel import Channel
+from relay.models.channel import ApiKey, Channel
 from relay.models.token import Token
 
 
@@ -62,6 +62,21 @@ class ChannelDay(UsageSums):
 
     def __str__(self) -> str:
         return f"{self.day} {self.channel_id} {self.model}"
+
+
+class KeyDay(UsageSums):
+    """The usage through an upstream key on a day."""
+
+    day = models.IntegerField()
+    api_key = models.ForeignKey(
+        ApiKey, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
+    )
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["day", "api_key"], name="one_sum_of_a_key_and_day")]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.api_key_id}"
 
 
 class MonthSum(UsageSums):

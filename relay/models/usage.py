@@ -121,6 +121,8 @@ class UsageRecord(models.Model):
     reserved = models.BigIntegerField(default=0, help_text="Nano-USD held back while the request ran.")
     payer = models.CharField(max_length=6, choices=Payer.choices, blank=True)
     billing = models.CharField(max_length=10, choices=Billing.choices, blank=True)
+    # A keyed digest that the turns of a conversation with one model share. Null: the client names none.
+    conversation = models.BigIntegerField(null=True)
 
     class Meta:
         verbose_name = "usage record"
@@ -133,6 +135,7 @@ class UsageRecord(models.Model):
             models.Index(
                 fields=["user", "session", "started_at"], name="usage_session_time", condition=Q(session__isnull=False)
             ),
+            models.Index(fields=["conversation", "id"], name="usage_conversation"),
         ]
         permissions = [
             ("end_request", "Can see and end running requests of everyone"),

@@ -31,6 +31,32 @@ from relay.providers.relays.prices import PriceSource
 
 # APIs for text of other vendors, which some have beside OpenAI's.
 _FURTHER: Final = MESSAGES | GEMINI
+# Seconds that a prompt is taken to be cached where the vendor says nothing: the shortest that any of them has.
+UNDOCUMENTED_SECONDS: Final = 300.0
+# Seconds that a prompt stays in a cache to which it was written for an hour.
+HOUR_SECONDS: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptCache:
+    """What a vendor documents of its cache of prompts. What is not documented is 0."""
+
+    # Tokens of the shortest prompt that any of its models caches.
+    least: int = 0
+    # The same of some models: parts of their names, the first that fits counts.
+    least_of: tuple[tuple[str, int], ...] = ()
+    # Seconds that a prompt is kept at least after its last use, and at most.
+    seconds: float = 0.0
+    longest: float = 0.0
+    # Only what a request marks is cached.
+    marked: bool = False
+
+    def least_for(self, model: str) -> int:
+        """The tokens of the shortest prompt that a model caches, by its name at the vendor. 0: not documented."""
+        return next((tokens for part, tokens in self.least_of if part in model), self.least)
+
+
+NO_CACHE_FACTS: Final = PromptCache()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +144,8 @@ class Vendor:
     # The members of Anthropic's `cache_control` that it takes in chat completions, at the ends of prefixes that it is
     # to cache. Empty: it knows no such ends, and is not sent those of clients of Anthropic's API.
     cache_marks: frozenset[str] = frozenset()
+    # What it documents of its cache of prompts, at its own addresses.
+    prompt_cache: PromptCache = NO_CACHE_FACTS
     # What becomes of parameters that it does not take, by the rules of `relay.providers.parameters`.
     parameters: Policy = field(default_factory=dict)
     # Refuses an explicit null, so that members with one are left out: of a request, and of items of `input`.
@@ -151,6 +179,11 @@ class Vendor:
     def apis_by_model(self, text_api: str) -> ModelApis:
         """Which APIs models have by their names, where the administrator of a channel has not chosen one for text."""
         return self.model_apis if self.protocol != "openai" or not text_api else ()
+
+    def cache_at(self, base_url: str) -> PromptCache:
+        """What is documented of the cache of prompts behind an address: nothing where another server may be."""
+        own = self.base_url.rstrip("/")
+        return self.prompt_cache if own in {"", base_url.rstrip("/")} else NO_CACHE_FACTS
 
     def served(self, text_api: str, model: str = "") -> frozenset[str]:
         """The APIs of a channel, by the API for text that its administrator chose; empty: as the vendor does.

@@ -286,6 +286,7 @@ def _chunks(
                 0,
                 0,
                 *_session(token, number, len(tokens)),
+                None,
             )
         )
         if len(rows) == _CHUNK:

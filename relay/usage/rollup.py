@@ -14,6 +14,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from accounts.transactions import consistent_read
 from portal.lib.days import Days
 from relay.models import (
     ChannelDay,
+    KeyDay,
     Lease,
     MonthSum,
     RollupMark,
@@ -34,6 +36,7 @@ from relay.models import (
     UsageRecord,
     UserDay,
 )
+from relay.usage.conversations.switches import write_switches
 from relay.usage.sessions import sums as sessions
 from relay.usage.sessions.sum_table import SumTable
 
@@ -51,16 +54,32 @@ FAULTS: Final = frozenset(("no_channel", "upstream_error", "timeout", "truncated
 _FIELDS: Final = (
     "pk", "started_at", "user_id", "token_id", "channel_id", "model", "status", "end_reason", "error_code",
     "input_tokens", "cached_input_tokens", "output_tokens", "cost", "shortfall", "upstream_cost", "first_token_ms",
-    *sessions.FIELDS,
+    "api_key_id", "conversation", *sessions.FIELDS,
 )  # fmt: skip
-_OWN: Final = len(_FIELDS) - len(sessions.FIELDS)
-# Columns of sums, and the keys of the four tables.
+_OWN: Final = len(_FIELDS) - len(sessions.FIELDS) - 2
+_KEY_ID, _CONVERSATION = _FIELDS.index("api_key_id"), _FIELDS.index("conversation")
+# Columns of sums, and the keys of the five tables.
 SUMS: Final = ("requests", "failed", "faults", "input", "cached", "output", "charged", "upstream_cost")
 _NOTHING: Final = (0,) * len(SUMS)
 _USER: Final = ("user_id", "day", "token_id", "model")
 _CHANNEL: Final = ("day", "channel_id", "model")
+_KEY: Final = ("day", "api_key_id")
 _MONTH: Final = ("kind", "month", "subject")
 _TALLY: Final = ("kind", "day", "channel_id", "model", "value")
+
+
+def _sums() -> dict[Any, list[int]]:
+    return defaultdict(lambda: list(_NOTHING))
+
+
+@dataclass(slots=True)
+class _Added:
+    """Sums over some records, by the keys of their tables."""
+
+    users: dict[Any, list[int]] = field(default_factory=_sums)
+    channels: dict[Any, list[int]] = field(default_factory=_sums)
+    keys: dict[Any, list[int]] = field(default_factory=_sums)
+    tally: dict[Any, int] = field(default_factory=lambda: defaultdict(int))
 
 
 def duration_class(milliseconds: int) -> int:
@@ -119,12 +138,12 @@ def rebuild(progress: Callable[[int], None] = lambda _: None) -> int:
     """
     with transaction.atomic():
         mark = RollupMark.objects.select_for_update().first() or RollupMark.objects.create(pk=1)
-        for table in (UserDay, ChannelDay, MonthSum, TallyDay, SessionSum, SessionPart):
+        for table in (UserDay, ChannelDay, KeyDay, MonthSum, TallyDay, SessionSum, SessionPart):
             table.objects.all()._raw_delete(using=connection.alias)
         mark.last_id, mark.gaps = 0, []
         mark.save()
     done = 0
-    while found := _roll_up_chunk():
+    while found := _roll_up_chunk(again=True):
         done += found
         progress(done)
         time.sleep(0.02)
@@ -135,17 +154,18 @@ def differences() -> list[str]:
     """Compare all sums with the records. Returns the differences in words. Reads every record."""
     catch_up()
     mark = RollupMark.objects.first() or RollupMark()
-    users: dict[Any, list[int]] = defaultdict(lambda: list(_NOTHING))
-    channels: dict[Any, list[int]] = defaultdict(lambda: list(_NOTHING))
-    of_sessions = sessions.SessionTotals()
+    sums, of_sessions = _Added(), sessions.SessionTotals()
     for row in UsageRecord.objects.filter(pk__lte=mark.last_id).values_list(*_FIELDS).iterator(5000):
-        _add_record(users, channels, defaultdict(int), row, _days())
+        _add_record(sums, row, _days())
         of_sessions.add(row, _values(row))
+    oldest = KeyDay.objects.order_by("day").values_list("day", flat=True).first()  # sums of keys are younger than most
+    sums.keys = {key: value for key, value in sums.keys.items() if oldest is not None and key[0] >= oldest}
     found = of_sessions.differences()
     for table, names, expected in (
-        (UserDay, _USER, users),
-        (ChannelDay, _CHANNEL, channels),
-        (MonthSum, _MONTH, _months(users)),
+        (UserDay, _USER, sums.users),
+        (ChannelDay, _CHANNEL, sums.channels),
+        (KeyDay, _KEY, sums.keys),
+        (MonthSum, _MONTH, _months(sums.users)),
     ):
         stored = {
             row[: len(names)]: row[len(names) :] for row in table.objects.values_list(*names, *SUMS).iterator(5000)
@@ -176,8 +196,8 @@ def _mark() -> RollupMark | None:
     return found
 
 
-def _roll_up_chunk() -> int:
-    """Roll up some records in one transaction.
+def _roll_up_chunk(again: bool = False) -> int:
+    """Roll up some records in one transaction. `again`: they had been rolled up before.
 
     Returns how many: 0 when none is pending or another worker is doing so.
     """
@@ -186,22 +206,26 @@ def _roll_up_chunk() -> int:
     rows, left = _read_pending(last, gaps)
     if not rows and left == gaps:
         return 0
-    users: dict[Any, list[int]] = defaultdict(lambda: list(_NOTHING))
-    channels: dict[Any, list[int]] = defaultdict(lambda: list(_NOTHING))
-    tally: dict[Any, int] = defaultdict(int)
-    of_sessions = sessions.SessionTotals()
+    added, of_sessions = _Added(), sessions.SessionTotals()
     for row in rows:
-        _add_record(users, channels, tally, row, _days())
+        _add_record(added, row, _days())
         of_sessions.add(row, _values(row))
     with transaction.atomic():
         current = _mark()
         if current is None or (current.last_id, current.gaps) != (last, gaps):
             return 0  # another worker has rolled these up meanwhile
-        SumTable(UserDay, _USER, SUMS).upsert(((*key, *sums) for key, sums in sorted(users.items())))
-        SumTable(ChannelDay, _CHANNEL, SUMS).upsert(((*key, *sums) for key, sums in sorted(channels.items())))
-        SumTable(MonthSum, _MONTH, SUMS).upsert(((*key, *sums) for key, sums in sorted(_months(users).items())))
-        SumTable(TallyDay, _TALLY, ("count",)).upsert(((*key, count) for key, count in sorted(tally.items())))
+        for table, key, sums in (
+            (UserDay, _USER, added.users),
+            (ChannelDay, _CHANNEL, added.channels),
+            (KeyDay, _KEY, added.keys),
+            (MonthSum, _MONTH, _months(added.users)),
+        ):
+            SumTable(table, key, SUMS).upsert(((*of, *values) for of, values in sorted(sums.items())))
+        counts = ((*of, count) for of, count in sorted(added.tally.items()))
+        SumTable(TallyDay, _TALLY, ("count",)).upsert(counts)
         of_sessions.write()
+        if not again and (talked := [row[0] for row in rows if row[_CONVERSATION] is not None]):
+            write_switches(talked)
         current.last_id, current.gaps = max(last, max((row[0] for row in rows), default=0)), left
         current.save()
     return len(rows)
@@ -231,10 +255,10 @@ def token_sums(user_id: int, token_id: int, since: int | None) -> tuple[dict[int
         waiting = Q(pk__gt=mark.last_id)
         for first, end, _seen in mark.gaps:
             waiting |= Q(pk__gte=first, pk__lte=end)
-        late: dict[Any, list[int]] = defaultdict(lambda: list(_NOTHING))
+        late = _Added()
         for row in UsageRecord.objects.filter(waiting, token=token_id).values_list(*_FIELDS):
-            _add_record(late, defaultdict(lambda: list(_NOTHING)), defaultdict(int), row, _days())
-    for (_user, day, _token, model), more in late.items():
+            _add_record(late, row, _days())
+    for (_user, day, _token, model), more in late.users.items():
         found[day] = [one + other for one, other in zip(found[day], more, strict=True)]
         if since is not None and day >= since:
             models[model] = [one + other for one, other in zip(models[model], more, strict=True)]
@@ -293,21 +317,22 @@ def _missing(ids: Iterable[int], before: int, after: int, seen: float) -> list[l
     return found
 
 
-def _add_record(
-    users: dict[Any, list[int]], channels: dict[Any, list[int]], tally: dict[Any, int], row: Any, days: Days
-) -> None:
-    """Add one record to the sums by user, the sums by channel, and the counts of errors and first-token times."""
+def _add_record(to: _Added, row: Any, days: Days) -> None:
+    """Add one record to the sums by user, channel and key, and to the counts of errors and first-token times."""
     _, at, user, token, channel, model, _status, reason, code, *_, first = row[:_OWN]
-    day = days.of(at.timestamp())
+    day, key = days.of(at.timestamp()), row[_KEY_ID]
     values = _values(row)
-    for table, key in ((users, (user or 0, day, token or 0, model)), (channels, (day, channel or 0, model))):
-        sums = table[key]
+    tables = [(to.users, (user or 0, day, token or 0, model)), (to.channels, (day, channel or 0, model))]
+    if key is not None:
+        tables.append((to.keys, (day, key)))
+    for table, of in tables:
+        sums = table[of]
         for index, value in enumerate(values):
             sums[index] += value
     if values[1]:
-        tally["error", day, channel or 0, model, f"{reason}:{code}"[:90]] += 1
+        to.tally["error", day, channel or 0, model, f"{reason}:{code}"[:90]] += 1
     elif first is not None:
-        tally["first", day, channel or 0, model, str(duration_class(first))] += 1
+        to.tally["first", day, channel or 0, model, str(duration_class(first))] += 1
 
 
 def _values(row: Any) -> tuple[int, ...]:

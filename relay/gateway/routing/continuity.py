@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 from hashlib import blake2b
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from relay.gateway.snapshot.views import Pair
 
@@ -19,13 +19,39 @@ _MOST: Final = 20_000  # entries of each kind, of about 200 bytes
 _FORGETFUL_SECONDS: Final = 86_400.0
 
 
+class LastTurn(NamedTuple):
+    """Where the last turn of a conversation was answered."""
+
+    pair: Pair
+    at: float  # seconds since 1970
+    for_an_hour: bool = False  # the prompt was written to the cache for an hour
+
+
 class Continuity:
     """Belongs to one event loop. Times are seconds since 1970."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: bytes = b"") -> None:
+        """`key`: of the digests of conversations, which are the same on every worker."""
+        self._key = blake2b(key, digest_size=32).digest()
+        self._turns: OrderedDict[int, LastTurn] = OrderedDict()  # by digests of conversations
         self._makers: OrderedDict[bytes, Pair] = OrderedDict()
         self._forgetful: OrderedDict[tuple[int, int], float] = OrderedDict()  # (user, channel) to the time
         self._ids: OrderedDict[bytes, bool] = OrderedDict()  # ids of upstreams, and whether they came again
+
+    def digest(self, user: int, model: int, conversation: str) -> int:
+        """What usage records call a user's conversation with a model: 64 bits, from which nobody can tell its name.
+
+        Prompt caches are by model, so that each model of a conversation has one of its own.
+        """
+        text = b"%d %d %s" % (user, model, conversation.encode("utf-8", "replace"))
+        return int.from_bytes(blake2b(text, digest_size=8, key=self._key).digest(), "big", signed=True)
+
+    def last_turn(self, digest: int) -> LastTurn | None:
+        """Where this worker had the last turn of a conversation answered; None: it has not, or has forgotten."""
+        return self._turns.get(digest)
+
+    def remember_turn(self, digest: int, turn: LastTurn) -> None:
+        _put(self._turns, digest, turn)
 
     def remember_maker(self, user: int, sealed: str, pair: Pair) -> None:
         """The channel and key `pair` made this encrypted content for a user."""

@@ -256,6 +256,29 @@ def _rendezvous(conversation: str, ids: Sequence[int], weights: Sequence[int]) -
     return best
 
 
+def home(routes: Sequence[Route], preference: RoutePreference) -> Pair | None:
+    """The channel and key that a conversation has as long as nothing fails; None: it keeps to none.
+
+    The same as `pick` with everything in service.
+    """
+    options = [
+        route
+        for route in routes
+        if route.channel.keys and not route.channel.refusal and preference.pinned in {0, route.channel.id}
+    ]
+    if not options or not preference.conversation:
+        return None
+    top = max(route.channel.priority for route in options)
+    options = [route for route in options if route.channel.priority == top]
+    ids, weights = [route.channel.id for route in options], [route.channel.weight for route in options]
+    channel = options[_rendezvous(preference.conversation, ids, weights) if len(options) > 1 else 0].channel
+    keys = channel.keys
+    if len(keys) == 1:
+        return channel.id, keys[0].id
+    chosen = _rendezvous(preference.conversation, [key.id for key in keys], [key.weight for key in keys])
+    return channel.id, keys[chosen].id
+
+
 class RouteStatus(StrEnum):
     """The status of a (channel, key) for a model."""
 

@@ -29,6 +29,7 @@ from relay.providers.apis import FAMILIES
 from relay.providers.credentials.contract import BadKey
 from relay.providers.overrides.rules import BadOverrides, Overrides, read_overrides
 from relay.providers.parameters import policy_of
+from relay.providers.vendor import UNDOCUMENTED_SECONDS
 from relay.providers.vendors import VENDORS
 from relay.transport.body import request_headers
 
@@ -232,6 +233,7 @@ def _channel(
         least_output=vendor.least_output,
         # Behind another address there is a server of another kind.
         cache_marks=vendor.cache_marks,
+        cache_seconds=vendor.cache_at(channel.effective_base_url).seconds or UNDOCUMENTED_SECONDS,
         late_system=vendor.late_system and vendor.base_url in {"", channel.effective_base_url},
         reasoning=vendor.reasoning,
         limits_thinking=vendor.limits_thinking,

@@ -103,6 +103,8 @@ def _load_snapshot(known: ChannelViews) -> Snapshot:
             checks=checks_of("model", model.pk, "this model", model),
             strategy=model.strategy,
             sticky=model.sticky,
+            keeps_cache=model.keeps_cache,
+            native_only=model.native_only,
             abilities=model.known_abilities,
             aliases=tuple(aliases.get(model.pk, ())),
             display_name=model.display_name,

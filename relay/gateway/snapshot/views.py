@@ -98,6 +98,7 @@ class ChannelView:
     least_output: int = 1  # the smallest output limit it accepts, in tokens
     late_system: bool = False  # it accepts system messages behind others
     cache_marks: frozenset[str] = frozenset()  # the members that it takes of the ends of cached prefixes
+    cache_seconds: float = 300.0  # for which a prompt that is not used stays in its cache at least
     reasoning: ReasoningCount = "inside"  # how it counts reasoning tokens
     limits_thinking: bool = True  # an output limit holds for what its models think as well
     cost_member: str = ""  # the member of its usage that says what a request costs, empty: none
@@ -144,6 +145,8 @@ class ModelView:
     checks: tuple[Check, ...] = ()
     strategy: str = ""
     sticky: bool = True
+    keeps_cache: bool = False  # a request fails rather than leave the channel that has its conversation cached
+    native_only: bool = False  # a request fails rather than be converted to another API
     abilities: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()  # further names by which clients may ask for it
     display_name: str = ""  # empty: its name

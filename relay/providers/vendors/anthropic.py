@@ -10,8 +10,22 @@ from typing import Final
 from relay.providers.apis import MESSAGES
 from relay.providers.credentials.static import X_API_KEY
 from relay.providers.failures import FailureClass, rule
-from relay.providers.vendor import Vendor
+from relay.providers.vendor import PromptCache, Vendor
 
+CLAUDE_CACHE: Final = PromptCache(
+    least=512,
+    least_of=(
+        ("haiku-4-5", 4096),
+        ("opus-4-5", 4096),
+        ("opus-4-6", 4096),
+        ("sonnet", 1024),
+        ("opus-4", 1024),
+        ("claude-3", 1024),
+    ),
+    seconds=300.0,
+    longest=3600.0,
+    marked=True,
+)
 VENDOR: Final = Vendor(
     key="anthropic",
     label="Anthropic",
@@ -24,6 +38,8 @@ VENDOR: Final = Vendor(
     models_path="/models?limit=1000",
     apis=MESSAGES,
     signs_thinking=True,
+    # Source: its page on prompt caching, read in November 2026. Every use begins the time anew.
+    prompt_cache=CLAUDE_CACHE,
     # The first two make an answer dearer than its model's price. A tier is capacity that the account has bought before.
     parameters={
         "messages/speed": 'refuse:"standard"',

@@ -25,6 +25,8 @@ VENDOR: Final = Vendor(
     output_field="max_completion_tokens",
     least_output=16,
     late_system=True,
+    # Source: its page on prompt caching, read in November 2026; a day with extended retention.
+    prompt_cache=openai.VENDOR.prompt_cache,
     failures=(
         rule(FailureClass.CONTENT, "400", "content_filter responsibleaipolicyviolation content_policy_violation"),
         rule(FailureClass.BILLING, "403", text=r"^out of call volume quota|^(your )?.{0,40}exceeded call volume"),

@@ -37,6 +37,7 @@ VENDOR: Final = Vendor(
     envelope=BEDROCK,
     signs_thinking=True,
     parameters={**anthropic.VENDOR.parameters, "messages/service_tier": "drop"},
+    prompt_cache=anthropic.CLAUDE_CACHE,
     failures=(
         # The clock of this machine is wrong: the key may be right.
         rule(FailureClass.CONFIG, "403", text=r"^signature (expired|not yet current)"),

@@ -12,7 +12,7 @@ from typing import Any, Final
 from relay.providers.apis import CHAT
 from relay.providers.balances import Balance, BalanceSource
 from relay.providers.failures import FailureClass, rule
-from relay.providers.vendor import Vendor
+from relay.providers.vendor import PromptCache, Vendor
 
 
 def _balance(answers: Sequence[Any]) -> Balance:
@@ -44,6 +44,8 @@ VENDOR: Final = Vendor(
         "metadata": "drop",
         "parallel_tool_calls": "drop",
     },
+    # Source: its guide on context caching: what is not used is cleared within a few hours to a few days.
+    prompt_cache=PromptCache(seconds=7200.0),
     failures=(
         rule(FailureClass.BILLING, "402"),
         rule(FailureClass.BILLING, "403 429", text=r"^insufficient balance"),

@@ -10,7 +10,7 @@ from typing import Final
 from relay.providers.apis import GEMINI, INTERACTIONS
 from relay.providers.credentials.static import X_GOOG_API_KEY
 from relay.providers.failures import FailureClass, rule
-from relay.providers.vendor import Vendor
+from relay.providers.vendor import PromptCache, Vendor
 
 VENDOR: Final = Vendor(
     key="gemini",
@@ -22,6 +22,8 @@ VENDOR: Final = Vendor(
     # A page of them; the API has fifty on a page otherwise.
     models_path="/models?pageSize=1000",
     apis=GEMINI | INTERACTIONS,
+    # Source: its page on context caching, October 2026, which has no word of how long.
+    prompt_cache=PromptCache(least=2048, least_of=(("gemini-2.5", 2048), ("gemini-3", 4096), ("gemini-4", 4096))),
     failures=(
         rule(FailureClass.KEY_DEAD, "400 403", "api_key_invalid"),
         rule(FailureClass.KEY_DEAD, "401", "authentication"),  # of the Interactions API, as other words without blanks

@@ -9,7 +9,7 @@ from typing import Final
 
 from relay.providers.apis import AUDIO, CHAT
 from relay.providers.failures import FailureClass, rule
-from relay.providers.vendor import Vendor
+from relay.providers.vendor import PromptCache, Vendor
 
 VENDOR: Final = Vendor(
     key="groq",
@@ -28,6 +28,8 @@ VENDOR: Final = Vendor(
         "function_call": "drop",
     },
     strips_nulls=True,
+    # Source: its page on prompt caching, read in November 2026: two hours without use.
+    prompt_cache=PromptCache(seconds=7200.0, longest=7200.0),
     failures=(
         rule(FailureClass.KEY_DEAD, "400 403", "organization_restricted"),
         rule(

@@ -9,7 +9,7 @@ from typing import Final
 
 from relay.providers.apis import OPENAI
 from relay.providers.failures import FailureClass, rule
-from relay.providers.vendor import Vendor
+from relay.providers.vendor import PromptCache, Vendor
 
 # How a GPT is named in links to it, and the family of models as which other relays serve GPTs.
 GPT_LINK: Final = "g-"
@@ -25,6 +25,8 @@ VENDOR: Final = Vendor(
     output_field="max_completion_tokens",
     least_output=16,
     late_system=True,
+    # Source: its guide on prompt caching: five to ten minutes without use, a day with extended retention.
+    prompt_cache=PromptCache(least=1024, seconds=300.0, longest=86_400.0),
     failures=(
         rule(
             FailureClass.CONTENT,

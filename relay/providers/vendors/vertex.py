@@ -65,6 +65,7 @@ VENDOR: Final = Vendor(
     },
     counts_bare=True,
     embeds_bare=True,
+    prompt_cache=gemini.VENDOR.prompt_cache,
     failures=(*CLOUD_FAILURES, *gemini.VENDOR.failures),
     # Answers of other tiers have other prices than their model's; `store` is known to AI Studio only.
     parameters={

@@ -34,6 +34,7 @@ VENDOR: Final = Vendor(
     envelope=VERTEX,
     signs_thinking=True,
     parameters=anthropic.VENDOR.parameters,
+    prompt_cache=anthropic.CLAUDE_CACHE,
     failures=(*vertex.CLOUD_FAILURES, *anthropic.VENDOR.failures, *gemini.VENDOR.failures),
     price_list="google",
     price_multiples=anthropic.VENDOR.price_multiples,
