@@ -212,6 +212,20 @@ _BUILT_IN: Final[tuple[tuple[str, int, str, Any, Any], ...]] = (
         _("Try again after the time in Retry-After, or use another model."),
     ),
     (
+        "warm_channel_unavailable",
+        503,
+        "portal",
+        _("The channel that has the conversation cached cannot answer, and the model is set not to leave it."),
+        _("Try again after the time in Retry-After, or begin a new conversation."),
+    ),
+    (
+        "conversion_refused",
+        503,
+        "portal",
+        _("No channel that speaks the app's API can answer, and the model is set not to convert requests."),
+        _("Try again after the time in Retry-After, or set the app to the API of the model's vendor."),
+    ),
+    (
         "relay_loop",
         508,
         "portal",

@@ -15,6 +15,8 @@ RelayError
 ├── RateLimited 429             a limit of requests, tokens or concurrency
 ├── ModelNotPriced 400          the model has no price                         (the operator can fix it)
 ├── NoAvailableChannel 503      no channel can serve the model now
+│   ├── WarmChannelUnavailable 503  the one that has the conversation cached cannot, and no other shall
+│   └── ConversionRefused 503   none that speaks the client's API can, and no other shall
 ├── UpstreamRefused 4xx         the upstream rejects the request               (client's fault)
 ├── UpstreamRateLimited 429     every channel is at its vendor's limit
 ├── LoopDetected 508            the request has come back, through other relays (the operator can fix it)
@@ -219,6 +221,14 @@ class ModelNotPriced(RelayError):
 
 class NoAvailableChannel(RelayError):
     status, code = 503, "no_available_channel"
+
+
+class WarmChannelUnavailable(NoAvailableChannel):
+    code = "warm_channel_unavailable"
+
+
+class ConversionRefused(NoAvailableChannel):
+    code = "conversion_refused"
 
 
 class UpstreamRefused(RelayError):

@@ -5,24 +5,29 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from django.http.response import HttpResponseBase
 
-from relay.errors import InvalidRequest, RelayError, UpstreamRateLimited
+from relay.errors import ConversionRefused, InvalidRequest, RelayError, UpstreamRateLimited, WarmChannelUnavailable
 from relay.gateway.access.admission import AdmissionEntry
 from relay.gateway.attempt import Attempt, TryChannel, interrupt_failure
 from relay.gateway.exchange.interrupts import Ended
 from relay.gateway.exchange.request import ChannelCheck, GatewayRequest
 from relay.gateway.limits.windows import LimitVerdict
 from relay.gateway.record import Record
+from relay.gateway.routing.continuity import LastTurn
+from relay.gateway.routing.conversation_turn import ConversationTurn, cold_at, only
 from relay.gateway.routing.selection import RoutePreference, pick
 from relay.gateway.runtime import Runtime
+from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView, ModelView, Pair, Route
 from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass
+from relay.usage.conversations.turns import last_turn
 
 # The failure to report when several channels failed in different ways: the one that says most about when to retry.
 _REPORT_ORDER: Final = (
@@ -38,15 +43,35 @@ _REPORT_ORDER: Final = (
     FailureClass.LOOP,
     FailureClass.KEY_FORBIDDEN_MODEL,
 )
+# Endpoints whose requests can be converted, with the API that a channel must have so that they need not be.
+_NATIVE: Final = {
+    **{api: api for api in ("chat.completions", "responses", "messages", "generate_content", "embeddings")},
+    **{api: api for api in ("generate_content.embed", "generate_content.embed_batch")},
+    "responses.compact": "responses",
+}
+# Failures that a client may be told of; with the others, the channel is out of service for all that it needs to know.
+_TOLD: Final = frozenset(
+    (
+        FailureClass.RATE,
+        FailureClass.QUOTA_WINDOW,
+        FailureClass.OVERLOAD,
+        FailureClass.TRANSIENT,
+        FailureClass.UNANSWERED,
+        FailureClass.TIMEOUT,
+        FailureClass.FULL,
+    )
+)
+_SHORT_WAIT: Final = 5.0  # seconds until the next try, where nothing says when the channel comes back
+_LONGEST_WARM: Final = 86_400.0  # seconds; no cache is known to keep a prompt longer
 
 
 def usable_routes(routes: Sequence[Route], check_channel: ChannelCheck) -> tuple[Sequence[Route], RelayError | None]:
     """The routes whose channels can serve the request, and why the first of the others cannot."""
     if len(routes) == 1:  # most models of most portals
-        only = check_channel(routes[0].channel)
-        return (routes, None) if only is None else ((), only)
+        error = check_channel(routes[0].channel)
+        return (routes, None) if error is None else ((), error)
     found = [check_channel(route.channel) for route in routes]
-    unfit = next((error for error in found if error is not None), None)
+    unfit = min((error for error in found if error is not None), key=_is_no_conversion, default=None)
     if unfit is None:
         return routes, None
     return [route for route, error in zip(routes, found, strict=True) if error is None], unfit
@@ -59,7 +84,10 @@ async def try_routes(
 
     No (channel, key) is tried twice, and none after MAX_ATTEMPTS attempts or RETRY_SECONDS.
     """
-    routes, unfit = usable_routes(caller.routes(model), request.check_channel)
+    check = request.check_channel
+    if model.native_only and request.endpoint in _NATIVE:
+        check = partial(_check_native, run, request, model.name)
+    routes, unfit = usable_routes(caller.routes(model), check)
     if unfit is not None and not routes:
         raise unfit
     if request.only_there is not None:
@@ -74,17 +102,111 @@ async def try_routes(
     preference = RoutePreference(
         model.id, model.strategy, run.config.routing_strategy, conversation, pinned, request.prefer, caller.user_id
     )
-    answer, failures = await _try_all(run, routes, preference, record, request.check_channel, try_channel)
+    kept: _Kept | None = None
+    if request.conversation:
+        digest = run.continuity.digest(caller.user_id, model.id, request.conversation)
+        record.turn = ConversationTurn(run.continuity, digest)
+        if model.keeps_cache and not pinned:
+            routes, kept = await _kept_routes(run, record.turn, routes)
+    answer, failures = await _try_all(run, routes, preference, record, check, try_channel)
     if answer is not None:
         return answer
     error = (
         _failure_to_report(failures).error if failures else run.health.no_channel_error(model.name, routes, preference)
     )
+    if not failures or _may_retry_elsewhere(failures[-1], record.candidate.route.channel if record.candidate else None):
+        if kept is not None:
+            error = _warm_error(run, model.name, kept, preference, failures)
+        elif isinstance(unfit, ConversionRefused) or (model.native_only and _lacks_api(failures)):
+            error = _native_error(model.name, error)
     del failures
     try:
         raise error
     finally:
         del error  # breaks the reference cycle between the error and its traceback
+
+
+def _lacks_api(failures: Sequence[Failure]) -> bool:
+    return any(failure.kind is FailureClass.NO_API for failure in failures[-1:])
+
+
+def _is_no_conversion(error: RelayError) -> bool:
+    return not isinstance(error, ConversionRefused)
+
+
+def _check_native(run: Runtime, request: GatewayRequest, model: str, channel: ChannelView) -> RelayError | None:
+    """As the request's own check, and that a channel speaks the API of the request."""
+    unfit, api = request.check_channel(channel), _NATIVE[request.endpoint]
+    if unfit is not None or run.health.serves_api(channel, api):
+        return unfit
+    if api in channel.urls:  # it has denied this for now
+        return ConversionRefused(_NOT_NOW.format(model=model), retry_after=_SHORT_WAIT)
+    refused = ConversionRefused(
+        f"No channel of the model “{model}” speaks the API of this request, and the model is set to fail rather than "
+        "to convert it. Use the API of the model's vendor, or ask the portal's administrator."
+    )
+    refused.retry = False
+    return refused
+
+
+_NOT_NOW: Final = (
+    "No channel of the model “{model}” that speaks the API of this request can answer now, and the model is set to "
+    "fail rather than to convert it for others. Try again after the time in Retry-After."
+)
+
+
+def _native_error(model: str, error: RelayError) -> RelayError:
+    """The error where channels are left that would have to convert."""
+    wait = error.retry_after
+    return ConversionRefused(_NOT_NOW.format(model=model), retry_after=_SHORT_WAIT if wait is None else wait)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The channel and key that a conversation may not leave, and until when. Seconds since 1970."""
+
+    pair: Pair
+    until: float
+
+
+async def _kept_routes(
+    run: Runtime, turn: ConversationTurn, routes: Sequence[Route]
+) -> tuple[Sequence[Route], _Kept | None]:
+    """The routes of a conversation that may not leave its warm channel and key, and what these are; None: any.
+
+    Where another worker had the last turn, the usage records say so. Raises RelayUnavailable.
+    """
+    now, last = time.time(), turn.last
+    if sum(len(route.channel.keys) + len(route.channel.disabled_keys) for route in routes) < 2:
+        return routes, None  # there is nothing else to go to
+    if last is None or cold_at(last, routes) <= now:
+        found = await snapshot_cache.in_thread(last_turn, turn.digest, now - _LONGEST_WARM)
+        last = (
+            LastTurn((found.channel or 0, found.key or 0), found.at, found.for_an_hour) if found is not None else None
+        )
+        if last is None or cold_at(last, routes) <= now:
+            return routes, None
+    own = only(routes, last.pair)
+    return (routes, None) if own is None else (own, _Kept(last.pair, cold_at(last, routes)))
+
+
+def _warm_error(
+    run: Runtime, model: str, kept: _Kept, preference: RoutePreference, failures: Sequence[Failure]
+) -> RelayError:
+    """The error of a conversation whose warm channel or key cannot answer now."""
+    now, waits = time.time(), [failure.error.retry_after for failure in failures[-1:]]
+    found = run.health.live.blocked((*kept.pair, preference.model), preference.user, now)
+    kind = failures[-1].kind if failures else found.kind if found is not None else None
+    if found is not None:
+        waits.append(found.until - now)
+    wait = max((one for one in waits if one is not None), default=_SHORT_WAIT)
+    why = f" ({kind.text})" if kind is not None and kind in _TOLD else ""
+    return WarmChannelUnavailable(
+        f"The channel that has this conversation in its prompt cache cannot answer now{why}, and the model “{model}” "
+        "is set to fail rather than to leave it. Try again after the time in Retry-After, or begin a new "
+        "conversation.",
+        retry_after=max(1.0, min(wait, kept.until - now)),
+    )
 
 
 async def _try_all(
@@ -96,7 +218,7 @@ async def _try_all(
     try_channel: TryChannel,
 ) -> tuple[HttpResponseBase | None, list[Failure]]:
     """The first answer, or None and every failure."""
-    config, health, exchange = run.config, run.health, record.exchange
+    config, health, exchange, turn = run.config, run.health, record.exchange, record.turn
     tried: set[Pair] = set()
     failures: list[Failure] = []
     while len(record.attempts) < config.max_attempts:
@@ -106,6 +228,8 @@ async def _try_all(
         candidate = pick(routes, tried, health.live, preference, now, random.random)
         if candidate is None:
             break
+        if turn is not None:
+            turn.choose(candidate.pair, routes, health.live, preference, now)
         tried.add(candidate.pair)
         channel = candidate.route.channel
         entry: AdmissionEntry | None = None
@@ -118,6 +242,8 @@ async def _try_all(
                 if entry.verdict.refused in channel.checks:
                     tried.update((channel.id, key.id) for key in channel.keys)
                 failures.append(_limit_failure(entry.verdict))
+                if turn is not None:
+                    turn.failed(candidate.pair, failures[-1])
                 continue
         attempt = Attempt(run, record, candidate, preference.model, now)
         try:
@@ -127,6 +253,8 @@ async def _try_all(
         except Failure as failure:
             failures.append(failure.with_traceback(None))
         attempt.failed(failures[-1])
+        if turn is not None:
+            turn.failed(candidate.pair, failures[-1])
         if entry is not None:
             entry.cancel()
         if exchange.left or not _may_retry_elsewhere(failures[-1], channel):
@@ -165,11 +293,13 @@ def _check_pin(pinned: int, channels: Sequence[ChannelView], model: str) -> None
         raise InvalidRequest(message, code="channel_not_found")
 
 
-def _may_retry_elsewhere(failure: Failure, channel: ChannelView) -> bool:
-    """Whether another key or channel is tried.
+def _may_retry_elsewhere(failure: Failure, channel: ChannelView | None) -> bool:
+    """Whether another key or channel is tried. `channel`: that failed; None: it was asked nothing.
 
     A request that may have been billed is retried only if the channel allows.
     """
+    if channel is None:
+        return failure.kind.retry
     if failure.kind is FailureClass.UNANSWERED:
         return channel.retry_unanswered != "never"
     if failure.kind is FailureClass.TIMEOUT:

@@ -149,7 +149,7 @@ class ModelAdmin(BaseAdmin):
     actions_detail: ClassVar[Any] = ("prices", "explain")
     fieldsets = (
         (None, {"fields": ("name", "is_open", "enabled", "display_name", "description", "further_names")}),
-        (_("Routing"), {"fields": ("strategy", "sticky"), "classes": ("tab",)}),
+        (_("Routing"), {"fields": ("strategy", "sticky", "keeps_cache", "native_only"), "classes": ("tab",)}),
         (
             _("Shown in /v1/models"),
             {

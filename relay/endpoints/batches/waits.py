@@ -13,6 +13,7 @@ from typing import Final
 from relay.errors import (
     AddressBlocked,
     ConcurrencyLimited,
+    ConversionRefused,
     CredentialsExhausted,
     InsufficientQuota,
     InternalError,
@@ -70,6 +71,8 @@ def _wait_after(status: int, error: RelayError | None, reached: bool, now: float
         return None
     if error is not None and error.retry_after is not None:
         return Wait(BatchWait.UPSTREAM, error.retry_after)
+    if isinstance(error, ConversionRefused):
+        return None  # another API is asked for than any channel of the model has
     if isinstance(error, CredentialsExhausted) or (isinstance(error, NoAvailableChannel) and error.retry is False):
         return Wait(BatchWait.OPERATOR, bounded=True)
     if error is not None and not reached and not isinstance(error, InternalError):
