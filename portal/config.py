@@ -287,6 +287,18 @@ class Config(BaseSettings):
     feed_poll_seconds: Annotated[float, Field(gt=0, le=1)] = Field(
         0.4, description="How often a worker looks for changes made elsewhere, in seconds."
     )
+    cache_drop: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description=(
+            "Staff are told when the share of prompts that a channel or model reads from caches falls below this part "
+            "of its own last seven days, once a day. 0: never."
+        ),
+    )
+    cache_drop_tokens: int = Field(
+        1_000_000, ge=1, description="Tokens of prompts in a day, below which CACHE_DROP says nothing of them."
+    )
     jobs: bool = Field(
         True,
         description=(

@@ -24,6 +24,7 @@ from portal.pages import (
 from portal.serving import health
 from relay.admin.channels.explain import explain_view
 from relay.admin.channels.guide import setup_view
+from relay.admin.records.caches import caches_view
 from relay.admin.records.refused import refused_view
 from relay.admin.records.running import end_view, running_view
 from relay.admin.records.sessions import session_view, sessions_view
@@ -35,6 +36,7 @@ urlpatterns = [
     path("admin/password_change/", RedirectView.as_view(pattern_name="account_change_password")),
     path("admin/explain/", admin.site.admin_view(explain_view), name="admin-explain"),
     path("admin/running/", admin.site.admin_view(running_view), name="admin-running"),
+    path("admin/caches/", admin.site.admin_view(caches_view), name="admin-caches"),
     path("admin/refused/<slug:request_id>/", admin.site.admin_view(refused_view), name="admin-refused"),
     path("admin/sessions/", admin.site.admin_view(sessions_view), name="admin-sessions"),
     path("admin/sessions/<int:user_id>/<slug:code>/", admin.site.admin_view(session_view), name="admin-session"),

@@ -11,20 +11,24 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from django.conf import settings
 from django.db import connection
 from django.db.models import F, Q
+from django.utils.translation import gettext as _
 
 from portal.lib import clock
 from portal.lib.redaction.redact import redact
 from relay.billing.ledger import proofs
 from relay.channels import health_checks
-from relay.channels.keys import postpone
+from relay.channels.keys import notify_staff, postpone
 from relay.channels.upstream_prices import refresh_prices
 from relay.models import ApiKey, Channel, JobFault, Lease
+from relay.models.notice import NoticeKind
 from relay.providers.vendors import BUILT_IN
+from relay.usage.caches.drops import Drop, drops, is_due
 
 logger: Final = logging.getLogger(__name__)
 JOBS_LEASE: Final = "jobs"
@@ -106,6 +110,8 @@ def due_jobs() -> Iterator[ScheduledJob]:
     now = clock.now()
     if proofs.is_proof_due():
         yield ScheduledJob("proof of the books", "the ledger", _start_proof)
+    if is_due():
+        yield ScheduledJob("cache hit shares", "channels and models", _tell_drops)
     for key in ApiKey.objects.filter(enabled=True, channel__enabled=True, next_test_at__lte=now).select_related(
         "channel"
     ):
@@ -127,6 +133,37 @@ def due_jobs() -> Iterator[ScheduledJob]:
 
 def _start_proof() -> str:
     return f"proof {proofs.start_proof().pk} begun"
+
+
+def _tell_drops() -> str:
+    """Tell staff of what has fallen, once a day for each channel and model."""
+    found = drops()
+    for one in found:
+        key = f"cache:{one.kind}:{one.key}"[:80]
+        notify_staff(NoticeKind.CACHE_SHARE, f"{key}:{one.day}", partial(_drop_text, one), _drop_data(one))
+    return f"{len(found)} fallen"
+
+
+def _drop_text(drop: Drop) -> tuple[str, str]:
+    values = {"name": drop.name, "now": drop.today.text, "before": drop.week.text}
+    if drop.kind == "channel":
+        subject = _("Less comes from the prompt caches of the channel “%(name)s”") % values
+        text = _(
+            "%(now)s of the tokens of prompts at the channel “%(name)s” came from caches today, %(before)s before."
+        )
+    else:
+        subject = _("Less comes from the prompt caches of the model “%(name)s”") % values
+        text = _("%(now)s of the tokens of prompts of the model “%(name)s” came from caches today, %(before)s before.")
+    advice = _(
+        "“Before” is the seven days until yesterday. The page Caches says which conversations left a warm cache, and "
+        "why; otherwise apps may have changed the beginning of their prompts."
+    )
+    return subject, f"{text % values} {advice}"
+
+
+def _drop_data(drop: Drop) -> dict[str, object]:
+    percents = {"today_percent": drop.today.percent, "week_percent": drop.week.percent}
+    return {drop.kind: drop.name, **{name: round(value or 0.0, 1) for name, value in percents.items()}}
 
 
 def _retest(key: ApiKey) -> Callable[[], str]:

@@ -20,6 +20,7 @@ from relay.models import Channel, Worker
 from relay.models.usage import EndReason
 from relay.providers.vendors import BUILT_IN
 from relay.usage import rollup
+from relay.usage.conversations.switches import switch_sums
 from relay.usage.query import UsageQuery, last_days
 from relay.usage.refusals import refusal_sums
 from relay.usage.reports import (
@@ -136,6 +137,7 @@ def _figures(scope: ReportScope, sums: ReportSums, with_money: bool, earnings: b
     times = first_token_times(scope)
     half, most = rollup.percentile(times, 0.5), rollup.percentile(times, 0.95)
     usage, query = reverse("admin:relay_usagerecord_changelist"), _query(scope)
+    left, caches = switch_sums(beginning_of(scope.first)), reverse("admin-caches")
     found = [
         Figure(_("Requests"), f"{sums.requests:,}", url=usage + query.link()),
         Figure(
@@ -148,12 +150,19 @@ def _figures(scope: ReportScope, sums: ReportSums, with_money: bool, earnings: b
             _("Tokens in"),
             _compact(sums.input),
             _("%(share)s from caches") % {"share": f"{100 * sums.cached / sums.input:.0f} %"} if sums.input else "",
+            caches,
         ),
         Figure(_("Tokens out"), _compact(sums.output)),
         Figure(
             _("First token, half of them within"),
             f"{half:,} ms" if half is not None else "—",
             _("95 of 100 within %(ms)s ms") % {"ms": f"{most:,}"} if most is not None else "",
+        ),
+        Figure(
+            _("Left a warm cache"),
+            f"{left.switches:,}",
+            _("estimated cost %(cost)s") % {"cost": money.show(left.cost)} if with_money and left.switches else "",
+            caches,
         ),
         Figure(_("Running now"), f"{running_request_count():,}", url=reverse("admin-running")),
     ]

@@ -93,7 +93,10 @@ _PAGES: dict[str, tuple[tuple[str, str, str], ...]] = {
         (gettext_noop("Explain"), "help", "admin-explain"),
         (gettext_noop("Running requests"), "stream", "admin-running"),
     ),
-    gettext_noop("Records"): ((gettext_noop("Sessions"), "forum", "admin-sessions"),),
+    gettext_noop("Records"): (
+        (gettext_noop("Sessions"), "forum", "admin-sessions"),
+        (gettext_noop("Caches"), "cached", "admin-caches"),
+    ),
 }
 """Pages in the navigation that belong to no model: title, icon, name of the view."""
 

@@ -18,6 +18,7 @@ from portal.pages.shared.scope import refusals_of, signed_in_user, tokens_of, us
 from relay.error_texts import explained
 from relay.models import UsageRecord
 from relay.usage import rollup
+from relay.usage.caches.misses import cache_of
 from relay.usage.csv_files import csv_chunks
 from relay.usage.paging import merged_page
 from relay.usage.query import OWN_FILTERS, Period, UsageQuery, filtered, last_days, months
@@ -100,6 +101,7 @@ def usage_receipt(request: HttpRequest, request_id: str) -> HttpResponse:
         "prices": prices,
         "multiplier": details["price_multiplier"],
         "error": explained(record.error_code) if record.error_code else None,
+        "cache": cache_of(record),
         "here": "usage",
     }
     return render(request, "portal/receipt.html", context)

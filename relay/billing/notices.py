@@ -305,11 +305,13 @@ def _links(notice: Notice) -> str:
     portal = settings.CONFIG.public_url
     if not portal:
         return ""
+    page, query = _("The channel: %(url)s"), urlencode({"q": notice.data.get("channel", "")})
+    url = f"{reverse('admin:relay_channel_changelist')}?{query}"
     if notice.kind in _OF_USERS:
-        page = _("Your balance and budgets: %(url)s") % {"url": portal + reverse("balance")}
-    else:
-        query = urlencode({"q": notice.data.get("channel", "")})
-        page = _("The channel: %(url)s") % {"url": f"{portal}{reverse('admin:relay_channel_changelist')}?{query}"}
+        page, url = _("Your balance and budgets: %(url)s"), reverse("balance")
+    elif notice.kind == NoticeKind.CACHE_SHARE:
+        page, url = _("Caches: %(url)s"), reverse("admin-caches")
+    page %= {"url": portal + url}
     chosen = _("How you are told: %(url)s") % {"url": portal + reverse("notices")}
     return f"\n\n{page}\n\n{chosen}\n"
 

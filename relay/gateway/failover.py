@@ -97,14 +97,16 @@ async def try_routes(
     pinned = record.exchange.pinned
     if pinned:
         _check_pin(pinned, [one.channel for one in routes], model.name)
-    conversation = record.exchange.client.session.conversation or request.conversation
-    conversation = f"{caller.user_id} {conversation}" if conversation and model.sticky else ""
+    session = record.exchange.client.session
+    talk = session.conversation or request.conversation
+    conversation = f"{caller.user_id} {talk}" if talk and model.sticky else ""
     preference = RoutePreference(
         model.id, model.strategy, run.config.routing_strategy, conversation, pinned, request.prefer, caller.user_id
     )
     kept: _Kept | None = None
-    if request.conversation:
-        digest = run.continuity.digest(caller.user_id, model.id, request.conversation)
+    if talk:
+        of_agent = talk if session.agent is None else f"{talk} {session.agent}"  # each has a prompt of its own
+        digest = run.continuity.digest(caller.user_id, model.id, of_agent)
         record.turn = ConversationTurn(run.continuity, digest)
         if model.keeps_cache and not pinned:
             routes, kept = await _kept_routes(run, record.turn, routes)

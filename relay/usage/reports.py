@@ -50,6 +50,11 @@ class ReportSums:
         """Nano-USD that the portal earned."""
         return self.cost - self.upstream_cost
 
+    @property
+    def cached_percent(self) -> int | None:
+        """The share of the input that came from caches, in percent; None: there was no input."""
+        return round(100 * self.cached / self.input) if self.input else None
+
     def __add__(self, other: ReportSums) -> ReportSums:
         return ReportSums(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 

@@ -121,6 +121,7 @@ ANY_STAFF = frozenset(
 STAFF = {
     "admin-explain": "relay.view_channel accounts.view_user",
     "admin-running": "relay.end_request",
+    "admin-caches": "relay.view_usagerecord relay.view_channel",
     "admin-refused": "relay.view_usagerecord",
     "admin-sessions": "relay.view_usagerecord",
     "admin-session": "relay.view_usagerecord",
@@ -156,6 +157,7 @@ STAFF = {
     "admin:relay_channel_copy": "relay.add_channel",
     "admin:relay_channel_explain": "relay.view_channel accounts.view_user",
     "admin:relay_channel_state_history": "relay.view_channel",
+    "admin:relay_channel_caches": "relay.view_channel relay.view_usagerecord",
     "admin:relay_model_explain": "relay.view_model relay.view_channel accounts.view_user",
     "admin:relay_model_prices": "relay.view_model relay.view_modelprice",
     "admin:relay_model_add_gpt": "relay.add_model",

@@ -84,6 +84,7 @@ class ChannelAdmin(OverridesAdmin, ModelListAdmin):
                 "edit_overrides",
                 "take_costs",
                 "explain",
+                "caches",
                 "state_history",
                 "put_keys_back",
                 "forget_apis",

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.doors import needs
 from accounts.models import User
+from accounts.rights import may
 from portal.lib.texts import whole_number
 from relay.gateway.routing.explain import Explanation, explain_route
 from relay.gateway.runtime import current
@@ -30,10 +31,11 @@ def explain_view(request: HttpRequest) -> HttpResponse:
     """
     if request.method == "POST":
         return _json_answer(request)
+    sees_usage = may(request.user, "relay.view_usagerecord")
     asked = {name: request.GET.get(name, "").strip() for name in ("user", "token", "model")}
     error, found = "", None
     if asked["user"] and asked["model"]:
-        found, error = _explain(asked)
+        found, error = _explain(asked, sees_usage)
     chosen = User.objects.named(asked["user"])
     context = {
         **admin.site.each_context(request),
@@ -72,11 +74,11 @@ def _json_answer(request: HttpRequest) -> HttpResponse:
         asked = {name: request.POST.get(name, "").strip() for name in ("user", "token", "model")}
     if not asked["user"] or not asked["model"]:
         return JsonResponse({"error": _("Name a “user” and a “model”.")}, status=400)
-    found, error = _explain(asked)
+    found, error = _explain(asked, may(request.user, "relay.view_usagerecord"))
     return JsonResponse(found.as_json()) if found is not None else JsonResponse({"error": error}, status=404)
 
 
-def _explain(asked: dict[str, str]) -> tuple[Explanation | None, str]:
+def _explain(asked: dict[str, str], sees_usage: bool) -> tuple[Explanation | None, str]:
     """Return the explanation, or None and what is wrong with the parameters."""
     user = User.objects.named(asked["user"])
     if user is None:
@@ -90,4 +92,5 @@ def _explain(asked: dict[str, str]) -> tuple[Explanation | None, str]:
                 _("%(user)s has no token with the number %(token)s.") % {"user": user, "token": asked["token"]}
             )
     serving = current()
-    return explain_route(user, token, asked["model"], serving.health.live if serving is not None else None), ""
+    seen = serving.health.live if serving is not None else None
+    return explain_route(user, token, asked["model"], seen, requests=sees_usage), ""

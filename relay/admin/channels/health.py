@@ -13,6 +13,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import BaseAdmin, action, format_time, request_ip
+from accounts.doors import may_open
 from accounts.rights import may
 from relay.channels import cooldowns
 from relay.channels import status as channel_status
@@ -73,6 +74,14 @@ class ChannelHealthAdmin(BaseAdmin):
             )
         _show_result(self, request, channel, test_channel(channel, request.user, request_ip(request)))
         return redirect("admin:relay_channel_change", channel.pk)
+
+    def has_caches_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self.has_view_permission(request) and may_open(request, reverse("admin-caches"))
+
+    @action(description=_("Caches"), url_path="caches", icon="cached", permissions=["caches"])
+    def caches(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        """Show how much of its prompts comes from caches, and which conversations left it."""
+        return redirect(f"{reverse('admin-caches')}?channel={get_object_or_404(Channel, pk=object_id).pk}")
 
     @action(description=_("Put keys back"), url_path="put-back", icon="restart_alt", permissions=["change"])
     def put_keys_back(self, request: HttpRequest, object_id: Any) -> HttpResponse:

@@ -22,6 +22,7 @@ from relay.models.ledger import AMOUNTS
 from relay.models.usage import EARNINGS, EndReason
 from relay.providers.failures import BY_WORD
 from relay.usage import rollup
+from relay.usage.caches.misses import cache_of
 from relay.usage.csv_files import csv_chunks, report_csv
 from relay.usage.paging import merged_page
 from relay.usage.query import REPORT_FILTERS, STAFF_FILTERS, UsageQuery, filtered, last_days, months
@@ -129,6 +130,7 @@ class UsageRecordAdmin(ReadOnlyAdmin):
             "record": record,
             "receipt": receipt(record, staff=True, earnings=sees_earnings(request)),
             "attempts": _attempts(record),
+            "cache": cache_of(record, staff=True),
             **_ledger(request, record),
             "money": _money(record) if sees_money(request) else None,
             "earnings": sees_earnings(request),

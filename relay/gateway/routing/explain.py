@@ -18,6 +18,7 @@ from portal.lib import clock
 from relay.channels import cooldowns
 from relay.gateway.access.authorization import find_model, may_call
 from relay.gateway.routing.circuit_breaker import OpenCircuit
+from relay.gateway.routing.explain_caches import CacheLine, newest_requests, settings_of
 from relay.gateway.routing.explain_money import Covers
 from relay.gateway.routing.health import Health
 from relay.gateway.routing.selection import (
@@ -75,15 +76,19 @@ class Explanation:
     lines: list[RouteLine] = field(default_factory=list)
     conditions: list[str] = field(default_factory=list)  # which some requests do not meet
     alias_of: str = ""  # the model's own name, where it was asked for by a further one
+    caches: list[CacheLine] = field(default_factory=list)  # newest requests, and why they missed a cache
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "lines": [line.as_json() for line in self.lines]}
 
 
-def explain_route(user: User, token: Token | None, model_name: str, seen: Live | None = None) -> Explanation:
+def explain_route(
+    user: User, token: Token | None, model_name: str, seen: Live | None = None, requests: bool = False
+) -> Explanation:
     """Explain where a user's request for a model would go now.
 
-    `token` None: a token without limits. `seen`: the live state of this process, if it serves requests.
+    `token` None: a token without limits. `seen`: the live state of this process, if it serves requests. `requests`:
+    whether to explain the newest ones, too, which are usage that not everybody may see.
     """
     now = clock.now()
     snapshot = load.load_snapshot()
@@ -147,8 +152,9 @@ def explain_route(user: User, token: Token | None, model_name: str, seen: Live |
         serves,
         obstacles,
         lines,
-        [*_of_token(token), *covers.conditions()],
+        [*_of_token(token), *(settings_of(view, caller.routes(view)) if view else ()), *covers.conditions()],
         row.name if row is not None and row.aliases.filter(name=model_name).exists() else "",
+        newest_requests(user, token, row.name if row is not None else model_name) if requests else [],
     )
 
 

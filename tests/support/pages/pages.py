@@ -89,6 +89,7 @@ STAFF: Final = (
     PortalPage("admin-sessions", "/admin/sessions/", "staff", "Sessions"),
     PortalPage("admin-session", "/admin/sessions/{user}/{session}/", "staff", "A session for staff"),
     PortalPage("admin-receipt", "/admin/relay/usagerecord/{record}/change/", "staff", "A receipt for staff"),
+    PortalPage("caches", "/admin/caches/", "staff", "Caches"),
     PortalPage("explain", "/admin/explain/?user={name}&model={model_name}", "staff", "Explain"),
     PortalPage("running", "/admin/running/", "staff", "Running requests"),
     PortalPage("catalogue", "/admin/relay/errortext/", "staff", "Error catalogue"),
