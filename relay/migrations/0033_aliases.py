@@ -10,7 +10,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('relay', '0030_overrides'),
+        ('relay', '0032_caches'),
     ]
 
     operations = [
