@@ -62,7 +62,7 @@ class SessionLine:
     charged: int  # nano-USD
     upstream_cost: int  # nano-USD
     depth: int = 0  # of an agent: how many agents are above it
-    busy: timedelta = field(default_factory=timedelta)
+    busy: timedelta = field(default=timedelta(), init=False)
 
     @property
     def cache_share(self) -> float | None:
@@ -122,7 +122,7 @@ def by_agent(whole: SessionSum) -> list[SessionLine]:
 
     They are numbered in the order in which they began.
     """
-    rows = list(
+    rows: list[Any] = list(
         _parts_of(whole)
         .values("agent")
         .annotate(began=Min("first_at"), parent=Min("parent_agent"), **_SUMS)
@@ -153,8 +153,9 @@ def _grouped(whole: SessionSum, by: str) -> list[dict[str, Any]]:
 
 def _line(row: dict[str, Any], key: Any, label: str) -> SessionLine:
     names = ("requests", "failed", "turns", "input", "cached", "output", "charged", "upstream_cost")
-    sums = (int(row[f"sum_{name}"]) for name in names)
-    return SessionLine(key, label, *sums, busy=timedelta(milliseconds=int(row["sum_busy_ms"])))
+    line = SessionLine(key, label, *(int(row[f"sum_{name}"]) for name in names))
+    line.busy = timedelta(milliseconds=int(row["sum_busy_ms"]))
+    return line
 
 
 def _in_order(parents: dict[int, int]) -> list[int]:

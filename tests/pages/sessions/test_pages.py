@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
@@ -29,7 +30,8 @@ def talk(people: People) -> str:
     at = clock.now() - timedelta(days=40)
     token = create_token(people.owner, "the-laptop", actor=people.owner)[0]
     channel = Channel.objects.create(name="the-channel", provider="demo")
-    for number, more in enumerate([{}, {"agent": 9}, {"status": 502, "end_reason": "upstream_error", "cost": 0}]):
+    mores: list[dict[str, Any]] = [{}, {"agent": 9}, {"status": 502, "end_reason": "upstream_error", "cost": 0}]
+    for number, more in enumerate(mores):
         record(number, people.owner, session=S, app="claude-code", token=token, channel=channel,
                model="the-model", started_at=at + timedelta(seconds=61 * number), **more)  # fmt: skip
     record(9, people.other, session=S, app="others-app", model="others-model", started_at=at)
