@@ -74,6 +74,15 @@ KEPT: Final = {
     "relay.UsageRecord.channel",
     "relay.UsageRecord.api_key",
     "relay.UsageRecord.price",
+    "relay.SessionSum.user",
+    "relay.SessionSum.token",
+    "relay.SessionPart.user",
+    "relay.SessionPart.channel",
+    "relay.CacheSwitch.user",
+    "relay.CacheSwitch.from_channel",
+    "relay.CacheSwitch.from_key",
+    "relay.CacheSwitch.to_channel",
+    "relay.CacheSwitch.to_key",
 }
 """References that keep what they name from being deleted, or keep its id."""
 SAY_WHO: Final = {
@@ -95,6 +104,8 @@ FACTS: Final = {
     "mfa.Authenticator.data",
     "accounts.AuditEvent.detail",
     "relay.Channel.listed_models",
+    "relay.Model.filled_facts",
+    "relay.Model.reasoning_levels",
     "relay.Notice.data",
     "relay.BooksProof.differences",
     "relay.BooksProof.totals",
