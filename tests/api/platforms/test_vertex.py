@@ -22,21 +22,16 @@ from relay.models import ApiKey, Channel
 from relay.providers.failures import FailureClass
 from tests.api.gemini.clients import HELLO as CONTENTS
 from tests.api.gemini.clients import ask as ask_gemini
+from tests.api.platforms.vertex_channels import channel_at
 from tests.support.asserts import until
 from tests.support.peers import gemini, messages
 from tests.support.peers.clouds import vertex
-from tests.support.peers.clouds.google_tokens import TokenEndpoint, issuing_tokens
+from tests.support.peers.clouds.google_tokens import TokenEndpoint
 from tests.support.portal import Portal, ask
-from tests.support.server import Server, serving
+from tests.support.server import Server
 from tests.support.upstream import Upstream
 
 HELLO: list[Any] = [{"role": "user", "content": "Say hello."}]
-
-
-@pytest.fixture(scope="module")
-def tokens() -> Iterator[TokenEndpoint]:
-    with issuing_tokens() as running:
-        yield running
 
 
 @pytest.fixture
@@ -45,26 +40,6 @@ def fresh(tokens: TokenEndpoint) -> Iterator[TokenEndpoint]:
     yield tokens
     tokens.answer, tokens.seconds = None, 3599
     tokens.go.set()
-
-
-@pytest.fixture(scope="module")
-def cloud(tokens: TokenEndpoint, django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A portal whose setting lets keys be shown to the test's token endpoint."""
-    env = {"AIRELAYS_FEED_POLL_SECONDS": "0.05", "AIRELAYS_GOOGLE_TOKEN_URIS": tokens.url}
-    with serving(tmp_path_factory.mktemp("vertex") / "log", env=env) as running:
-        yield running
-    assert "Traceback" not in running.log.read_text()
-
-
-def base_url(upstream: Upstream) -> str:
-    return f"{upstream.base_url}/{vertex.PLACE}"
-
-
-def channel_at(live: Portal, tokens: TokenEndpoint, provider: str = "vertex", **more: Any) -> Channel:
-    """A channel with an account of its own, so that no other test has a token of it."""
-    key = tokens.file(private_key_id=live.name("key"), **more)
-    made: Channel = live.channel(base_url(live.upstream), keys=(key,), provider=provider)
-    return made
 
 
 # -- the mock ----------------------------------------------------------------------------------------------------------

@@ -8,13 +8,12 @@ import openai
 import pytest
 
 from tests.api.gemini.clients import ask as ask_gemini
-from tests.api.platforms.test_vertex import channel_at, cloud, tokens
+from tests.api.platforms.vertex_channels import channel_at
 from tests.support.peers.clouds import vertex
 from tests.support.peers.clouds.google_tokens import TokenEndpoint
 from tests.support.portal import Portal
 from tests.support.server import Server
 
-__all__ = ["cloud", "tokens"]  # fixtures
 KINDS = {"gemini": "gemini-embedding", "predict": "text-multilingual-embedding"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import anthropic
 import pytest
 from pydantic import BaseModel
 
-from tests.api.sdks.upstreams import HELLO, KINDS, PARIS, ROME, Said, talk
+from tests.api.sdks.upstreams import EVERY_KIND, HELLO, PARIS, ROME, Said, talk
 from tests.support.portal import Portal
 from tests.support.server import Server
 
@@ -20,7 +21,7 @@ PDF = base64.b64encode(b"%PDF-1.7\n").decode()
 ASKED: list[Any] = [{"role": "user", "content": "Say hello."}]
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER: Any = {"name": "weather", "description": "The weather in a city.", "input_schema": SCHEMA}
-EVERYWHERE = pytest.mark.parametrize("up", KINDS)
+EVERYWHERE = pytest.mark.parametrize("up", EVERY_KIND)
 HOW = pytest.mark.parametrize("streamed", [False, True], ids=["plain", "stream"])
 ANSWER = Said("It is sunny in Paris and it rains in Rome.")
 
@@ -108,8 +109,12 @@ def test_a_choice_of_tools(
         "chat": {"any": "required", "tool": {"type": "function", "function": {"name": "weather"}}, "none": "none"},
         "responses": {"any": "required", "tool": {"type": "function", "name": "weather"}, "none": "none"},
         "gemini": {"any": "ANY", "tool": "ANY", "none": "NONE"},
+        "converse": {"any": {"any": {}}, "tool": {"tool": {"name": "weather"}}, "none": None},
     }
-    if up == "gemini":
+    if up == "converse":
+        assert model.last.get("toolConfig", {}).get("toolChoice") == kinds[up][choice["type"]]
+        assert ("toolConfig" in model.last) is (choice["type"] != "none"), "there is no other way to call none"
+    elif up == "gemini":
         assert model.last["toolConfig"]["functionCallingConfig"]["mode"] == kinds[up][choice["type"]]
     else:
         assert model.last["tool_choice"] == (choice if up == "anthropic" else kinds[up][choice["type"]])
@@ -157,6 +162,7 @@ def test_an_answer_of_a_shape(client: anthropic.Anthropic, live: Portal, server:
         "chat": lambda: last["response_format"]["json_schema"]["schema"],
         "responses": lambda: last["text"]["format"]["schema"],
         "gemini": lambda: last["generationConfig"]["responseJsonSchema"],
+        "converse": lambda: json.loads(last["outputConfig"]["textFormat"]["structure"]["jsonSchema"]["schema"]),
     }
     shape = shapes[up]()
     assert shape["properties"]["city"]["type"] == "string" and shape["required"] == ["city"]
@@ -184,6 +190,7 @@ def test_thoughts_come_back_with_their_turn(
         "chat": lambda: bool(first_request["reasoning_effort"]),
         "responses": lambda: bool(first_request["reasoning"]["effort"]),
         "gemini": lambda: first_request["generationConfig"]["thinkingConfig"]["includeThoughts"],
+        "converse": lambda: bool(first_request["additionalModelRequestFields"]["reasoning_effort"]),
     }
     assert asked[up]()
     if up == "gemini":
@@ -202,8 +209,9 @@ def test_what_a_cache_read_and_wrote_is_told(
     found = said(client, streamed, model=model.model, messages=ASKED, system=system)
     assert found.usage.cache_read_input_tokens == 4
     written = found.usage.cache_creation_input_tokens
-    assert written == 6 if up == "anthropic" else not written
-    assert found.usage.input_tokens == (9 if up == "anthropic" else 5), "without those that the cache had"
+    tells = up in {"anthropic", "converse"}
+    assert written == 6 if tells else not written
+    assert found.usage.input_tokens == (9 if tells else 5), "without those that the cache had"
     assert "Long rules." in model.seen and ("ephemeral" in model.seen) is (up == "anthropic")
 
 
@@ -253,7 +261,7 @@ def test_members_of_other_apis_are_told_when_they_are_left_out(
     body: dict[str, Any] = {"model": model.model, "max_tokens": 99, "messages": ASKED}
     answer = client.messages.with_raw_response.create(**body, extra_body={"top_k": 3})
     told = answer.headers.get("x-airelays-ignored-parameters", "")
-    assert ("top_k" in told) is (up in {"chat", "responses"})
+    assert ("top_k" in told) is (up in {"chat", "responses", "converse"})
     assert answer.parse().content[0].to_dict()["text"] == "Hello there."
     if up == "responses":
         with pytest.raises(anthropic.UnprocessableEntityError, match="stop"):

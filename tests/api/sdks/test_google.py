@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,13 +14,13 @@ from google.genai import types
 from pydantic import BaseModel
 
 from tests.api.gemini.clients import MANUAL, sdk_at
-from tests.api.sdks.upstreams import HELLO, KINDS, PARIS, ROME, Said, talk
+from tests.api.sdks.upstreams import EVERY_KIND, HELLO, PARIS, ROME, Said, talk
 from tests.support.portal import Portal
 from tests.support.server import Server
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PDF = b"%PDF-1.7\n"
-EVERYWHERE = pytest.mark.parametrize("up", KINDS)
+EVERYWHERE = pytest.mark.parametrize("up", EVERY_KIND)
 HOW = pytest.mark.parametrize("streamed", [False, True], ids=["plain", "stream"])
 ANSWER = Said("It is sunny in Paris and it rains in Rome.")
 DECLARED = types.Tool(
@@ -122,6 +123,12 @@ def test_a_choice_of_tools(
     if up == "gemini":
         assert model.last["toolConfig"]["functionCallingConfig"]["mode"] == mode
         return
+    if up == "converse":
+        chosen = {"any": {}} if mode == "ANY" else None
+        chosen = {"tool": {"name": "weather"}} if names else chosen
+        assert model.last.get("toolConfig", {}).get("toolChoice") == chosen
+        assert ("toolConfig" in model.last) is (mode != "NONE")
+        return
     wanted = {"NONE": "none", "AUTO": "auto", "ANY": "any" if up == "anthropic" else "required"}[mode]
     found = model.last.get("tool_choice", "auto")
     if up == "anthropic":
@@ -157,6 +164,7 @@ def test_an_answer_of_a_shape(client: genai.Client, live: Portal, server: Server
         "chat": lambda: last["response_format"]["json_schema"]["schema"],
         "responses": lambda: last["text"]["format"]["schema"],
         "gemini": lambda: last["generationConfig"]["responseSchema"],
+        "converse": lambda: json.loads(last["outputConfig"]["textFormat"]["structure"]["jsonSchema"]["schema"]),
     }
     assert shapes[up]()["properties"]["city"]["type"].lower() == "string"
 
@@ -167,7 +175,7 @@ def test_usage_is_told_by_class(client: genai.Client, live: Portal, server: Serv
     model = talk(live, server, up, Said("Hello there.", "Hm."))
     found = said(client, streamed, model.model, "Hi.")
     usage = found[-1].usage_metadata
-    assert usage.prompt_token_count == (19 if up == "anthropic" else 9)
+    assert usage.prompt_token_count == (19 if up in {"anthropic", "converse"} else 9)
     assert (usage.cached_content_token_count, usage.thoughts_token_count) == (4, 3)
     assert usage.total_token_count == usage.prompt_token_count + usage.candidates_token_count + 3
     assert found[-1].candidates[0].finish_reason == types.FinishReason.STOP

@@ -1,4 +1,4 @@
-"""Upstreams of four APIs that say the same: what a client of any API must get from each of them, and send to it."""
+"""Upstreams of several APIs that say the same: what a client of any API must get from each of them, and send to it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.endpoints.text.responses_upstream import response
 from tests.support.peers import gemini, messages
+from tests.support.peers.clouds import bedrock, converse
 from tests.support.portal import Portal
 from tests.support.server import Server
 from tests.support.upstream import Call, Script, chunk, completion
@@ -25,6 +26,7 @@ class Said:
 
 HELLO = Said("Hello there.")
 PARIS, ROME = ("call_1", "weather", {"city": "Paris"}), ("call_2", "weather", {"city": "Rome"})
+ACCOUNT = bedrock.Account()
 
 
 async def _anthropic(call: Call, said: Said) -> None:
@@ -110,6 +112,15 @@ async def _responses(call: Call, said: Said) -> None:
     await call.end()
 
 
+async def _converse(call: Call, said: Said) -> None:
+    blocks: list[dict[str, Any]] = []
+    if said.thought:
+        blocks.append({"reasoningContent": {"reasoningText": {"text": said.thought}}})
+    blocks += [{"text": said.text}] if said.text else []
+    blocks += [{"toolUse": {"toolUseId": name, "name": tool, "input": given}} for name, tool, given in said.calls]
+    await converse.saying(ACCOUNT, *blocks, stop="tool_use" if said.calls else "end_turn")(call)
+
+
 def _data(event: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(event).encode() + b"\n\n"
 
@@ -160,6 +171,12 @@ KINDS = {
 }
 
 
+# Those and the API of a cloud, whose requests are signed.
+EVERY_KIND = {**KINDS, "converse": Kind("converse", _converse, {"provider": "bedrock_claude"})}
+# What models are called at the upstreams that go by it.
+_NAMES = {"gemini": "gemini-3", "converse": "openai.gpt-oss"}
+
+
 @dataclass
 class Talk:
     """A model at an upstream, and what that was asked."""
@@ -185,7 +202,7 @@ class Talk:
 
 def talk(live: Portal, server: Server, name: str, *turns: Said, **options: Any) -> Talk:
     """A model whose upstream answers the first request by the first of these, the next one by the next, and so on."""
-    kind, left = KINDS[name], list(turns)
+    kind, left = EVERY_KIND[name], list(turns)
 
     async def script(call: Call) -> None:
         await kind.answer(call, left.pop(0) if len(left) > 1 else left[0])
@@ -195,8 +212,12 @@ def talk(live: Portal, server: Server, name: str, *turns: Said, **options: Any) 
 
 def at(live: Portal, server: Server, name: str, script: Script, **options: Any) -> Talk:
     """A model whose upstream does as a script says."""
-    kind = KINDS[name]
-    up = live.name("gemini-3" if name == "gemini" else "up")
-    model = live.model(script, upstream_name=up, **{**kind.channel, **options})
+    kind = EVERY_KIND[name]
+    up = live.name(_NAMES.get(name, "up"))
+    channel = kind.channel
+    if name == "converse":
+        root = live.upstream.base_url.removesuffix("/v1")
+        channel = {"channels": [live.channel(root, keys=(ACCOUNT.api_key,), **channel)]}
+    model = live.model(script, upstream_name=up, **{**channel, **options})
     server.catch_up()
     return Talk(kind, live, model, up)
