@@ -33,7 +33,7 @@ from relay.protocols.chat_completions.answer import (
     parse_chat_answer,
     whole_completion,
 )
-from relay.protocols.chat_completions.client import ChatClient
+from relay.protocols.chat_completions.client import MEMBERS, ChatClient
 from relay.protocols.chat_completions.request import ChatRequest, conversation_key, parse_chat_request, read_choices
 from relay.protocols.chat_completions.stream import ChatStream, error_event
 from relay.protocols.codec import EVENT_STREAM, BrokenOff
@@ -95,6 +95,7 @@ class ChatTextRequest:
     api = _ENDPOINT
     stream_type = EVENT_STREAM
     demands_limit = False
+    client_names = MEMBERS
     parameters_renamed = True  # an upstream's rules name `max_output_tokens` and the like if it speaks responses
     unserved_message = "The upstream of this model serves no chat. Use another endpoint or another model."
 

@@ -34,6 +34,7 @@ from relay.protocols.contract import Dialect
 from relay.protocols.converse.upstream import ConverseUpstream
 from relay.protocols.fields import BadRequest, Fields
 from relay.protocols.gemini.upstream import GeminiUpstream
+from relay.protocols.naming.client_names import own_name
 from relay.protocols.naming.tool_names import restore_in_completion
 from relay.protocols.ollama_chat.upstream import OllamaUpstream
 from relay.protocols.responses.unfinished.response import broken_response
@@ -90,6 +91,7 @@ class TextRequest(Protocol):
     unserved_message: str  # the error when a channel serves no text API
     left_out: list[str]  # parts of the request that the current channel is not sent, as the client is told
     stream_type: str  # the content type of its streams
+    client_names: Mapping[str, str]  # what its API calls members of the hub form
     parameters_renamed: bool  # whether a converted request uses other parameter names than the vendors' rules
     choices: int  # how many answers it asks for
     demands_limit: bool  # its API wants a limit of every request, so that clients name one of any model
@@ -142,8 +144,8 @@ def check_text_channel(run: Runtime, request: TextRequest, channel: ChannelView)
             rules, upstream.request(request.client.hub_request().body, dialect_of(channel)).body
         )
     except BadRequest as bad:
-        return invalid(bad)
-    return refused_parameter(name) if name else None
+        return _unconverted(request, bad)
+    return refused_parameter(own_name(name, request.client_names)) if name else None
 
 
 async def try_text(request: TextRequest, attempt: Attempt) -> HttpResponseBase:
@@ -225,6 +227,15 @@ def overridden_text(run: Runtime, request: TextRequest, public: str, route: Rout
     return replace(text_terms(rules, body), choices=request.choices)
 
 
+def _unconverted(request: TextRequest, bad: BadRequest) -> RelayError:
+    """The client's error for a request that a conversion refuses: with the field as the client's API has it."""
+    given = bad.param or ""
+    name = own_name(given, request.client_names)
+    if name == given:
+        return invalid(bad)
+    return invalid(BadRequest(bad.message.replace(f"“{given}”", f"“{name}”"), name, bad.code, bad.status))
+
+
 def _upstream_of(run: Runtime, channel: ChannelView) -> contract.Upstream | None:
     return next((upstream for upstream in UPSTREAMS if run.health.serves_api(channel, upstream.api)), None)
 
@@ -238,7 +249,7 @@ async def _open_converted(request: TextRequest, attempt: Attempt) -> _Converted:
         hub = request.client.hub_request()
         form = protocol.request({**hub.body, "model": name}, dialect)
     except BadRequest as bad:  # in earlier turns, which had not been read when the channels were checked
-        raise Failure(FailureClass.CLIENT, invalid(bad), detail=bad.message) from None
+        raise Failure(FailureClass.CLIENT, _unconverted(request, bad), detail=bad.message) from None
     body: Json = {**form.body, "model": name}
     if record.charge.clamp is not None:
         protocol.limit(body, record.charge.clamp, dialect)
@@ -247,8 +258,10 @@ async def _open_converted(request: TextRequest, attempt: Attempt) -> _Converted:
     record.dropped = [
         *request.left_out,
         *hub.dropped,
-        *form.dropped,
-        *parameters.apply_to(channel.policy(protocol.api), body),
+        *(
+            own_name(name, request.client_names)
+            for name in (*form.dropped, *parameters.apply_to(channel.policy(protocol.api), body))
+        ),
     ]
     ignored, limited = sent_body(attempt, protocol.api, body, request.choices)
     record.dropped += ignored

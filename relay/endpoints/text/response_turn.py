@@ -7,7 +7,7 @@ next turn names it there by the upstream's id, and the earlier turns are not eve
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
@@ -32,7 +32,7 @@ from relay.gateway.snapshot.views import Pair
 from relay.models import Conversation, ConversationItem, StoredResponse
 from relay.protocols.codec import EVENT_STREAM
 from relay.protocols.fields import BadRequest, Fields
-from relay.protocols.responses.client import ResponsesClient
+from relay.protocols.responses.client import MEMBERS, ResponsesClient
 from relay.protocols.responses.compaction import expand_summaries
 from relay.protocols.responses.replay import events_of
 from relay.protocols.responses.request import (
@@ -97,6 +97,7 @@ class ResponseTurn:
     stream_type: str = EVENT_STREAM
     demands_limit: bool = False
     choices: int = 1
+    client_names: Mapping[str, str] = field(default_factory=lambda: MEMBERS)
     parameters_renamed: bool = False
     unserved_message: str = "The upstream of this model serves no text. Use another endpoint or another model."
     # What the current channel is sent, set by `prepare`.

@@ -10,6 +10,7 @@ Source: Anthropic's API reference and its SDK 2.14, November 2026.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -40,6 +41,18 @@ _EFFORTS: Final = frozenset(("low", "medium", "high"))
 # The effort that comes nearest to a budget of thinking: below so many tokens.
 _LADDER: Final = ((2048, "low"), (8192, "medium"))
 _SCHEMA_NAME: Final = "answer"
+# What the hub calls otherwise. Blocks are told by their kinds, since messages of the hub are at other places.
+MEMBERS: Final[Mapping[str, str]] = {
+    "messages[].content[image_url]": "messages[].content[image]",
+    "messages[].reasoning_content": "messages[].content[thinking]",
+    "max_completion_tokens": "max_tokens",
+    "reasoning_effort": "thinking",
+    "response_format": "output_config.format",
+    "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
+    "stop": "stop_sequences",
+    "user": "metadata.user_id",
+    "serviceTier": "service_tier",
+}
 
 
 @dataclass(slots=True)

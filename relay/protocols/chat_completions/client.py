@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from portal.lib.json import Json, object_of, objects_of, text_of
 from relay.protocols.chat_completions.client_stream import ChatEncoder
@@ -10,6 +12,9 @@ from relay.protocols.chat_completions.dialects import THINKING_PARTS, content_of
 from relay.protocols.chat_completions.hub import STOP, made_call_id, strip_extensions, strip_foreign
 from relay.protocols.contract import ConvertedRequest
 from relay.protocols.events import Unreadable
+
+# What upstreams' rules call otherwise; the hub form is the client's.
+MEMBERS: Final[Mapping[str, str]] = {"serviceTier": "service_tier"}
 
 
 @dataclass(slots=True)

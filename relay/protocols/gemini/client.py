@@ -6,6 +6,7 @@ dropped and reported among the dropped parameters.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -56,6 +57,23 @@ _LEVELS: Final = frozenset(("minimal", "low", "medium", "high", "xhigh"))
 _EFFORTS: Final = ((1024, "low"), (8192, "medium"))
 _DYNAMIC: Final = -1
 _JSON: Final = "application/json"
+# What the hub calls otherwise.
+MEMBERS: Final[Mapping[str, str]] = {
+    **{hub: f"generationConfig.{name}" for name, hub in _SAME.items()},
+    "messages": "contents",
+    "messages[].content[image_url]": "contents[].parts[].inlineData",
+    "messages[].reasoning_content": "contents[].parts[].thought",
+    "top_k": "generationConfig.topK",
+    "n": "generationConfig.candidateCount",
+    "stop": "generationConfig.stopSequences",
+    "logprobs": "generationConfig.responseLogprobs",
+    "top_logprobs": "generationConfig.logprobs",
+    "response_format": "generationConfig.responseMimeType",
+    "modalities": "generationConfig.responseModalities",
+    "reasoning_effort": "generationConfig.thinkingConfig",
+    "tool_choice": "toolConfig.functionCallingConfig",
+    "service_tier": "serviceTier",
+}
 _NO_VALUES: Final[tuple[object, ...]] = (None, False, "", [], {})
 
 

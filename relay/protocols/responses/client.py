@@ -6,7 +6,7 @@ that names it when the answer depends on it; otherwise it is dropped and reporte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -68,6 +68,19 @@ _CALLS: Final = {"function_call": FUNCTION, "custom_tool_call": CUSTOM, "tool_se
 _OUTPUTS: Final = frozenset(("function_call_output", "custom_tool_call_output", "tool_search_output"))
 _CONTROLS: Final = frozenset(("additional_tools", "compaction_trigger"))
 _LOGPROBS: Final = "message.output_text.logprobs"
+# What the hub calls otherwise.
+MEMBERS: Final[Mapping[str, str]] = {
+    "messages": "input",
+    "messages[]": "input[]",
+    "messages[].content[image_url]": "input[].content[input_image]",
+    "messages[].reasoning_content": "input[reasoning]",
+    "max_completion_tokens": "max_output_tokens",
+    "reasoning_effort": "reasoning.effort",
+    "response_format": "text.format",
+    "verbosity": "text.verbosity",
+    "logprobs": f"include[{_LOGPROBS}]",
+    "serviceTier": "service_tier",
+}
 # Values that mean the same as a missing member.
 _NOTHING: Final[tuple[object, ...]] = ("disabled", "null", "", None, False, [], {})
 

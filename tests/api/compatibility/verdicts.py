@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -52,6 +53,8 @@ def _carried(cell: Cell) -> Verdict:
         return Verdict("✗", f"lost without a word: {', '.join(silent)}")
     if cell.ignored and not lost and cell.feature.name not in PARTLY:
         return Verdict("✗", f"told that {_names(cell.ignored)} is left out, and all is there")
+    if foreign := [name for name in cell.ignored if not _is_own(name, cell)]:
+        return Verdict("✗", f"what is left out is called {_names(foreign)}, which is not in the request")
     if wrong := _wrong_usage(cell, cell.said, cell.came):
         return Verdict("✗", wrong)
     if silent and note is not None:
@@ -67,6 +70,11 @@ def _names(names: Iterable[str]) -> str:
 def _is_told(lost: str, ignored: list[str]) -> bool:
     words = TELLING.get(lost, (lost,))
     return any(word == name.lower() or (len(word) > 1 and word in name.lower()) for word in words for name in ignored)
+
+
+def _is_own(name: str, cell: Cell) -> bool:
+    """Whether a name is one of a member that the client has sent, or of a place in one."""
+    return re.split(r"[.[]", name)[0] in cell.body
 
 
 def _wrong_usage(cell: Cell, said: Reply, came: Reply) -> str:
@@ -104,6 +112,8 @@ def _refusal(cell: Cell) -> Verdict:
         return Verdict("✗", f"the upstream refuses what it is sent: {cell.status} {message}")
     if status not in {400, 422} or not code or not field:
         return Verdict("✗", f"refused without a reason: {cell.status} {code} {field} {message}")
+    if not _is_own(field, cell):
+        return Verdict("✗", f"{field} is refused, which is not in the request")
     if record is not None and record.cost:
         return Verdict("✗", f"refused and charged {record.cost}")
     return Verdict(f"{status} `{field}`" if code == "unsupported_parameter" else f"{status} {code} `{field}`")

@@ -235,7 +235,7 @@ def test_an_answer_of_a_shape_at_an_upstream_of_chat_completions(
     shape = live.upstream.last(model).json["response_format"]["json_schema"]["schema"]
     assert shape == {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
     headers = found.sdk_http_response.headers if found.sdk_http_response else {}
-    assert "top_k" in (headers or {})["x-airelays-ignored-parameters"]
+    assert "generationConfig.topK" in (headers or {})["x-airelays-ignored-parameters"]
 
 
 def test_an_image_at_an_upstream_of_chat_completions(client: genai.Client, live: Portal, server: Server) -> None:

@@ -116,7 +116,7 @@ def test_what_a_rule_of_the_upstreams_api_refuses_is_refused_in_the_clients(live
     model = live.model(whole, text_api="chat", parameters={"chat/reasoning_effort": "refuse"})
     token = live.token()
     refusal = server.post(token, text(RESPONSES, model, reasoning={"effort": "high"}), path=RESPONSES)
-    check(refusal, 422, "invalid_request_error", "unsupported_parameter", "reasoning_effort")
+    check(refusal, 422, "invalid_request_error", "unsupported_parameter", "reasoning.effort")
     assert live.upstream.count(model) == 0
     assert server.post(token, text(RESPONSES, model), path=RESPONSES).status_code == 200
 

@@ -33,7 +33,7 @@ from relay.protocols.codec import BrokenOff
 from relay.protocols.error_objects import is_error_object
 from relay.protocols.fields import BadRequest, Fields
 from relay.protocols.gemini.answer import Framing, parse_gemini_answer, stream_of
-from relay.protocols.gemini.client import GeminiClient
+from relay.protocols.gemini.client import MEMBERS, GeminiClient
 from relay.protocols.gemini.counting import bare_count_body, counted_request, upstream_count_body, with_counted
 from relay.protocols.gemini.request import GeminiRequest, parse_gemini_request
 from relay.protocols.gemini.stream import GeminiStream
@@ -173,6 +173,7 @@ class GeminiTextRequest:
 
     api = _ENDPOINT
     demands_limit = False
+    client_names = MEMBERS
     parameters_renamed = True  # an upstream's rules name the parameters of its own API
     unserved_message = "The upstream of this model serves no chat. Use another endpoint or another model."
 

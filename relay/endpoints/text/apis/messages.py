@@ -32,7 +32,7 @@ from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
 from relay.gateway.upstream import UpstreamAnswer
 from relay.protocols.anthropic_messages.answer import events_of, parse_messages_answer, whole_message
-from relay.protocols.anthropic_messages.client import MessagesClient
+from relay.protocols.anthropic_messages.client import MEMBERS, MessagesClient
 from relay.protocols.anthropic_messages.errors import error_event
 from relay.protocols.anthropic_messages.request import MessagesRequest, parse_messages_request
 from relay.protocols.anthropic_messages.stream import MessagesStream
@@ -211,6 +211,7 @@ class MessagesTextRequest:
     stream_type = EVENT_STREAM
     demands_limit = True
     choices = 1
+    client_names = MEMBERS
     parameters_renamed = True  # an upstream's rules name the parameters of its own API
     unserved_message = "The upstream of this model serves no chat. Use another endpoint or another model."
 

@@ -248,11 +248,9 @@ def read_reply(answer: Answer) -> Reply:
                 index = candidate.get("index", 0)
                 texts[index] = texts.get(index, "") + ("" if part.get("thought") else part.get("text", ""))
     candidates = [one for event in answer.events for one in event.get("candidates") or ()]
-    grounded: dict[str, Any] = next(
-        (one["groundingMetadata"] for one in candidates if one.get("groundingMetadata")), {}
-    )
+    grounded: Json = next((one["groundingMetadata"] for one in candidates if one.get("groundingMetadata")), {})
     sources = [chunk["web"] for chunk in grounded.get("groundingChunks") or ()]
-    probabilities: dict[str, Any] = next((one["logprobsResult"] for one in candidates if one.get("logprobsResult")), {})
+    probabilities: Json = next((one["logprobsResult"] for one in candidates if one.get("logprobsResult")), {})
     calls = [
         part["functionCall"] for one in candidates for part in at(one, "content.parts") or () if "functionCall" in part
     ]
