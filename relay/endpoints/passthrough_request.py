@@ -24,7 +24,7 @@ from relay.protocols.fields import (
     read_document,
     read_model,
 )
-from relay.protocols.multipart import MultipartForm, Part, parse_form
+from relay.protocols.framing.multipart import MultipartForm, Part, parse_form
 from relay.protocols.passthrough import answers, requests
 from relay.protocols.passthrough.answers import AnswerReader
 from relay.protocols.passthrough.audio import AudioLength, audio_length

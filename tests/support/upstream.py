@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import unquote
 
-from relay.protocols.multipart import MultipartForm, parse_form
+from relay.protocols.framing.multipart import MultipartForm, parse_form
 from tests.support.asserts import until
 
 Script = Callable[["Call"], Awaitable[None]]

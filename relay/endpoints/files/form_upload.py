@@ -21,7 +21,7 @@ from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.models import UploadSession
 from relay.protocols.fields import BadRequest
-from relay.protocols.multipart import boundary_of, check_repeated, part_names, put_header
+from relay.protocols.framing.multipart import boundary_of, check_repeated, part_names, put_header
 from relay.storage import files
 from relay.storage.files import UploadWriter
 

@@ -35,7 +35,7 @@ from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.views import ChannelView
 from relay.protocols.fields import BadRequest
-from relay.protocols.multipart import write_parts
+from relay.protocols.framing.multipart import write_parts
 from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass
 from relay.providers.vendors import BUILT_IN

@@ -31,7 +31,7 @@ from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.models import RealtimeCall
 from relay.protocols.fields import BadRequest, check_inner_names, read_object
-from relay.protocols.multipart import parse_form
+from relay.protocols.framing.multipart import parse_form
 from relay.protocols.realtime.conversation import LEAST_INPUT
 from relay.storage.realtime import calls as stored_calls
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from relay.protocols import multipart
 from relay.protocols.fields import BadRequest
+from relay.protocols.framing import multipart
 
 _FORM = "multipart/form-data; boundary=b"
 _FILE = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
