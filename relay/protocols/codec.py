@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from portal.lib.json import Json, decode_object, object_of, objects_of
+from portal.lib.json import Json, decode_object, object_of, objects_of, text_of
 from relay.protocols.contract import Decoder, Encoder
 from relay.protocols.error_objects import states
 from relay.protocols.events import EventReader, TooLarge, payload
 from relay.protocols.naming.tool_names import restore_names
+from relay.protocols.prompts.stops import StopSearch
 from relay.protocols.token_estimate import is_opaque
 from relay.protocols.usage import NO_USAGE, Usage
 
@@ -257,3 +258,63 @@ class Codec(Protocol):
     @property
     def mid_event(self) -> bool:
         """Whether the bytes returned so far end inside an event, so that nothing may be inserted."""
+
+
+@dataclass(slots=True)
+class Stopping:
+    """A decoder whose answer ends before the first stop sequence in its text.
+
+    For upstreams that cannot stop there: what they write behind it is read for its usage alone.
+    """
+
+    decoder: Decoder
+    search: StopSearch
+    member: str  # of the hub, for why a choice ended
+    usage: Usage | None = None
+    error: bytes | None = None
+    done: bool = False
+
+    def chunks(self, event: bytes) -> list[Json]:
+        found = self.decoder.chunks(event)
+        for chunk in found:
+            for choice in objects_of(chunk, "choices"):
+                self._stop(choice, object_of(choice, "delta"))
+        self.usage, self.error, self.done = self.decoder.usage, self.decoder.error, self.decoder.done
+        return found
+
+    def finish(self, clean: bool) -> None:
+        self.decoder.finish(clean)
+        self.usage, self.error, self.done = self.decoder.usage, self.decoder.error, self.decoder.done
+
+    def _stop(self, choice: Json, delta: Json) -> None:
+        over = bool(self.search.found)
+        said = self.search.feed(text_of(delta, "content"))
+        if over:
+            choice["delta"] = delta = {}
+        elif said or "content" in delta:
+            delta["content"] = said
+        if not self.search.found and (choice.get("finish_reason") or delta.get("tool_calls")):
+            rest = self.search.rest()
+            choice["delta"] = {**delta, "content": text_of(delta, "content") + rest} if rest else delta
+        if self.search.found and choice.get("finish_reason"):
+            _stopped(choice, self.search, self.member)
+
+
+def stop_completion(completion: Json, search: StopSearch, member: str) -> None:
+    """End a complete answer before the first stop sequence in its text. `member`: as in `Stopping`."""
+    for choice in objects_of(completion, "choices"):
+        message = object_of(choice, "message")
+        text = text_of(message, "content")
+        said = search.feed(text)
+        if not search.found:
+            search.rest()
+            continue
+        message["content"] = said
+        message.pop("tool_calls", None)
+        message.pop("annotations", None)  # they name places in the whole text
+        _stopped(choice, search, member)
+
+
+def _stopped(choice: Json, search: StopSearch, member: str) -> None:
+    choice["finish_reason"] = "stop"
+    choice[member] = {"reason": "stop_sequence", "sequence": search.found}

@@ -6,7 +6,7 @@ both sides speak the same API, bytes pass through: see `request`, `answer` and `
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -37,6 +37,7 @@ class ConvertedRequest:
     body: Json
     dropped: list[str] = field(default_factory=list)  # parameters that are not sent, as reported to the client
     names: Mapping[str, str] = field(default_factory=dict)  # the client's of tools, by those that the upstream is told
+    stops: Sequence[str] = ()  # before the first of these the answer is ended here, since the upstream cannot
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,5 @@ class Upstream(Protocol):
     def request(self, hub: Json, dialect: Dialect) -> ConvertedRequest: ...
     def limit(self, body: Json, tokens: int, dialect: Dialect) -> None: ...  # limits the answer to so many tokens
     def encode(self, body: Json, stream: bool, dialect: Dialect) -> bytes: ...
-    # A complete answer; None when the body is not one of this API.
-    def completion(self, body: bytes, dialect: Dialect) -> Completion | None: ...
+    def completion(self, body: bytes, dialect: Dialect) -> Completion | None: ...  # None: it is none of this API
     def decoder(self, dialect: Dialect) -> Decoder: ...

@@ -6,7 +6,7 @@ answer are converted through the hub (`relay.protocols.contract`).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final, Protocol, TypeVar
@@ -27,8 +27,9 @@ from relay.gateway.stream import stream_answer
 from relay.gateway.upstream import UpstreamAnswer
 from relay.protocols import contract
 from relay.protocols.anthropic_messages.upstream import MessagesUpstream
+from relay.protocols.chat_completions.hub import STOP
 from relay.protocols.chat_completions.upstream import ChatUpstream
-from relay.protocols.codec import BrokenOff, Codec, Conversion, NameRestoring
+from relay.protocols.codec import BrokenOff, Codec, Conversion, NameRestoring, Stopping, stop_completion
 from relay.protocols.cohere_chat.upstream import CohereUpstream
 from relay.protocols.contract import Dialect
 from relay.protocols.converse.upstream import ConverseUpstream
@@ -37,6 +38,7 @@ from relay.protocols.gemini.upstream import GeminiUpstream
 from relay.protocols.naming.client_names import own_name
 from relay.protocols.naming.tool_names import restore_in_completion
 from relay.protocols.ollama_chat.upstream import OllamaUpstream
+from relay.protocols.prompts.stops import StopSearch
 from relay.protocols.responses.unfinished.response import broken_response
 from relay.protocols.responses.upstream import ResponsesUpstream
 from relay.protocols.usage import Delivered, Usage
@@ -269,7 +271,7 @@ async def _open_converted(request: TextRequest, attempt: Attempt) -> _Converted:
         protocol.limit(body, record.charge.clamp, dialect)  # it may have been removed
     api, query = protocol.address(request.stream)
     upstream = await attempt.open(api, protocol.encode(body, request.stream, dialect), query=query)
-    return _Converted(request, attempt, protocol, upstream, form.names)
+    return _Converted(request, attempt, protocol, upstream, form)
 
 
 class _Converted:
@@ -281,19 +283,20 @@ class _Converted:
         attempt: Attempt,
         protocol: contract.Upstream,
         upstream: UpstreamAnswer,
-        names: Mapping[str, str],
+        form: contract.ConvertedRequest,
     ) -> None:
-        """`names`: the client's of tools, by what the upstream calls them."""
         self.upstream, self.received = upstream, b""
-        self._request, self._attempt, self._protocol, self._names = request, attempt, protocol, names
+        self._request, self._attempt, self._protocol, self._form = request, attempt, protocol, form
         self._encoder: contract.Encoder | None = None
         self._answer: Json | None = None
 
     def codec(self) -> Conversion:
         self._encoder = encoder = self._request.client.encoder()
         decoder = self._protocol.decoder(dialect_of(self._attempt.channel))
-        if self._names:
-            decoder = NameRestoring(decoder, self._names)
+        if self._form.names:
+            decoder = NameRestoring(decoder, self._form.names)
+        if self._form.stops:
+            decoder = Stopping(decoder, StopSearch(self._form.stops), STOP)
         return Conversion(
             decoder=decoder, encoder=encoder, ending=encoder.ending, content_type=self._request.stream_type
         )
@@ -306,7 +309,9 @@ class _Converted:
             raise self._attempt.unreadable_answer(text, self._protocol.answer_name)
         if found.completion is None:
             raise self._attempt.error_in_body(found.error or text)
-        restore_in_completion(found.completion, self._names)
+        restore_in_completion(found.completion, self._form.names)
+        if self._form.stops:
+            stop_completion(found.completion, StopSearch(self._form.stops), STOP)
         self._answer = self._request.client.answer(found.completion)
         return encode(self._answer), found.usage
 

@@ -25,6 +25,7 @@ from relay.protocols.chat_completions.transcript import with_results
 from relay.protocols.contract import Completion, ConvertedRequest, Dialect
 from relay.protocols.events import Unreadable
 from relay.protocols.fields import BadRequest, lost_members, lower_limit, unsupported
+from relay.protocols.prompts.stops import sequences_of
 from relay.protocols.responses.answer import (
     cancelled_error,
     completion_of,
@@ -61,13 +62,12 @@ _HANDLED: Final = frozenset(
     (
         "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "response_format",
         "reasoning_effort", "verbosity", "tools", "tool_choice", "functions", "function_call", "logprobs",
-        "top_logprobs", "store",
+        "top_logprobs", "store", "stop",
     )
 )  # fmt: skip
 # Members that the answer depends on and the API lacks, with the values for which that makes no difference.
 _NEEDED: Final[dict[str, tuple[object, ...]]] = {
     "n": (1,),
-    "stop": ("", []),
     "logit_bias": ({},),
     "audio": (),
     "modalities": (["text"],),
@@ -80,7 +80,8 @@ _MESSAGE_MEMBERS: Final = EXTENSIONS.union(("id", "role", "content", "refusal", 
 _RESULT_MEMBERS: Final = _MESSAGE_MEMBERS.union(("name", "tool_call_id"))
 _PART_MEMBERS: Final = EXTENSIONS.union(("type", "text", "refusal", "image_url", "file", "where"))
 _THOUGHTS: Final = "reasoning_content"
-_CALL_MEMBERS: Final = frozenset(("id", "index", "type", "function", "custom"))
+_CALL_MEMBERS: Final = EXTENSIONS.union(("id", "index", "type", "function", "custom"))
+_SEALED: Final = "reasoning.encrypted_content"
 _EMPTY: Final[tuple[object, ...]] = (None, False, 0, "", [], {})
 
 
@@ -95,7 +96,12 @@ class ResponsesUpstream:
         return self.api, ""
 
     def request(self, hub: Json, dialect: Dialect) -> ConvertedRequest:
-        return ConvertedRequest(*responses_request(hub, dialect.least_output))
+        stops = sequences_of(hub.get("stop"))
+        if stops and hub.get("logprobs"):
+            message = "The upstream of this model cannot honour “stop” beside “logprobs”. Leave one of them out."
+            raise unsupported(message, "stop")
+        body, dropped = responses_request(hub, dialect.least_output)
+        return ConvertedRequest(body, dropped, stops=stops)
 
     def limit(self, body: Json, tokens: int, dialect: Dialect) -> None:
         body["max_output_tokens"] = lower_limit(body.get("max_output_tokens"), max(tokens, dialect.least_output))
@@ -178,8 +184,10 @@ def responses_request(request: Json, least_output: int = 1) -> tuple[Json, list[
     limits = [limit for name in names if isinstance(limit := request.get(name), int) and limit >= 0]
     if limits:
         body["max_output_tokens"] = max(min(limits), least_output)
+    include: list[str] = []
     if request.get("reasoning_effort") is not None:
         body["reasoning"] = {"effort": request["reasoning_effort"], "summary": "auto"}
+        include.append(_SEALED)  # what it thought is not stored there, and comes back with the conversation
     text = _text(request)
     if text:
         body["text"] = text
@@ -191,9 +199,11 @@ def responses_request(request: Json, least_output: int = 1) -> tuple[Json, list[
     else:
         body.pop("parallel_tool_calls", None)
     if request.get("logprobs"):
-        body["include"] = ["message.output_text.logprobs"]
+        include.append("message.output_text.logprobs")
         if request.get("top_logprobs"):
             body["top_logprobs"] = request["top_logprobs"]
+    if include:
+        body["include"] = include
     known = _HANDLED.union(_SAME, _NEEDED, EXTENSIONS)
     dropped = [name for name, value in request.items() if name not in known and value not in _EMPTY]
     dropped += reported_extensions(request)
