@@ -1,7 +1,8 @@
 """Claude Code.
 
-Source: its documentation of settings and of gateways (code.claude.com/docs), read in November 2026, and the program
-itself (2.1.197): with a token of its own it reads no limits from the headers of answers, which tell subscribers theirs.
+Source: its documentation of settings, gateways, model windows and permission modes (code.claude.com/docs), read in
+November 2026, and the program itself (2.1.197 and 2.1.332): with a token of its own it reads no limits from the headers
+of answers, which tell subscribers theirs.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from typing import Final
 from portal.clients.app import ClientApp, Environment, SettingsFile
 from portal.clients.edits import in_json
 from portal.clients.target import Target
+
+_OWN: Final = ("claude-", "anthropic")
+_MILLION: Final = 1_000_000  # tokens
 
 
 def _place(environment: Environment, home: Path) -> Path:
@@ -57,6 +61,7 @@ def _edit(text: str, target: Target) -> str:
         "ANTHROPIC_AUTH_TOKEN": target.token,
         **_models(target),
         **_OTHERS,
+        **_of_other_models(target),
     }
     edited = in_json(text, {("env", name): value for name, value in variables.items()})
     has_one = "statusLine" in json.loads(edited)
@@ -70,9 +75,27 @@ def _imported(target: Target) -> dict[str, str]:
         "opusModel": models["ANTHROPIC_DEFAULT_OPUS_MODEL"],
         "sonnetModel": models["ANTHROPIC_DEFAULT_SONNET_MODEL"],
         "haikuModel": models["ANTHROPIC_DEFAULT_HAIKU_MODEL"],
-        "config": b64encode(json.dumps({"env": dict(_OTHERS)}).encode()).decode(),
+        "config": b64encode(json.dumps({"env": {**_OTHERS, **_of_other_models(target)}}).encode()).decode(),
         "configFormat": "json",
     }
+
+
+def _of_other_models(target: Target) -> dict[str, str]:
+    """What Claude Code has to be told of a model that is none of Anthropic's.
+
+    It takes the window of its own newest model for that of any other, or even a million tokens, and has the server
+    check what its auto mode is about to do, which only Anthropic's does: it would stop at the first command.
+    """
+    begun = target.like("opus")
+    if begun.startswith(_OWN):
+        return {}
+    found = {"CLAUDE_CODE_AUTO_MODE_SERVER": "0", "CLAUDE_CODE_AUTO_MODE_MODEL": target.like("sonnet")}
+    window = next((one.context_window for one in target.models if one.name == begun), None)
+    if window:
+        found["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] = str(window)
+        if window < _MILLION:
+            found["CLAUDE_CODE_DISABLE_1M_CONTEXT"] = "1"
+    return found
 
 
 APP: Final = ClientApp(

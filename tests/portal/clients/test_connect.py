@@ -131,6 +131,24 @@ def test_the_first_model_is_no_alias(home: Path, own: Any, live: Portal, server:
     assert json.loads(run("codex", url=url, token=token, model=f"a-{name}", json=True))["model"] == f"a-{name}"
 
 
+def test_claude_code_is_told_what_it_cannot_know_of_other_models(home: Path, own: Any, live: Portal) -> None:
+    """Their window, and that no server checks what its auto mode does."""
+    model = live.model(hello)
+    Model.objects.filter(name=model).update(context_window=131_072)
+    run("claude", user=own.username, model=model, yes=True)
+    found = json.loads((home / ".claude" / "settings.json").read_text())["env"]
+    assert found["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "131072" and found["CLAUDE_CODE_DISABLE_1M_CONTEXT"] == "1"
+    assert found["CLAUDE_CODE_AUTO_MODE_SERVER"] == "0"
+    assert found["CLAUDE_CODE_AUTO_MODE_MODEL"] == found["ANTHROPIC_DEFAULT_SONNET_MODEL"]
+    run("claude", undo=True)
+    own_model = f"claude-opus-{model}"
+    Model.objects.filter(name=model).update(name=own_model)
+    run("claude", user=own.username, model=own_model, yes=True)
+    found = json.loads((home / ".claude" / "settings.json").read_text())["env"]
+    assert found["ANTHROPIC_DEFAULT_OPUS_MODEL"] == own_model
+    assert not [name for name in found if name.startswith(("CLAUDE_CODE_AUTO", "CLAUDE_CODE_MAX", "CLAUDE_CODE_DIS"))]
+
+
 def test_opencode_and_gemini_get_files_of_their_own(home: Path, own: Any, live: Portal, server: Server) -> None:
     model, token = live.model(hello), live.token(own)
     server.catch_up()
