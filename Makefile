@@ -13,7 +13,7 @@ endif
 TEST_WORKERS ?= 4
 PARALLEL := -n $(TEST_WORKERS) --dist loadscope --no-loadscope-reorder
 .DEFAULT_GOAL := help
-PHONY_MORE := matrix tour messages pages browser node corpus hunt fuzz soak uploads everything
+PHONY_MORE := agents matrix tour messages pages browser node corpus hunt fuzz soak uploads everything
 .PHONY: $(PHONY_MORE) help run test test-all services services-stop check format bench faults failover lock dev clean
 
 help: ## list the commands
@@ -73,6 +73,9 @@ faults: dev ## break upstreams, clients and the portal in every way that happens
 
 failover: dev ## what failing over costs: one channel dead, one flapping, one well (ARGS="--requests 5000")
 	@$(VENV) -m bench.speed.failover $(ARGS)
+
+agents: dev ## drive coding agents from npm on screens of tmux (ARGS="NODE_MODULES OUT --agents codex")
+	@$(VENV) -m bench.agents.run $(ARGS)
 
 uploads: dev ## two gigabytes of files, eight at once, the portal killed twice; then disk and records must agree
 	@$(VENV) -m bench.faults.uploads $(ARGS)

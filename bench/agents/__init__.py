@@ -1,0 +1,1 @@
+"""Coding agents at the portal, driven as a person drives them; recordings of their sessions."""
