@@ -38,7 +38,7 @@ from tests.support.upstream import Call, Upstream
 Reached = tuple[str, str]  # the portal's address, a token
 _QUIET = 3.0  # seconds without a request, after which a turn is over
 _NEWEST = 8  # lines at the end of a screen that tell whether the agent works
-_LONGEST = 180.0  # seconds for one turn
+_LONGEST = 600.0  # seconds for one turn
 
 
 class Stuck(Exception):

@@ -28,10 +28,11 @@ _SHELL: Final = ("Bash", "bash", "run_shell_command", "exec_command", "shell_com
 _READ: Final = ("Read", "read", "read_file")
 _WRITE: Final = ("Write", "write", "write_file")
 _AGENT: Final = ("Agent", "Task", "task", "spawn_agent", "invoke_agent", "delegate_to_agent", "generalist")
+_COMPLETE: Final = ("complete_task",)  # by which Gemini CLI's sub-agents say what they found
 _WAIT: Final = ("wait_agent", "wait")
 _STEPS: Final = {
     "ONE": (("read", "read again"), ("write",), ("shell",), ("agent",), ("wait",)),
-    "SUB": (("shell",),),
+    "SUB": (("shell",), ("complete",)),
     "TWO": (("shell",),),
 }
 _MARK: Final = re.compile(r"\[\[(ONE|TWO|SUB)\]\]")
@@ -82,6 +83,8 @@ class Model:
                 name = _named(offered, _WRITE) or shell
             case "agent":
                 name, file, command = _named(offered, _AGENT), "", ""
+            case "complete":
+                name, file, command = _named(offered, _COMPLETE), "", ""
             case "wait":
                 name, file, command = _named(offered, _WAIT), "", ""
             case _:
@@ -156,7 +159,7 @@ def _arguments(schema: Json, file: str, command: str) -> Json:
     return {name: _value(name, members.get(name) or {}, file, command) for name in dict.fromkeys(wanted)}
 
 
-_OPTIONAL: Final = ("command", "cmd", "message", "task_name", "fork_turns", "agent_name")
+_OPTIONAL: Final = ("command", "result", "response", "cmd", "message", "task_name", "fork_turns", "agent_name")
 _VALUES: Final = {
     "content": "blue\n",
     "prompt": SUB,
@@ -167,6 +170,8 @@ _VALUES: Final = {
     "task_name": "colour",
     "fork_turns": "none",
     "description": "Name a colour",
+    "result": COLOUR,
+    "response": COLOUR,
     "agent_name": "generalist",
 }
 

@@ -1,16 +1,29 @@
 """Gemini CLI.
 
-Source: its reference of settings and variables (geminicli.com/docs), read in November 2026.
+Source: its reference of settings and variables (geminicli.com/docs), read in November 2026, and the models of its own
+that are in Gemini CLI 0.61: whatever model a person chose, it compresses conversations with one of them, and asks again
+and again, without a pause, where that is not there.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from portal.clients.app import ClientApp, Environment, SettingsFile
 from portal.clients.edits import in_env, in_json
 from portal.clients.target import Target
+
+# Its names for the models of what it does by itself.
+_COMPRESSING: Final = tuple(
+    f"chat-compression-{name}"
+    for name in ("default", "3-pro", "3-flash", "3.1-flash-lite", "2.5-pro", "2.5-flash", "2.5-flash-lite")
+)
+_HELPING: Final = (
+    *(f"gemini-{name}-flash-base" for name in ("2.5", "3", "3.5")),
+    *("classifier", "prompt-completion", "fast-ack-helper", "edit-corrector", "summarizer-default"),
+    *("summarizer-shell", "loop-detection-double-check", "agent-history-provider-summarizer"),
+)
 
 
 def _variables(environment: Environment, home: Path) -> Path:
@@ -33,7 +46,13 @@ def _edit_variables(text: str, target: Target) -> str:
 
 
 def _edit_settings(text: str, target: Target) -> str:
-    return in_json(text, {("security", "auth", "selectedType"): "gemini-api-key"})
+    own, helper = target.like("gemini"), target.like("flash")
+    models = dict.fromkeys(_COMPRESSING, own) | dict.fromkeys(_HELPING, helper)
+    values: dict[tuple[str, ...], Any] = {
+        ("modelConfigs", "customAliases", name): {"extends": "base", "modelConfig": {"model": model}}
+        for name, model in models.items()
+    }
+    return in_json(text, {("security", "auth", "selectedType"): "gemini-api-key", **values})
 
 
 def _imported(target: Target) -> dict[str, str]:

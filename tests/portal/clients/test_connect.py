@@ -161,7 +161,12 @@ def test_opencode_and_gemini_get_files_of_their_own(home: Path, own: Any, live: 
     assert found["model"] == f"airelays/{model}" and model in provider["models"]
     assert provider["options"] == {"baseURL": url.rstrip("/"), "apiKey": token}
     assert f"GEMINI_API_KEY={token}\n" in (home / ".gemini/.env").read_text()
-    assert json.loads((home / ".gemini/settings.json").read_text())["security"]["auth"]["selectedType"]
+    settings = json.loads((home / ".gemini/settings.json").read_text())
+    assert settings["security"]["auth"]["selectedType"]
+    aliases = settings["modelConfigs"]["customAliases"]
+    compressing = aliases["chat-compression-default"]["modelConfig"]["model"]
+    assert f"GEMINI_MODEL={compressing}\n" in (home / ".gemini/.env").read_text()
+    assert aliases["loop-detection-double-check"]["extends"] == "base"
     run("gemini", undo=True)
     assert list((home / ".gemini").iterdir()) == []
 
