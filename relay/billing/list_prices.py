@@ -26,6 +26,7 @@ _CLASSES: Final = {
     "audio_output": "output_audio_mtok",
     "image_input": "input_image_mtok",
 }
+_THOUSANDS: Final = {"per_call": "requests_kcount", "per_search": "web_searches_kcount"}  # the same of what is counted
 _ZERO: Final = Decimal(0)
 
 
@@ -149,9 +150,10 @@ def _tiers_of(entry: Any, now: datetime, multiples: Mapping[str, int]) -> tuple[
     hours = getattr(prices, "input_audio_hours", None) or getattr(prices, "audio_hours", None)
     if hours is not None:
         base["per_second"] = (Decimal(getattr(hours, "base", hours)) / 3600).quantize(Decimal("1e-9")).normalize()
-    calls = getattr(prices, "requests_kcount", None)
-    if calls is not None:
-        base["per_call"] = (Decimal(getattr(calls, "base", calls)) / 1000).normalize()
+    for ours, theirs in _THOUSANDS.items():
+        value = getattr(prices, theirs, None)
+        if value is not None:
+            base[ours] = (Decimal(getattr(value, "base", value)) / 1000).normalize()
     if not base:
         return ()
     sides = {"input", "output"}

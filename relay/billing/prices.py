@@ -43,6 +43,7 @@ class Price:
     image: int = 0
     second: int = 0
     character: int = 0
+    search: int = 0  # on the web, by the upstream
     # Derived from the above, since they are needed for every request.
     cached_audio: int = field(init=False, default=0)  # the price of cached audio, of whatever class it is
     written: int = field(init=False, default=0)  # the highest price of what is written to the cache
@@ -61,14 +62,15 @@ class Price:
         cached = (self.cached_audio_input, self.cached_input, audio)
         object.__setattr__(self, "cached_audio", next(amount for amount in cached if amount is not None))
         object.__setattr__(self, "dearest_output", max(self.output, self.reasoning or 0, self.audio_output or 0))
-        object.__setattr__(self, "has_units", bool(self.call or self.image or self.second or self.character))
+        units = self.call or self.image or self.second or self.character or self.search
+        object.__setattr__(self, "has_units", bool(units))
         parts = (self.audio_input, self.image_input, self.audio_output)
         object.__setattr__(self, "prices_parts", any(part is not None for part in parts))
 
     @property
     def is_by_units(self) -> bool:
-        """Whether nothing but images, seconds and characters has a price: not tokens, and not the call."""
-        return self.has_units and not (self.call or self.dearest_input or self.dearest_output)
+        """Whether nothing but images, seconds and characters has a price: not tokens, calls and searches."""
+        return self.has_units and not (self.call or self.search or self.dearest_input or self.dearest_output)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,7 @@ def cost(price: Price, usage: Usage, multiplier: int = ONE) -> int:
     per_million += text_in * price.input + text_out * price.output
     if price.has_units:
         units = price.call + usage.images * price.image + usage.characters * price.character
+        units += usage.searches * price.search
         per_million += units * _MILLION + -(-usage.milliseconds * price.second * _MILLION // _SECOND)
     return min(-(-per_million * multiplier // _SCALE), LARGEST_COST) if per_million > 0 else 0
 
@@ -159,15 +162,16 @@ def ceiling(
 ) -> int:
     """Return the most nano-USD that a request can cost: no token cached, all at the highest price of their direction.
 
-    `units` holds what is not counted in tokens: images, characters, milliseconds. `parts`: tokens of the prompt that
-    are audio and images at most, while others are text; None: all may be either. `multiplier` is in parts per million.
+    `units` holds what is not counted in tokens: images, characters, milliseconds, searches. `parts`: tokens of the
+    prompt that are audio and images at most, while others are text; None: all may be either. `multiplier` is in parts
+    per million.
     """
     per_million = output_tokens * price.dearest_output
     per_million += prompt_tokens * price.dearest_input if parts is None else _most_input(price, prompt_tokens, parts)
     if price.has_units:
-        per_million += (price.call + units.images * price.image + units.characters * price.character) * _MILLION + -(
-            -units.milliseconds * price.second * _MILLION // _SECOND
-        )
+        each = price.call + units.images * price.image + units.characters * price.character
+        each += units.searches * price.search
+        per_million += each * _MILLION + -(-units.milliseconds * price.second * _MILLION // _SECOND)
     return min(-(-per_million * multiplier // _SCALE), LARGEST_COST)
 
 

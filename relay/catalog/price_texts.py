@@ -1,6 +1,6 @@
 """What users pay for models now, in words. Every page and list that names a price takes its words from here.
 
-Amounts are USD: per 1M tokens for the classes of tokens, per unit for calls, images, seconds and characters.
+Amounts are USD: per 1M tokens for the classes of tokens, per unit for calls, images, seconds, characters and searches.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "per_image": gettext_noop("%(usd)s per image"),
     "per_second": gettext_noop("%(usd)s per second"),
     "per_character": gettext_noop("%(usd)s per character"),
+    "per_search": gettext_noop("%(usd)s per web search"),
 }
 _SIDES: Final = ("input", "output")
 _NOTHING: Final = Decimal(0)

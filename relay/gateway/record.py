@@ -272,6 +272,7 @@ class Record:
             images=media.images or units.images,
             milliseconds=media.milliseconds or units.milliseconds,
             characters=units.characters,
+            searches=media.searches,
         )
 
     def _with_unseen(self, tokens: float) -> float:
@@ -377,4 +378,5 @@ class Record:
             *exchange.client.session,
             exchange.client.app or None,
             self.turn.digest if self.turn is not None else None,
+            usage.searches,
         )

@@ -27,7 +27,7 @@ TOKEN_CLASSES = (
     "audio_output",
     "image_input",
 )
-UNIT_CLASSES = ("per_call", "per_image", "per_second", "per_character")
+UNIT_CLASSES = ("per_call", "per_image", "per_second", "per_character", "per_search")
 CLASSES = TOKEN_CLASSES + UNIT_CLASSES
 
 
@@ -89,6 +89,7 @@ class ModelPrice(ChangeTracked):
     per_image = _usd("per image")
     per_second = _usd("per second")
     per_character = _usd("per character")
+    per_search = _usd("per web search")
     source = models.CharField(max_length=80, blank=True, help_text="Where the price is from.")
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -94,6 +94,7 @@ class UsageRecord(models.Model):
     images = models.PositiveIntegerField(default=0)
     milliseconds = models.PositiveBigIntegerField(default=0, help_text="Of audio.")
     characters = models.PositiveBigIntegerField(default=0)
+    searches = models.PositiveIntegerField(default=0, db_default=0, help_text="On the web, by the upstream.")
     usage_source = models.CharField(max_length=10, choices=UsageSource.choices)
     latency_ms = models.PositiveIntegerField(help_text="From the request's first byte to the end of the answer.")
     first_token_ms = models.PositiveIntegerField(

@@ -62,6 +62,7 @@ class Usage(msgspec.Struct, frozen=True, eq=False):
     images: int = 0
     milliseconds: int = 0
     characters: int = 0
+    searches: int = 0  # on the web, by the upstream
     report: Report = NO_REPORT
 
     def __eq__(self, other: object) -> bool:
@@ -145,6 +146,7 @@ class Counts(msgspec.Struct):
     cached_audio: int = 0
     cached_images: int = 0
     written_1h: int = 0
+    searches: int = 0
 
     def usage(self, raw: bytes | msgspec.Raw) -> Usage:
         """The usage that these counts mean, with no part larger than its whole.
@@ -180,6 +182,7 @@ class Counts(msgspec.Struct):
             audio_output=min(self.audio_output, self.output),
             image_input=max(0, min(self.image_input, self.input) - min(self.cached_images, self.cached)),
             milliseconds=self.milliseconds,
+            searches=self.searches,
             report=Report(
                 bytes(memoryview(raw)[:RAW_LIMIT]),
                 beside,
@@ -210,6 +213,11 @@ def sum_of(value: object) -> int:
 def hour_of(value: object) -> int:
     """The tokens that were written to the cache for an hour, in an object with a member for each lifetime."""
     return count(value.get("ephemeral_1h_input_tokens")) if isinstance(value, dict) else 0
+
+
+def searches_of(value: object) -> int:
+    """The searches in an object that says how often tools ran which the upstream runs itself, as Anthropic does."""
+    return count(value.get("web_search_requests")) if isinstance(value, dict) else 0
 
 
 def present(raw: msgspec.Raw) -> bool:
@@ -274,7 +282,8 @@ class Delivered(msgspec.Struct, frozen=True):
     audio: Callable[[], float] = float  # of them, of audio
     finished: bool = True
     opaque: Callable[[], bool] = bool  # whether it has content whose tokens cannot be estimated, such as images
-    # Images and speech, whose tokens are no text; of audio that could not be measured before, its length and input.
+    # Images and speech, whose tokens are no text, and searches; of audio that could not be measured before, its length
+    # and input.
     media: Callable[[], Usage] = Usage
 
     @classmethod

@@ -21,7 +21,7 @@ _COLUMNS: Final = (
     "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "usage_source",
     "latency_ms", "first_token_ms", "cost_usd", "charged_usd", "paid_by", "billing", "error_code", "requests",
     "cached_audio_input_tokens", "audio_input_tokens", "audio_output_tokens", "image_input_tokens",
-    "cache_write_1h_tokens", "app", "session",
+    "cache_write_1h_tokens", "app", "session", "searches",
 )  # fmt: skip
 _STAFF_COLUMNS: Final = ("channel", "upstream_model", "attempts")
 _EARNINGS_COLUMNS: Final = ("upstream_cost_usd", "margin_usd")
@@ -97,6 +97,7 @@ def _values(record: UsageRecord | RefusedRequest, staff: bool, earnings: bool) -
         record.cache_write_1h_tokens,
         record.app or "",
         record.session_code,
+        record.searches,
     ]
     if staff:
         found += [_name(record.channel), record.upstream_model, record.attempts]
@@ -108,7 +109,7 @@ def _values(record: UsageRecord | RefusedRequest, staff: bool, earnings: bool) -
 def _refused_values(row: RefusedRequest, more: int) -> list[Any]:
     start = [row.request_id, row.started_at.isoformat(), _name(row.user), _name(row.token), row.model, row.endpoint]
     nothing = [0, 0, 0, 0, 0, "none", "", "", "0", "0", "", ""]
-    own = [row.error_code, row.requests, *[0] * 5, "", ""]
+    own = [row.error_code, row.requests, *[0] * 5, "", "", 0]
     return [*start, 0, row.status, "refused", *nothing, *own, *[""] * more]
 
 

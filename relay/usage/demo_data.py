@@ -287,6 +287,7 @@ def _chunks(
                 0,
                 *_session(token, number, len(tokens)),
                 None,
+                0,
             )
         )
         if len(rows) == _CHUNK:

@@ -74,7 +74,8 @@ def receipt(record: UsageRecord, staff: bool = False, earnings: bool = False) ->
         "error": {"code": record.error_code, "message": record.error_message} if record.error_code else None,
         "latency_ms": record.latency_ms,
         "first_token_ms": record.first_token_ms,
-        "usage": {name: getattr(record, field) for field, name in TOKEN_FIELDS} | {"source": record.usage_source},
+        "usage": {name: getattr(record, field) for field, name in TOKEN_FIELDS}
+        | {"searches": record.searches, "source": record.usage_source},
         "ignored_parameters": record.ignored_parameters,
         "attempts": record.attempts,
         "price": _price_of(record),

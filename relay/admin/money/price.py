@@ -78,7 +78,7 @@ class ModelPriceAdmin(BaseAdmin):
                 )
             },
         ),
-        (_("USD per unit"), {"fields": (UNIT_CLASSES[:2], UNIT_CLASSES[2:])}),
+        (_("USD per unit"), {"fields": (UNIT_CLASSES[:2], UNIT_CLASSES[2:4], UNIT_CLASSES[4:])}),
         (None, {"fields": ("source",)}),
     )
 

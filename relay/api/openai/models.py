@@ -117,8 +117,9 @@ _PRICES = (
     ("image", "per_image"),
     ("second", "per_second"),
     ("character", "per_character"),
+    ("search", "per_search"),
 )
-_UNITS = frozenset(("call", "image", "second", "character"))  # zero: nothing is charged for them
+_UNITS = frozenset(("call", "image", "second", "character", "search"))  # zero: nothing is charged for them
 
 
 def pricing(

@@ -18,7 +18,7 @@ COLUMNS: Final = (
     "audio_output_tokens", "image_input_tokens", "images", "milliseconds", "characters", "usage_source", "latency_ms",
     "first_token_ms", "attempts", "attempt_log", "client_ip", "price_id", "price_multiplier", "cost", "shortfall",
     "upstream_cost", "reserved", "payer", "billing", "cached_audio_input_tokens",
-    "cache_write_1h_tokens", "session", "agent", "parent_agent", "app", "conversation",
+    "cache_write_1h_tokens", "session", "agent", "parent_agent", "app", "conversation", "searches",
 )  # fmt: skip
 STARTED_AT: Final = COLUMNS.index("started_at")
 SHORTFALL: Final = COLUMNS.index("shortfall")

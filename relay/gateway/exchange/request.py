@@ -46,8 +46,8 @@ class GatewayRequest:
     # Requests of the same session go to the same channel; without one, those of the same conversation (empty: none).
     session: Callable[[], SessionIds] | None = None  # that its body names; None: it names none
     conversation: str = ""
-    # Images, characters and milliseconds that are known beforehand, and tokens of audio and images in the prompt;
-    # those of images that it asks for, of which `output_limit` is the most that they may have.
+    # Images, characters, milliseconds and searches that are known beforehand, and tokens of audio and images in the
+    # prompt; those of images that it asks for, of which `output_limit` is the most that they may have.
     units: Usage = NO_USAGE
     audio_between: tuple[int, int] | None = None  # milliseconds that the audio in it can have; None: it has none
     unmeasured: RelayError | None = None  # why the length of that audio cannot be told; None: it can
@@ -99,7 +99,7 @@ class GatewayRequest:
             added=added,
             output_limit=max(known) if len(known) == len(limits) else None,
             choices=max(one.choices for one in every),
-            units=_most_of([one.units for one in every]),
+            units=replace_struct(_most_of([one.units for one in every]), searches=self.units.searches),
             thinking=max(budgets, default=None),
             most_prompt=_longer(self.most_prompt, added, unsure),
             most_input=_longer(self.most_input, added * _BYTES_PER_TOKEN, unsure),

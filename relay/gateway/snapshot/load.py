@@ -191,6 +191,7 @@ def price_view(row: ModelPrice) -> Price:
         image=classes["per_image"] or 0,
         second=classes["per_second"] or 0,
         character=classes["per_character"] or 0,
+        search=classes["per_search"] or 0,
     )
 
 

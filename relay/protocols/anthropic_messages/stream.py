@@ -7,6 +7,7 @@ they hit is parsed.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -24,7 +25,7 @@ from relay.protocols.error_objects import Envelope, named_error, unreadable_erro
 from relay.protocols.events import NOTHING_MADE
 from relay.protocols.sse import event_data, last_boundary, split_events
 from relay.protocols.token_estimate import is_opaque, open_member, rest_units, text_units
-from relay.protocols.usage import NO_USAGE, Usage, newer, present
+from relay.protocols.usage import Usage, newer, present
 
 HOLD_LIMIT: Final = 64 * 1024  # bytes of an incomplete event that are held; larger ones pass as they arrive
 _LARGEST: Final = 64 * 1024 * 1024  # bytes of an event
@@ -50,6 +51,8 @@ class _Delta(msgspec.Struct):
     stop_reason: object = None
 
 
+# A search on the web that begins.
+_SEARCH: Final = re.compile(rb'"type"\s*:\s*"server_tool_use"[^{}]*"name"\s*:\s*"web_search"')
 _event: Final = msgspec.json.Decoder(_Event)
 _message: Final = msgspec.json.Decoder(_Message)
 _delta: Final = msgspec.json.Decoder(_Delta)
@@ -72,6 +75,7 @@ class MessagesStream:
     _said: Json = field(default_factory=dict)  # the usage so far
     _units: float = 0.0
     _opaque: bool = False
+    _searches: int = 0
     _uncounted: list[bytes] = field(default_factory=list)  # returned, and not yet counted
     _uncounted_size: int = 0
     _held: bytes = b""  # an event whose end has not arrived
@@ -157,8 +161,9 @@ class MessagesStream:
         return self._opaque
 
     def media(self) -> Usage:
-        """None: the API makes no images and no speech."""
-        return NO_USAGE
+        """Searches: the API makes no images and no speech."""
+        self._count_now()
+        return Usage(searches=self._searches)
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         """The error event that ends the stream: the upstream's own, without secrets, where it sent one."""
@@ -255,6 +260,7 @@ class MessagesStream:
             self._uncounted, self._uncounted_size = [], 0
             self._units += text_units(text)
             self._opaque = self._opaque or is_opaque(text)
+            self._searches += len(_SEARCH.findall(text))
 
 
 def _is_plain(events: bytes) -> bool:

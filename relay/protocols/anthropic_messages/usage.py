@@ -6,7 +6,7 @@ import msgspec
 
 from portal.lib.json import Json, encode, object_of, objects_of, text_of
 from relay.protocols.chat_completions.usage import parse_chat_usage
-from relay.protocols.usage import Counts, Usage, count, hour_of, sum_of
+from relay.protocols.usage import Counts, Usage, count, hour_of, searches_of, sum_of
 
 
 class _MessagesUsage(msgspec.Struct):
@@ -16,6 +16,7 @@ class _MessagesUsage(msgspec.Struct):
     cache_creation_input_tokens: object = None
     cache_creation: object = None  # the same by lifetime: ephemeral_5m_input_tokens, ephemeral_1h_input_tokens
     output_tokens_details: object = None
+    server_tool_use: object = None  # how often tools ran that the upstream runs itself
     iterations: object = None  # beta: the same of each time that the model was asked
 
 
@@ -52,6 +53,7 @@ def parse_messages_usage(raw: bytes | msgspec.Raw) -> Usage | None:
         written_1h=sum(hour_of(one.cache_creation) for one in each),
         reasoning=count(details.get("thinking_tokens")) if isinstance(details, dict) else 0,
         rejected=summaries,
+        searches=searches_of(found.server_tool_use),
     ).usage(raw)
 
 

@@ -23,6 +23,7 @@ from relay.protocols.usage import (
     Usage,
     count,
     hour_of,
+    searches_of,
     sum_of,
 )
 
@@ -43,6 +44,7 @@ class _Usage(msgspec.Struct):
     cache_creation: object = None  # the same, by lifetime
     reasoning_tokens: object = None  # Perplexity: at the top
     num_search_queries: object = None  # Perplexity alone
+    server_tool_use: object = None  # relays in front of Anthropic, and OpenRouter
     prompt_tokens_details: SomeInputDetails = None
     input_tokens_details: SomeInputDetails = None
     input_token_details: SomeInputDetails = None  # transcriptions, realtime
@@ -118,6 +120,7 @@ def parse_chat_usage(raw: bytes | msgspec.Raw, other: bool = False) -> Usage | N
         cached_images=details.cached_of("image_tokens"),
         written_1h=details.written_1h() or hour_of(found.cache_creation),
         milliseconds=count(seconds * 1000) if 0 < seconds < CEILING else 0,
+        searches=count(found.num_search_queries) or searches_of(found.server_tool_use),
     ).usage(raw)
 
 

@@ -8,11 +8,11 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import Json, encode
-from relay.protocols.characters import read_typed
+from relay.protocols.characters import read_typed, read_whole_object
 from relay.protocols.codec import EVENT_STREAM, JSON_STREAM
 from relay.protocols.error_objects import Envelope
 from relay.protocols.events import payload
-from relay.protocols.gemini.usage import parse_gemini_usage
+from relay.protocols.gemini.usage import QUERIES, Searches, parse_gemini_usage
 from relay.protocols.sse import is_stream, split_events
 from relay.protocols.usage import Usage, present
 
@@ -62,6 +62,10 @@ def parse_gemini_answer(body: bytes) -> GeminiAnswer | None:
     if not answered:
         return None
     usage = parse_gemini_usage(found.usageMetadata) if present(found.usageMetadata) else None
+    if QUERIES in bytes(found.candidates):
+        searches = Searches()
+        searches.add(read_whole_object(body) or {})
+        usage = searches.beside(usage)
     if b'"blockReason"' not in bytes(found.promptFeedback) and _is_empty(found.candidates, usage):
         return None
     return GeminiAnswer(usage)

@@ -13,15 +13,15 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import decode_object, encode
-from relay.protocols.characters import read_typed
+from relay.protocols.characters import read_typed, read_whole_object
 from relay.protocols.codec import OVERSIZED
 from relay.protocols.error_objects import Envelope, named_error, unreadable_error
 from relay.protocols.events import NOTHING_MADE, EventReader, TooLarge, payload
 from relay.protocols.gemini.answer import Framing, has_content, parse_gemini_answer
 from relay.protocols.gemini.errors import stream_error
-from relay.protocols.gemini.usage import parse_gemini_usage
+from relay.protocols.gemini.usage import QUERIES, Searches, parse_gemini_usage
 from relay.protocols.token_estimate import is_opaque, text_units
-from relay.protocols.usage import NO_USAGE, Usage, newer, present
+from relay.protocols.usage import Usage, newer, present
 
 _LINE: Final = b"data: "
 _UNCOUNTED_LIMIT: Final = 32 * 1024  # bytes of text that are counted at once
@@ -72,6 +72,7 @@ class GeminiStream:
     _uncounted: list[bytes] = field(default_factory=list)
     _uncounted_size: int = 0
     _usage: Usage | None = None
+    _searches: Searches = field(default_factory=Searches)
     _metered: bytes = b""  # the newest data with usage, unread: every event has one that grows
 
     def __post_init__(self) -> None:
@@ -110,7 +111,7 @@ class GeminiStream:
     def usage(self) -> Usage | None:
         """As the upstream reports it."""
         self._read_usage()
-        return self._usage
+        return self._searches.beside(self._usage)
 
     @usage.setter
     def usage(self, usage: Usage | None) -> None:
@@ -145,8 +146,8 @@ class GeminiStream:
         return self._opaque
 
     def media(self) -> Usage:
-        """Images that have been returned so far: their tokens are in the reported usage."""
-        return NO_USAGE
+        """Searches that the answer so far is based on: the tokens of images are in the reported usage."""
+        return Usage(searches=self._searches.count)
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         """The error event that ends a stream which cannot continue."""
@@ -192,6 +193,8 @@ class GeminiStream:
                 return b""
         if not self.started:
             self.started = last or (_CONTENT in data and has_content(data))
+        if QUERIES in data:
+            self._searches.add(read_whole_object(data) or {})
         if b'"usageMetadata"' in data:
             self._metered = data
             if last:

@@ -18,7 +18,7 @@ from relay.protocols.events import NOTHING_MADE, UNREADABLE, Unreadable, payload
 from relay.protocols.gemini.answer import is_nothing
 from relay.protocols.gemini.contents.signatures import signed
 from relay.protocols.gemini.objects import annotations_of, chat_logprobs, chat_usage, created_at, data_url, finish_of
-from relay.protocols.gemini.usage import parse_gemini_usage
+from relay.protocols.gemini.usage import Searches, parse_gemini_usage
 from relay.protocols.usage import Usage, newer
 
 # Members of a part that say nothing by themselves.
@@ -58,6 +58,7 @@ class GeminiDecoder:
     _candidates: dict[int, _Candidate] = field(default_factory=dict)
     _blocked: bool = False  # the prompt was, so that there are no candidates
     _metadata: Json | None = None  # the newest usage, unread
+    _searches: Searches = field(default_factory=Searches)
 
     def chunks(self, event: bytes) -> list[Json]:
         data = payload(event)
@@ -106,6 +107,7 @@ class GeminiDecoder:
             not isinstance(listed, list) or not all(isinstance(candidate, dict) for candidate in listed)
         ):
             raise Unreadable
+        self._searches.add(response)
         for candidate in objects_of(response, "candidates"):
             out += self._candidate(candidate)
             if self.error is not None:
@@ -131,7 +133,7 @@ class GeminiDecoder:
         """Read the newest usage, of which every piece has one that grows; returns whether it has counts."""
         metadata, self._metadata = self._metadata, None
         usage = parse_gemini_usage(encode(clean(metadata))) if metadata is not None else None
-        self.usage = newer(self.usage, usage)
+        self.usage = self._searches.beside(newer(self.usage, usage))
         return usage is not None
 
     def _set_head(self, response: Json) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import msgspec
+from typing import Final
 
+import msgspec
+from msgspec.structs import replace
+
+from portal.lib.json import Json, object_of, objects_of, text_of
+from relay.protocols.gemini.contents.signatures import generation
 from relay.protocols.usage import Counts, Usage, count
 
 
@@ -51,6 +56,39 @@ def parse_gemini_usage(raw: bytes | msgspec.Raw) -> Usage | None:
         cached_audio=_of_modality(found.cacheTokensDetails, "AUDIO"),
         cached_images=_of_modality(found.cacheTokensDetails, "IMAGE"),
     ).usage(raw)
+
+
+QUERIES: Final = b'"webSearchQueries"'
+_BY_QUERY: Final = 3  # generation from which each query is billed; before, each answer that is based on a search
+
+
+class Searches:
+    """The searches on the web that were made for one answer, of which its pieces tell.
+
+    Source: “Grounding with Google Search” of ai.google.dev, November 2026.
+    """
+
+    __slots__ = ("_found", "_generation")
+
+    def __init__(self) -> None:
+        self._found: set[str] = set()
+        self._generation = _BY_QUERY
+
+    def add(self, response: Json) -> None:
+        """A response, or a piece of one."""
+        self._generation = generation(text_of(response, "modelVersion")) or self._generation
+        for candidate in objects_of(response, "candidates"):
+            queries = object_of(candidate, "groundingMetadata").get("webSearchQueries")
+            self._found.update(one for one in (queries if isinstance(queries, list) else ()) if isinstance(one, str))
+
+    @property
+    def count(self) -> int:
+        made = sum(bool(query.strip()) for query in self._found)
+        return made if self._generation >= _BY_QUERY else min(made, 1)
+
+    def beside(self, usage: Usage | None) -> Usage | None:
+        """The usage with them."""
+        return replace(usage, searches=self.count) if usage is not None and self._found else usage
 
 
 def _of_modality(details: object, wanted: str) -> int:

@@ -16,7 +16,7 @@ from relay.protocols.error_objects import Envelope
 from relay.protocols.events import Unreadable
 from relay.protocols.output_items import distinct
 from relay.protocols.responses.objects import RUNNING, is_nothing
-from relay.protocols.responses.usage import chat_usage, parse_responses_usage, with_tools
+from relay.protocols.responses.usage import chat_usage, parse_responses_usage, searches_in, with_tools
 from relay.protocols.usage import Usage, present
 
 
@@ -61,7 +61,8 @@ def parse_responses_answer(body: bytes) -> ResponsesAnswer | None:
     is_error = answer.is_error(present(answer.output)) and not (answer.id and present(answer.output))
     if not is_error and not present(answer.output):
         return None
-    usage = with_tools(parse_responses_usage(answer.usage) if present(answer.usage) else None, answer.tool_usage)
+    usage = parse_responses_usage(answer.usage) if present(answer.usage) else None
+    usage = with_tools(usage, answer.tool_usage, searches_in(bytes(answer.output)))
     if not is_error and is_nothing(answer.status, bytes(memoryview(answer.output)[:64]), usage):
         return None
     running, cancelled = answer.status in RUNNING, answer.status == "cancelled"

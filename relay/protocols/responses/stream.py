@@ -41,9 +41,9 @@ from relay.protocols.responses.objects import (
     terminal_kind,
 )
 from relay.protocols.responses.unfinished.items import ItemsSoFar
-from relay.protocols.responses.usage import ItemCount, parse_responses_usage, with_tools
+from relay.protocols.responses.usage import ItemCount, parse_responses_usage, searches_in, with_tools
 from relay.protocols.sse import is_stream
-from relay.protocols.usage import present
+from relay.protocols.usage import Usage, present
 
 _OPENING: Final = frozenset(("response.created", "response.in_progress", "response.queued"))
 _WITH_RESPONSE: Final = _OPENING | TERMINAL
@@ -123,6 +123,12 @@ class ResponsesStream(EventCodec):
 
     def is_opaque(self) -> bool:
         return self._count.is_opaque()
+
+    def media(self) -> Usage:
+        return Usage(searches=self._searches())
+
+    def _searches(self) -> int:
+        return sum(searches_in(b"[" + bytes(item) + b"]") for item in self._items.values())
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         return responses_error_event(self._number, message, code, param)
@@ -292,7 +298,9 @@ class ResponsesStream(EventCodec):
         except (msgspec.DecodeError, ValueError, RecursionError):
             self.error = UNREADABLE_END
             return b""
-        self.usage = with_tools(parse_responses_usage(whole.usage) if present(whole.usage) else None, whole.tool_usage)
+        searches = searches_in(bytes(whole.output)) or self._searches()
+        usage = parse_responses_usage(whole.usage) if present(whole.usage) else None
+        self.usage = with_tools(usage, whole.tool_usage, searches)
         if present(whole.output):
             self._count.end(bytes(whole.output))
         if kind == "response.failed" and not self.started:

@@ -31,7 +31,7 @@ from relay.protocols.responses.objects import (
     is_nothing,
     terminal_kind,
 )
-from relay.protocols.responses.usage import chat_usage, parse_responses_usage, with_tools
+from relay.protocols.responses.usage import chat_usage, is_search, parse_responses_usage, with_tools
 from relay.protocols.usage import Usage
 
 _OPENING: Final = frozenset(("response.created", "response.in_progress", "response.queued"))
@@ -63,6 +63,7 @@ class ResponsesDecoder:
     _head: Json = field(default_factory=dict)  # members that every chunk has
     _items: OutputItems = field(default_factory=OutputItems)
     _says: bool = False  # something of it is in a chunk
+    _searches: int = 0  # on the web, that the upstream has made
     _unread: bool = False  # a delta of an unknown kind had text
     _calls: int = 0  # calls that are in a chunk
     _call_ids: set[str] = field(default_factory=set)  # of them
@@ -199,6 +200,7 @@ class ResponsesDecoder:
         kind, first = text_of(item, "type"), not record.done
         if self._items.repeats(record, item) and not (record.said_call or record.begun):
             return []
+        self._searches += first and is_search(kind, item.get("action"))
         if is_unknown_call(item):
             raise Unreadable
         if kind in CALLS:
@@ -265,9 +267,9 @@ class ResponsesDecoder:
     def _end(self, kind: str, response: Json) -> list[Json]:
         self._set_head(response)
         usage = response.get("usage")
-        if isinstance(usage, dict):
-            tools = encode(clean(response.get("tool_usage")))
-            self.usage = with_tools(parse_responses_usage(encode(clean(usage))), tools)
+        tools = encode(clean(response.get("tool_usage")))
+        reported = parse_responses_usage(encode(clean(usage))) if isinstance(usage, dict) else self.usage
+        self.usage = with_tools(reported, tools, self._searches)
         status = text_of(response, "status")
         if "failed" in {kind.removeprefix("response."), status}:
             error = object_of(response, "error") or {"message": "The upstream failed.", "code": "upstream_error"}
@@ -282,6 +284,7 @@ class ResponsesDecoder:
         found: list[Json] = []
         for record, item in self._items.match(list(map(in_full_form, objects_of(response, "output")))):
             found += self._complete(record, item)
+        self.usage = with_tools(reported, tools, self._searches)
         incomplete = kind == "response.incomplete" or status == "incomplete"
         for record in self._items.open():
             if record.kind in CALLS:

@@ -34,9 +34,17 @@ class _Images(msgspec.Struct):
 
 class _Tools(msgspec.Struct):
     image_gen: _Images | None = None
+    web_search: object = None
+
+
+class _Item(msgspec.Struct):
+    type: object = None
+    action: object = None
 
 
 _tools: Final = msgspec.json.Decoder(_Tools)
+_items: Final = msgspec.json.Decoder(list[_Item])
+_SEARCH: Final = "web_search_call"
 
 
 def parse_responses_usage(raw: bytes | msgspec.Raw) -> Usage | None:
@@ -44,17 +52,19 @@ def parse_responses_usage(raw: bytes | msgspec.Raw) -> Usage | None:
     return parse_chat_usage(raw, other=True)
 
 
-def with_tools(usage: Usage | None, tools: bytes | msgspec.Raw) -> Usage | None:
-    """The usage of a response with the tokens of images that a hosted tool made for it, which `tool_usage` has beside.
+def with_tools(usage: Usage | None, tools: bytes | msgspec.Raw, searches: int = 0) -> Usage | None:
+    """The usage of a response with what its hosted tools took, which `tool_usage` has beside.
 
-    They are no part of the answer, and under no limit of it. Source: OpenAI's SDK 3.54 (`ToolUsage`).
+    The tokens of images that one made are no part of the answer, and under no limit of it. `searches`: those among its
+    items, which count where `tool_usage` does not say how many there were. Source: OpenAI's SDK 3.54 (`ToolUsage`).
     """
-    if usage is None or not present(msgspec.Raw(tools)):
-        return usage
-    try:
-        images = _tools.decode(tools).image_gen
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return usage
+    if usage is None:
+        return None
+    found = _tools_of(tools)
+    told = found.web_search.get("num_requests") if isinstance(found.web_search, dict) else None
+    if made := searches if told is None else count(told):
+        usage = replace(usage, searches=made)
+    images = found.image_gen
     if images is None:
         return usage
     read, made, details = count(images.input_tokens), count(images.output_tokens), images.input_tokens_details
@@ -66,6 +76,28 @@ def with_tools(usage: Usage | None, tools: bytes | msgspec.Raw) -> Usage | None:
         output=usage.output + made,
         report=replace(usage.report, rejected=usage.report.rejected + made),
     )
+
+
+def _tools_of(tools: bytes | msgspec.Raw) -> _Tools:
+    try:
+        return _tools.decode(tools) if present(msgspec.Raw(tools)) else _Tools()
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return _Tools()
+
+
+def searches_in(items: bytes) -> int:
+    """The searches on the web in a list of items, in JSON."""
+    if _SEARCH.encode() not in items:
+        return 0
+    try:
+        return sum(is_search(item.type, item.action) for item in _items.decode(items))
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return 0
+
+
+def is_search(kind: object, action: object) -> bool:
+    """Whether an item is a search on the web. To open a page that was found, and to look in it, costs nothing."""
+    return kind == _SEARCH and (not isinstance(action, dict) or action.get("type", "search") == "search")
 
 
 def responses_usage(chat: Json) -> Json:

@@ -19,6 +19,7 @@ _HOUR_LONG: Final = Decimal("1.6")  # times what other writes to the cache cost 
 _OURS: Final = (
     "input", "cached_input", "cached_audio_input", "cache_write", "cache_write_1h", "output", "reasoning",
     "audio_input", "audio_output", "image_input", "per_call", "per_image", "per_second", "per_character",
+    "per_search",
 )  # fmt: skip
 _LITELLM: Final[Mapping[str, tuple[str, Decimal]]] = {
     "input": ("input_cost_per_token", _MILLION),
@@ -130,9 +131,17 @@ def _of_litellm(answer: Any) -> PriceList:
     for entry in answer["data"]:
         info = entry.get("model_info") or {}
         classes = _complete(
-            (name, _usd(str(Decimal(str(info[member])) * factor)))
-            for name, (member, factor) in _LITELLM.items()
-            if isinstance(info.get(member), (int, float))
+            (
+                *(
+                    (name, _usd(str(Decimal(str(info[member])) * factor)))
+                    for name, (member, factor) in _LITELLM.items()
+                    if isinstance(info.get(member), (int, float))
+                ),
+                (
+                    "per_search",
+                    _usd((info.get("search_context_cost_per_query") or {}).get("search_context_size_medium")),
+                ),
+            )
         )
         if classes is not None:
             found.setdefault(entry["model_name"], {0: classes})

@@ -1,0 +1,42 @@
+"""The searches on the web that an upstream may make for a request, which vendors bill by the search. Pure.
+
+Source: the API references of OpenAI, Anthropic, Google and xAI, November 2026.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from portal.lib.json import Json, decode, int_of, objects_of, text_of
+from relay.protocols.fields import Fields, absent
+from relay.protocols.usage import NO_USAGE, Usage
+
+# That money is held for where nothing limits them. Most answers have fewer; what is more is charged all the same.
+USUAL: Final = 3
+_TOOLS: Final = re.compile(
+    rb"search|enterprise", re.IGNORECASE
+)  # what the text of `tools` has in it that name such a tool
+_KINDS: Final = ("web_search", "x_search", "openrouter:web_search")  # how the types of such tools begin
+_GEMINI: Final = frozenset(("googlesearch", "googlesearchretrieval", "enterprisewebsearch"))
+
+
+def searches_for(fields: Fields) -> Usage:
+    """The searches that money is held for, as the usage of a request; none for nearly all."""
+    tools, options = fields.get("tools"), fields.get("web_search_options")
+    offered = tools is not None and _TOOLS.search(bytes(tools)) is not None
+    if not offered and absent(options):
+        return NO_USAGE
+    listed = objects_of({"": decode(tools)}, "") if tools is not None and offered else []
+    found = sum(map(_most_of, listed)) + (0 if absent(options) else 1)
+    calls = decode(fields["max_tool_calls"]) if "max_tool_calls" in fields else None
+    if isinstance(calls, int) and not isinstance(calls, bool) and calls >= 0:
+        found = min(found, calls)
+    return Usage(searches=found) if found else NO_USAGE
+
+
+def _most_of(tool: Json) -> int:
+    if not text_of(tool, "type").startswith(_KINDS):
+        return USUAL if any(name.replace("_", "").lower() in _GEMINI for name in tool) else 0
+    limit = int_of(tool, "max_uses")
+    return min(limit, USUAL) if limit > 0 else USUAL
