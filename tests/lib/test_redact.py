@@ -107,6 +107,26 @@ def test_an_error_that_is_passed_on_keeps_its_words_but_for_secrets() -> None:
 
 
 @pytest.mark.parametrize(
+    "account",
+    [
+        "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude",
+        "projects/acme-prod-481516/locations/us-central1/publishers/google/models/m",
+        "projects/512345678901",
+        "project_number:512345678901",
+        "relay@acme-prod-481516.iam.gserviceaccount.com",
+        "subscriptions/0f2a4c1e-1111-4222-8333-0123456789ab/resourceGroups/acme",
+    ],
+)
+def test_an_error_that_is_passed_on_names_no_account_at_a_cloud(account: str) -> None:
+    text = f"Quota exceeded for consumer '{account}'. See https://cloud.google.com/vertex-ai/docs/quotas."
+    error = {"code": 429, "message": text, "details": [{"metadata": {"consumer": account, "limit": "5"}}]}
+    told = kept_words(json.dumps({"error": error}).encode()).decode()
+    for part in ("123456789012", "acme", "512345678901", "0f2a4c1e"):
+        assert part not in told
+    assert "Quota exceeded for consumer" in told and "cloud.google.com/vertex-ai/docs/quotas" in told
+
+
+@pytest.mark.parametrize(
     "error",
     [
         r'{"error":{"message":"the key Zq8w\/Lm2xVb7nRt4 is wrong"}}',  # as PHP writes it

@@ -59,8 +59,7 @@ def _account(match: re.Match[str]) -> str:
     return ACCOUNT if is_random(match[1]) else match[0]
 
 
-_RULES: Final = (
-    rule("://", r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>)]+", LINK, re.I),
+_OF_CLOUDS: Final = (
     # Resources of AWS, Azure, Google Cloud and Cloudflare, with the account that they belong to.
     rule("arn:aws", rf"\barn:aws[\w-]*:[\w-]*:[\w-]*:\d*:{_REST}+", ACCOUNT),
     rule("subscriptions/", rf"/?\bsubscriptions/{_UUID}(?:/{_REST}*)?", ACCOUNT, re.I),
@@ -76,12 +75,8 @@ _RULES: Final = (
         rf"\1/{ACCOUNT}",
     ),
     rule("gserviceaccount", r"(?<![\w.+-])[\w.+-]+@[\w.-]+\.gserviceaccount\.com", ACCOUNT),
-    rule(
-        "org proj acc user team tenant wrkspc ws- ws_ cus ak- ak_",
-        r"(?<![\w.])(?:org|proj|acct|acc|user|team|tenant|wrkspc|ws|cus|ak)[-_]"
-        r"([A-Za-z0-9]{6,}(?:-[A-Za-z0-9]{4,})*)",
-        _account,
-    ),
+)
+_NAMED: Final = (
     # “account 123456789012”, “Tenant '72f9…'”, “(org: 3f0c…”, “consumer 'project_number:512…'”, “project my-app-481516”
     rule(
         "acc org workspace project tenant subscription team customer uin",
@@ -91,6 +86,17 @@ _RULES: Final = (
         rf"\1{ACCOUNT}",
         re.I,
     ),
+)
+_RULES: Final = (
+    rule("://", r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>)]+", LINK, re.I),
+    *_OF_CLOUDS,
+    rule(
+        "org proj acc user team tenant wrkspc ws- ws_ cus ak- ak_",
+        r"(?<![\w.])(?:org|proj|acct|acc|user|team|tenant|wrkspc|ws|cus|ak)[-_]"
+        r"([A-Za-z0-9]{6,}(?:-[A-Za-z0-9]{4,})*)",
+        _account,
+    ),
+    *_NAMED,
     # Hosts, by what stands before them.
     rule(
         "lookup",
@@ -157,6 +163,11 @@ _ENDINGS: Final = (
         re.I,
     ),
 )
+
+
+def without_accounts(text: str) -> str:
+    """A text without accounts at clouds: resource names with them, and numbers that are said to be of one."""
+    return apply((*_OF_CLOUDS, *_NAMED), text)
 
 
 def without_places(text: str, is_name: bool = False) -> str:

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from portal.lib.redaction.places import without_accounts
 from portal.lib.redaction.redact import redact
 from portal.lib.redaction.rules import ACCOUNT, ADDRESS, LINK
 from portal.lib.redaction.sent import sent
@@ -64,6 +65,7 @@ def kept_words(
         text = redact(text)
         for pattern, replacement in _INTERNAL:
             text = pattern.sub(replacement, text)
+        text = without_accounts(text)
         if not official:
             text = sent.without_addresses(text, public)
         return _UUID.sub(ACCOUNT, text) if accounts else text
