@@ -157,7 +157,7 @@ def _usable(channel: Channel, key: ApiKey) -> KeyView | None:
     credentials = channel.vendor.credentials
     try:
         secret = key.secret_for(channel)
-        headers = request_headers({**_own_headers(channel), **credentials.headers(secret)})
+        headers = request_headers({**own_headers(channel), **credentials.headers(secret)})
         signer = credentials.signer(secret, settings.CONFIG.google_token_uris)
     except BadKey as bad:
         _log_once(f"API key {key.pk} of channel “{channel.name}” is not used. {bad}")
@@ -187,7 +187,7 @@ def _channel(
     vendor, config = VENDORS[channel.provider], settings.CONFIG
     views = [key for key in keys if isinstance(key, KeyView)]
     if not keys and not vendor.needs_key:  # with keys that are all disabled it is out of service, not without a key
-        views.append(KeyView(0, 1, request_headers(_own_headers(channel))))
+        views.append(KeyView(0, 1, request_headers(own_headers(channel))))
     overrides, fault = _overrides(channel)
     refusal = channel.refusal(allowed) or fault
     if refusal:
@@ -253,7 +253,7 @@ def _overrides(channel: Channel) -> tuple[Overrides | None, str]:
         return None, f"its overrides cannot be used: {error}"
 
 
-def _own_headers(channel: Channel) -> Mapping[str, str]:
+def own_headers(channel: Channel) -> Mapping[str, str]:
     """The headers of every request to a channel, but for its key."""
     found, _ = _overrides(channel)
     headers: Mapping[str, str] = channel.vendor.headers
@@ -263,9 +263,17 @@ def _own_headers(channel: Channel) -> Mapping[str, str]:
 
 
 def _may_be_relay(channel: Channel) -> bool:
-    """Whether another relay may be behind a channel: it is said to be one, or has another address than its vendor."""
-    own = channel.vendor.base_url
-    return channel.vendor.relay or bool(own and net.origin(own) != net.origin(channel.effective_base_url))
+    """Whether another relay may be behind a channel: it is said to be one, or has another address than its vendor.
+
+    The addresses of vendors that have one for each customer differ in what is the customer's own, and no more.
+    """
+    vendor, address = channel.vendor, channel.effective_base_url
+    if vendor.relay or vendor.built_in:
+        return vendor.relay
+    if vendor.base_url:
+        return net.origin(vendor.base_url) != net.origin(address)
+    domain = vendor.address_form.removeprefix("https://").partition("/")[0].split(".")[-2:]
+    return httpx.URL(address).host.split(".")[-2:] != domain
 
 
 def _url(base: str, path: str) -> httpx.URL:

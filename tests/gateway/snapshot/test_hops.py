@@ -97,6 +97,39 @@ def test_only_servers_that_may_be_relays_are_told(live: Portal, server: Server) 
     assert view is not None and hops.HEADER not in view.keys[0].headers
 
 
+@pytest.mark.parametrize(
+    ("provider", "address", "told"),
+    [
+        ("openai", "https://api.openai.com/v1", False),
+        ("openai", "https://relay.example.org/v1", True),
+        ("relay", "https://relay.example.org/v1", True),
+        ("vllm", "https://relay.example.org/v1", True),
+        ("llamacpp", "http://127.0.0.1:8080/v1", True),
+        ("azure", "https://acme.openai.azure.com/openai/v1", False),
+        ("azure", "https://acme.services.ai.azure.com/openai/v1", False),
+        ("azure", "https://relay.example.org/openai/v1", True),
+        ("bedrock_claude", "https://bedrock-runtime.eu-west-1.amazonaws.com", False),
+        ("vertex", "https://aiplatform.googleapis.com/v1/projects/p/locations/global", False),
+        ("cloudflare", "https://relay.example.org/v1", True),
+    ],
+)
+def test_every_server_that_may_be_a_relay_is_told(provider: str, address: str, told: bool) -> None:
+    """Also at vendors without an address of their own: what a channel of vLLM leads to can be anything."""
+    from relay.gateway.snapshot.channels import own_headers
+    from relay.models import Channel
+
+    channel = Channel(name="x", provider=provider, base_url=address)
+    assert (hops.HEADER in own_headers(channel)) == told
+
+
+def test_a_channel_of_a_server_of_ones_own_that_leads_back_is_said_to(live: Portal, server: Server) -> None:
+    user = live.user(balance=10**9)
+    channel = live.channel(provider="vllm", base_url=f"{server.url}/v1", keys=(live.token(user),))
+    model = live.model(channels=[channel], price={"input": 1, "output": 1})
+    response = server.post(live.token(user), ask(model))
+    assert response.status_code == 508 and response.json()["error"]["code"] == "relay_loop", response.text
+
+
 def test_what_another_relay_says_of_a_circle_concerns_nobody_else() -> None:
     body = b'{"error":{"message":"This request has come back","type":"server_error","code":"relay_loop","param":null}}'
     for provider in ("relay", "openai", "anthropic"):
