@@ -18,7 +18,7 @@ from portal.lib.json import Json, decode_object, encode
 from portal.lib.redaction.verbatim import Keep, kept_words
 from relay.protocols.anthropic_messages.answer import is_nothing, says_nothing
 from relay.protocols.anthropic_messages.errors import error_event, stream_failure
-from relay.protocols.anthropic_messages.usage import parse_messages_usage
+from relay.protocols.anthropic_messages.usage import NO_OUTPUT, parse_messages_usage
 from relay.protocols.characters import read_typed
 from relay.protocols.codec import EVENT_STREAM, OVERSIZED
 from relay.protocols.error_objects import Envelope, named_error, unreadable_error
@@ -217,7 +217,7 @@ class MessagesStream:
             self._terminal = event
             return b""
         if kind == b"message_start":
-            self._report(_usage_in(found.message))
+            self._report(_usage_in(found.message), begins=True)
         elif kind == b"message_delta":
             self._report(found.usage)
             reason = _stop_reason(found.delta)
@@ -230,15 +230,19 @@ class MessagesStream:
             self.started = True
         return event
 
-    def _report(self, usage: msgspec.Raw) -> None:
-        """Take counts over: those of a later event stand for the earlier ones, and null says nothing."""
+    def _report(self, usage: msgspec.Raw, begins: bool = False) -> None:
+        """Take counts over: those of a later event stand for the earlier ones, and null says nothing.
+
+        `begins`: of an answer of which nothing has been made, so that its output counts once the answer ends only.
+        """
         if present(usage):
             try:
                 said = _members.decode(usage)
             except (msgspec.DecodeError, ValueError, RecursionError):
                 return
             self._said.update({name: value for name, value in said.items() if value is not None})
-            self.usage = newer(self.usage, parse_messages_usage(encode(self._said)))
+        counted = {**self._said, **NO_OUTPUT} if begins and self._said else self._said
+        self.usage = newer(self.usage, parse_messages_usage(encode(counted)))
 
     def _count(self, data: bytes) -> None:
         self._uncounted.append(data)

@@ -8,7 +8,7 @@ from typing import Final
 from portal.lib.json import Json, encode, int_of, json_text, object_of, objects_of, text_of
 from relay.protocols.anthropic_messages.answer import is_nothing
 from relay.protocols.anthropic_messages.thoughts import KINDS, thought_of_block
-from relay.protocols.anthropic_messages.usage import hub_usage, parse_messages_usage
+from relay.protocols.anthropic_messages.usage import NO_OUTPUT, hub_usage, parse_messages_usage
 from relay.protocols.characters import TextJoiner, clean, read_object
 from relay.protocols.chat_completions.dialects import FAILED, finish_reason
 from relay.protocols.chat_completions.hub import STOP, THINKING
@@ -207,16 +207,18 @@ class MessagesDecoder:
             "created": 0,
             "model": text_of(message, "model"),
         }
-        self._report(object_of(message, "usage"))
+        self._report(object_of(message, "usage"), begins=True)
         chunk = self._chunk({})
         return [{**chunk, "usage": hub_usage(self._usage)} if self._usage else chunk]
 
-    def _report(self, usage: Json) -> None:
-        """Take counts over: those of a later event stand for the earlier ones, and null says nothing."""
-        said = {name: value for name, value in usage.items() if value is not None}
-        if said:
-            self._usage = {**self._usage, **said}
-            self.usage = newer(self.usage, parse_messages_usage(encode(clean(self._usage))))
+    def _report(self, usage: Json, begins: bool = False) -> None:
+        """Take counts over: those of a later event stand for the earlier ones, and null says nothing.
+
+        `begins`: of an answer of which nothing has been made, so that its output counts once the answer ends only.
+        """
+        self._usage = {**self._usage, **{name: value for name, value in usage.items() if value is not None}}
+        counted = {**self._usage, **NO_OUTPUT} if begins and self._usage else self._usage
+        self.usage = newer(self.usage, parse_messages_usage(encode(clean(counted))))
 
     def _open(self, index: int, opening: Json) -> list[Json]:
         out = self._close(index) if index in self._blocks else []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from portal.lib.json import Json, encode, object_of, objects_of, text_of
@@ -24,6 +26,8 @@ _messages_decoder = msgspec.json.Decoder(_MessagesUsage)
 # The type of an iteration whose counts are not among those of the whole: a summary of the conversation that the
 # upstream makes when it is told to, or when the context is about to be full (SDK 2.14, `BetaIterationsUsage`).
 _COMPACTION = "compaction"
+# What `message_start` says of the output in place of it: nothing has been made yet, whatever count is there.
+NO_OUTPUT: Final[Json] = {"output_tokens": 0, "output_tokens_details": None}
 
 
 def parse_messages_usage(raw: bytes | msgspec.Raw) -> Usage | None:

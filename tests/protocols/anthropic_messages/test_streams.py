@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from relay.protocols.anthropic_messages.stream import HOLD_LIMIT, MessagesStream
 from relay.protocols.anthropic_messages.upstream_stream import MessagesDecoder
 from relay.protocols.codec import Conversion
 from relay.protocols.sse import split_events
+from relay.protocols.usage import Delivered, Expected, believed
 from tests.protocols.anthropic_messages.conversions import ANTHROPIC, MESSAGES, chat_client, events, messages_client
 from tests.support.peers.messages import TEXT, message, wire
 from tests.support.peers.messages import events as events_of
@@ -221,3 +223,30 @@ def test_an_end_marker_alone_is_no_answer() -> None:
             converted = Conversion(decoder=MESSAGES.decoder(ANTHROPIC), encoder=client.encoder())
             converted.feed(data)
             assert converted.error is not None or not converted.started
+
+
+def test_the_beginning_of_an_answer_reports_no_output() -> None:
+    """`message_start` says 1 to 8, whatever comes: of an answer that breaks off, what was delivered counts."""
+    text = "word " * 30
+    begun = wire(events_of(message({"type": "text", "text": text}))).partition(b"event: content_block_stop")[0]
+    codec = MessagesStream()
+    codec.feed(begun)
+    converted = Conversion(decoder=MESSAGES.decoder(ANTHROPIC), encoder=chat_client().encoder())
+    converted.feed(begun)
+    for found in (codec, converted):
+        assert found.usage is not None and found.usage.input and not found.usage.output
+        delivered = Delivered(len(begun), found.delivered_units, finished=False)
+        used, true = believed(found.usage, delivered, Expected(prompt=found.usage.input))
+        assert used.output == math.ceil(found.delivered_units()) >= 30 and used.input == found.usage.input and not true
+
+
+def test_an_output_that_only_the_beginning_reports_counts_once_the_answer_ends() -> None:
+    whole = [
+        {name: value for name, value in event.items() if name != "usage"} for event in events_of(message())
+    ]
+    whole[0]["message"] = {**whole[0]["message"], "usage": {"input_tokens": 9, "output_tokens": 4}}
+    codec, _ = fed(wire(whole))
+    converted = Conversion(decoder=MESSAGES.decoder(ANTHROPIC), encoder=chat_client().encoder())
+    converted.feed(wire(whole))
+    assert codec.done and codec.usage is not None and (codec.usage.input, codec.usage.output) == (9, 4)
+    assert converted.done and converted.usage is not None and converted.usage.output == 4
