@@ -46,7 +46,7 @@ class CallSession(RealtimeSession):
             await self.relay_to_client()
         finally:
             if not self.lost:
-                over = await hang_up_call(self.run, self.candidate, self.upstream_id)
+                over = await hang_up_call(self.run, self.candidate, self.upstream_id, self.model)
         return over
 
     def give_up(self, error: RelayError) -> None:

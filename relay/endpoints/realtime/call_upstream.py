@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
 
@@ -100,7 +100,7 @@ async def make_call(exchange: Handshake, offer: bytes, attempt: Attempt) -> Call
     try:
         socket, first = await _join(exchange, attempt, upstream_id)
     except BaseException:
-        attempt.run.watchdog.spawn(_hang_up_quietly(attempt.run, candidate, upstream_id))
+        attempt.run.watchdog.spawn(_hang_up_quietly(attempt, upstream_id))
         raise
     exchange.asked = False  # from here on, it ends as a session does
     attempt.answered()
@@ -141,7 +141,8 @@ async def join_call(
 
     Raises Failure, Ended, CancelledError.
     """
-    socket = await open_socket(exchange, run, attempt.candidate, sideband_url(attempt.channel, upstream_id))
+    url = sideband_url(attempt.channel, upstream_id)
+    socket = await open_socket(exchange, run, attempt.candidate, url, attempt.record.model)
     try:
         return socket, await first_events(exchange, attempt, socket, _SILENCE)
     except BaseException:
@@ -153,17 +154,20 @@ def sideband_url(channel: ChannelView, upstream_id: str) -> str:
     return f"{channel.urls[ENDPOINT]}?call_id={quote(upstream_id, safe='')}"
 
 
-async def hang_up_call(run: Runtime, candidate: Candidate, upstream_id: str) -> bool:
-    """Hang up a call; returns whether it is over."""
+async def hang_up_call(run: Runtime, candidate: Candidate, upstream_id: str, model: str) -> bool:
+    """Hang up a call; returns whether it is over. `model`: the public name."""
     channel = candidate.route.channel
     base = channel.urls.get(CALLS) or httpx.URL(f"{channel.urls[ENDPOINT]}/calls")
     url = httpx.URL(f"{base}/{quote(upstream_id, safe='')}/hangup")
+    headers: Mapping[str, str] = candidate.key.headers
+    if channel.overrides is not None and channel.overrides.change_headers:
+        headers = channel.overrides.headers(headers, CALLS, model, candidate.route.upstream_name)
     said = ""
     for pause in _HANG_UP_PAUSES:
         await asyncio.sleep(pause)
         try:
             async with asyncio.timeout(_HANG_UP_SECONDS):
-                request = post(url, candidate.key.headers, b"", channel.timeouts.connect)
+                request = post(url, headers, b"", channel.timeouts.connect)
                 response = await run.transport(channel.provider, channel.proxy).handle_async_request(request)
                 status = response.status_code
                 await response.aclose()
@@ -177,5 +181,5 @@ async def hang_up_call(run: Runtime, candidate: Candidate, upstream_id: str) -> 
     return False
 
 
-async def _hang_up_quietly(run: Runtime, candidate: Candidate, upstream_id: str) -> None:
-    await hang_up_call(run, candidate, upstream_id)
+async def _hang_up_quietly(attempt: Attempt, upstream_id: str) -> None:
+    await hang_up_call(attempt.run, attempt.candidate, upstream_id, attempt.record.model)

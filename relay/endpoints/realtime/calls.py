@@ -165,5 +165,6 @@ async def _try(own: Handshake, offer: bytes, call_id: str, attempt: Attempt) -> 
 async def _drop(run: Runtime, connection: CallConnection, call_id: str) -> None:
     """Hang up a call that nobody will use."""
     await hang_up(connection.socket)
-    over = await hang_up_call(run, connection.attempt.candidate, connection.upstream_id)
+    attempt = connection.attempt
+    over = await hang_up_call(run, attempt.candidate, connection.upstream_id, attempt.record.model)
     await running_calls.forget(call_id, over)

@@ -171,7 +171,7 @@ async def _try(exchange: Handshake, attempt: Attempt) -> HttpResponseBase:
     channel, candidate = attempt.channel, attempt.candidate
     url = _address(channel, candidate.route.upstream_name, exchange.transcribes)
     try:
-        socket = await open_socket(exchange, attempt.run, candidate, url)
+        socket = await open_socket(exchange, attempt.run, candidate, url, attempt.record.model)
     except Failure as failure:
         if failure.status not in {404, 405, 426, 501, *REDIRECTS}:
             raise
@@ -189,9 +189,12 @@ async def _try(exchange: Handshake, attempt: Attempt) -> HttpResponseBase:
 
 
 async def open_socket(
-    exchange: Handshake, run: Runtime, candidate: Candidate, url: str
+    exchange: Handshake, run: Runtime, candidate: Candidate, url: str, model: str
 ) -> aiohttp.ClientWebSocketResponse:
-    """Open a websocket to an upstream with one of its keys. Raises Failure, Ended, CancelledError."""
+    """Open a websocket to an upstream with one of its keys. Raises Failure, Ended, CancelledError.
+
+    `model`: the public name.
+    """
     began, channel = time.monotonic(), candidate.route.channel
     headers = {
         name: value
@@ -204,8 +207,7 @@ async def open_socket(
     if (via := exchange.headers.get(hops.HEADER.encode())) is not None and hops.HEADER in headers:
         headers[hops.HEADER] = hops.passed_on(via)
     if channel.overrides is not None and channel.overrides.change_headers:
-        name = candidate.route.upstream_name
-        headers = channel.overrides.headers(headers, ENDPOINT, name, name)
+        headers = channel.overrides.headers(headers, ENDPOINT, model, candidate.route.upstream_name)
     transport = run.transport(channel.provider, channel.proxy)
     assert isinstance(transport, UpstreamTransport)  # noqa: S101  # `check_realtime_channel` excludes the demo
     exchange.begin_wait(Interrupt.FIRST_BYTE, channel.timeouts.first_byte)

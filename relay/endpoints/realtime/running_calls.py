@@ -99,7 +99,7 @@ async def hang_up_own_call(caller: Caller, run: Runtime, call_id: str) -> None:
         raise UpstreamFailed(
             "The portal cannot reach the upstream of this call any more. Close your own connection to end the call."
         )
-    if not await hang_up_call(run, served.candidate, call.upstream_id):
+    if not await hang_up_call(run, served.candidate, call.upstream_id, call.model):
         raise UpstreamFailed("The upstream could not hang up the call. Try again.")
 
 
@@ -212,8 +212,10 @@ async def _end_orphan(run: Runtime, call: RealtimeCall) -> None:
         running = await snapshot_cache.in_thread(stored_calls.unrecorded, call) if call.running else []
         if served is not None and served.model is not None and caller is not None and running:
             await _settle(run, call, running, caller, served)
+            # Hanging up may take longer than the lease lasts then.
+            await snapshot_cache.in_thread(stored_calls.settled, call.call_id, owner())
         if served is not None and served.reachable:
-            over = await hang_up_call(run, served.candidate, call.upstream_id) or over
+            over = await hang_up_call(run, served.candidate, call.upstream_id, call.model) or over
             logger.warning("the realtime call %s was ended, since the worker that metered it is gone", call.call_id)
         else:
             logger.error("the realtime call %s cannot be hung up: its channel or key is gone", call.call_id)

@@ -59,7 +59,8 @@ async def join(exchange: Handshake, run: Runtime) -> JoinedCall:
     await count_request(exchange, caller, run)
     call, candidate = await running_calls.joined_call(caller, exchange.call_id, exchange.wall)
     try:
-        socket = await open_socket(exchange, run, candidate, sideband_url(candidate.route.channel, call.upstream_id))
+        url = sideband_url(candidate.route.channel, call.upstream_id)
+        socket = await open_socket(exchange, run, candidate, url, call.model)
     except Failure as failure:
         if failure.status == 404:
             raise ObjectNotFound("This call is over.", param="call_id") from None

@@ -394,3 +394,28 @@ def test_parameters_that_name_other_models_are_left_out(spoken: Realtime) -> Non
     until(lambda: len(call.got) >= 2)
     assert call.got[0]["session"] == {"voice": "alloy", "tools": [{"type": "function"}]}
     assert call.got[1]["response"] == {}
+
+
+def test_headers_that_a_channel_sets_for_a_model_are_sent_with_its_sessions(spoken: Realtime) -> None:
+    """A rule may name a model as users call it."""
+    from relay.models import ChannelModel
+
+    async def script(call: Call) -> None:
+        await call.send(CREATED)
+        await wait_until_closed(call)
+
+    model, token = spoken.model(script), spoken.live.token()
+    channel = ChannelModel.objects.get(model__name=model).channel
+    channel.overrides = [
+        {"do": "set_header", "header": "X-Team", "value": "acme", "models": [model]},
+        {"do": "set_header", "header": "X-Other", "value": "acme", "models": ["another"]},
+    ]
+    channel.save()
+
+    async def run() -> None:
+        async with spoken.connect(model, token) as socket:
+            await event_of(socket, "session.created")
+
+    asyncio.run(run())
+    sent = spoken.calls(model)[-1].socket.request.headers
+    assert sent["x-team"] == "acme" and "x-other" not in sent

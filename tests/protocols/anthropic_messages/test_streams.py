@@ -241,9 +241,7 @@ def test_the_beginning_of_an_answer_reports_no_output() -> None:
 
 
 def test_an_output_that_only_the_beginning_reports_counts_once_the_answer_ends() -> None:
-    whole = [
-        {name: value for name, value in event.items() if name != "usage"} for event in events_of(message())
-    ]
+    whole = [{name: value for name, value in event.items() if name != "usage"} for event in events_of(message())]
     whole[0]["message"] = {**whole[0]["message"], "usage": {"input_tokens": 9, "output_tokens": 4}}
     codec, _ = fed(wire(whole))
     converted = Conversion(decoder=MESSAGES.decoder(ANTHROPIC), encoder=chat_client().encoder())
