@@ -19,6 +19,7 @@ URL_BYTES: Final = 16 * KIB
 PIPELINED_REQUESTS: Final = 16  # that wait on one connection while the first is answered
 HEAD_SECONDS: Final = 20  # until the whole head of a request is here
 KEEP_ALIVE_SECONDS: Final = 75  # without a request on a connection that has had one, as nginx keeps it
+WORKER_ANSWER_SECONDS: Final = 60  # until a worker process answers the one that watches over it, its start included
 
 # -- the body of a request -------------------------------------------------------------------------------------------
 # A body may take this long, and a second for each so many bytes: 32 MiB may take 35 minutes.

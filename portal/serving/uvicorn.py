@@ -85,6 +85,9 @@ def run(host: str, port: int, workers: int, ready: Callable[[], None] = lambda: 
         # that do not read even that.
         "timeout_graceful_shutdown": round(settings.CONFIG.shutdown_seconds) + _FLUSH_SECONDS,
         "timeout_keep_alive": limits.KEEP_ALIVE_SECONDS,
+        # A worker that does not answer for so long is killed with all that it serves, and so is one that takes longer
+        # to start. To import everything takes seconds, on a machine that has much else to do many.
+        "timeout_worker_healthcheck": limits.WORKER_ANSWER_SECONDS,
         "ws_max_size": limits.WEBSOCKET_BYTES,
         "backlog": 2048,
     }
