@@ -228,8 +228,6 @@ def _rule(entry: object, credential: str) -> Rule:
         name = check_header(entry["header"], credential)
         value = check_header_value(name, entry["value"]) if action == "set_header" else None
         return Rule(action, (name,), name, value, models=models, families=families)
-    if families == frozenset(("realtime",)):
-        raise BadOverrides(gettext_noop("On realtime, headers can be overridden, and nothing else."))
     typed = entry["path"]
     path = path_of(typed)
     if action == "remove":

@@ -27,6 +27,7 @@ PRICE = {
     "per_image": "0.000128",
     "per_second": "0.000256",
     "per_character": "0.000000512",
+    "per_search": "0.000001024",
 }
 # A key of no vendor's form: only what was sent tells what it is.
 SECRET, HOST, ORGANISATION = "Qm7vXn2kLr9s.Tb4wYc6dHj5p", "10.1.2.3", "org-AbCdEf123456"

@@ -307,7 +307,7 @@ def check_price(server: Server, live: Portal, cell: Cell) -> None:
     assert found == {name: getattr(used, name) for name in found}
     for name in ("cached_audio_input", "cache_write", "cache_write_1h", "audio_input", "audio_output", "image_input"):
         assert getattr(record, f"{name}_tokens") == getattr(used, name), name
-    for name in ("images", "milliseconds", "characters"):
+    for name in ("images", "milliseconds", "characters", "searches"):
         assert getattr(record, name) == getattr(used, name), name
     assert record.cost == expected_cost(cell.row)
 

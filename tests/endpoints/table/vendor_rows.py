@@ -12,7 +12,7 @@ from tests.support.peers.interactions import events_of as events_of_interaction
 from tests.support.peers.messages import events, message
 from tests.support.upstream import completion
 
-USED_OF_MESSAGES = Usage(100, cached_input=10, cache_write=30, cache_write_1h=20, output=50, reasoning=8)
+USED_OF_MESSAGES = Usage(100, cached_input=10, cache_write=30, cache_write_1h=20, output=50, reasoning=8, searches=2)
 _OF_MESSAGES = {
     "input_tokens": 60,
     "cache_read_input_tokens": 10,
@@ -20,6 +20,7 @@ _OF_MESSAGES = {
     "cache_creation": {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 20},
     "output_tokens": 50,
     "output_tokens_details": {"thinking_tokens": 8},
+    "server_tool_use": {"web_search_requests": 2},
 }
 _MESSAGE = message({"type": "text", "text": SAID}, usage=_OF_MESSAGES)
 _ANTHROPIC = {"provider": "anthropic"}

@@ -432,7 +432,7 @@ def test_a_stream_whose_counters_go_back_keeps_the_largest_and_is_marked() -> No
                 "num_search_queries": 18,
                 "cost": {"total_cost": 1},
             },
-            Usage(33, output=81_160, reasoning=73_997),
+            Usage(33, output=81_160, reasoning=73_997, searches=18),
         ),
         (parse_chat_usage, chat(33, 100) | {"reasoning_tokens": 40}, Usage(33, output=100, reasoning=40)),
         (  # OpenAI, cache writes by lifetime

@@ -173,8 +173,7 @@ def test_every_api_with_a_body_has_a_word() -> None:
         expected = not (api in without or api.startswith("realtime"))
         assert bool(everywhere.of_body(api, "m", "m")) is expected, api
     for family in FAMILIES:
-        rule = header("X-Team") if family == "realtime" else setting("seed")
-        assert read({**rule, "apis": [family]})
+        assert read(setting("seed", apis=[family]))
 
 
 def test_headers_are_set_and_removed_in_any_letters() -> None:
@@ -194,9 +193,3 @@ def test_headers_are_set_and_removed_in_any_letters() -> None:
     }
     assert "x-model" not in found.headers(sent, "chat.completions", "gpt-4", "gpt-4")
     assert sent["X-TITLE"] == "client's"
-
-
-def test_on_realtime_only_headers_are_overridden() -> None:
-    with pytest.raises(BadOverrides, match="headers can be overridden, and nothing else"):
-        read(setting("temperature", 1, apis=["realtime"]))
-    read({**header("X-Team"), "apis": ["realtime"]})
