@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from portal.serving import uvicorn as serving
+from portal.serving.uvicorn import run
 
 
 def test_workers_have_time_to_start_and_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -14,6 +14,6 @@ def test_workers_have_time_to_start_and_to_answer(monkeypatch: pytest.MonkeyPatc
     longer on a busy machine: no new worker would ever serve, and SIGHUP would replace none.
     """
     options: dict[str, Any] = {}
-    monkeypatch.setattr(serving.uvicorn, "run", lambda _app, **given: options.update(given))
-    serving.run("127.0.0.1", 8080, 2)
+    monkeypatch.setattr("uvicorn.run", lambda _app, **given: options.update(given))
+    run("127.0.0.1", 8080, 2)
     assert options["workers"] == 2 and options["timeout_worker_healthcheck"] >= 30

@@ -37,13 +37,13 @@ class _Tools(msgspec.Struct):
     web_search: object = None
 
 
-class _Item(msgspec.Struct):
+class _Listed(msgspec.Struct):
     type: object = None
     action: object = None
 
 
 _tools: Final = msgspec.json.Decoder(_Tools)
-_items: Final = msgspec.json.Decoder(list[_Item])
+_items: Final = msgspec.json.Decoder(list[_Listed])
 _SEARCH: Final = "web_search_call"
 
 

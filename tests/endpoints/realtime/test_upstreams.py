@@ -417,5 +417,5 @@ def test_headers_that_a_channel_sets_for_a_model_are_sent_with_its_sessions(spok
             await event_of(socket, "session.created")
 
     asyncio.run(run())
-    sent = spoken.calls(model)[-1].socket.request.headers
-    assert sent["x-team"] == "acme" and "x-other" not in sent
+    sent = spoken.calls(model)[-1].socket.request
+    assert sent is not None and sent.headers["x-team"] == "acme" and "x-other" not in sent.headers
