@@ -40,7 +40,7 @@ from relay.protocols.codec import EVENT_STREAM, BrokenOff
 from relay.protocols.fields import BadRequest, Fields
 from relay.protocols.naming.sessions import ids_in_body
 from relay.protocols.prompts.content import models_in_tools
-from relay.protocols.prompts.searches import searches_for
+from relay.protocols.prompts.searches import most_searches
 from relay.protocols.usage import Usage
 from relay.providers import parameters
 from relay.providers.classify import Failure
@@ -82,7 +82,7 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
         put_in=request.put_files_in if named is not None else None,
         least_input=parsed.least_input,
         named=models_in_tools(parsed.fields.get("tools")),
-        units=searches_for(parsed.fields),
+        units=Usage(searches=most_searches(parsed.fields)),
         input_parts=request.media,
         dearer_input=lambda: None if named is not None or parsed.at_most(0) is None else request.media(),
         thinking=parsed.thinking(),

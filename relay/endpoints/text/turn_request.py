@@ -19,7 +19,7 @@ from relay.protocols.chat_completions.request import conversation_key
 from relay.protocols.fields import Fields
 from relay.protocols.naming.sessions import LONGEST, SessionIds, ids_in_body
 from relay.protocols.prompts.content import content_of, models_in_tools
-from relay.protocols.prompts.searches import searches_for
+from relay.protocols.prompts.searches import most_searches
 from relay.protocols.responses.objects import first_error_event
 from relay.protocols.usage import Usage
 
@@ -66,7 +66,7 @@ def gateway_request(run: Runtime, turn: ResponseTurn) -> GatewayRequest:
         put_in=turn.put_files_in,
         least_input=request.least_input,
         named=models_in_tools(request.fields.get("tools")),
-        units=searches_for(request.fields),
+        units=Usage(searches=most_searches(request.fields)),
         input_parts=media,
         dearer_input=media if known else None,
         thinking=request.thinking(),

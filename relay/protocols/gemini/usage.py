@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import msgspec
 from msgspec.structs import replace
 
 from portal.lib.json import Json, object_of, objects_of, text_of
-from relay.protocols.gemini.contents.signatures import generation
 from relay.protocols.usage import Counts, Usage, count
 
 
@@ -59,7 +59,7 @@ def parse_gemini_usage(raw: bytes | msgspec.Raw) -> Usage | None:
 
 
 QUERIES: Final = b'"webSearchQueries"'
-_BY_QUERY: Final = 3  # generation from which each query is billed; before, each answer that is based on a search
+_BY_ANSWER: Final = re.compile(r"gemini-[12](?!\d)")  # models whose grounded answers are billed; of later ones, queries
 
 
 class Searches:
@@ -68,15 +68,15 @@ class Searches:
     Source: “Grounding with Google Search” of ai.google.dev, November 2026.
     """
 
-    __slots__ = ("_found", "_generation")
+    __slots__ = ("_by_answer", "_found")
 
     def __init__(self) -> None:
         self._found: set[str] = set()
-        self._generation = _BY_QUERY
+        self._by_answer = False
 
     def add(self, response: Json) -> None:
         """A response, or a piece of one."""
-        self._generation = generation(text_of(response, "modelVersion")) or self._generation
+        self._by_answer = self._by_answer or _BY_ANSWER.search(text_of(response, "modelVersion")) is not None
         for candidate in objects_of(response, "candidates"):
             queries = object_of(candidate, "groundingMetadata").get("webSearchQueries")
             self._found.update(one for one in (queries if isinstance(queries, list) else ()) if isinstance(one, str))
@@ -84,7 +84,7 @@ class Searches:
     @property
     def count(self) -> int:
         made = sum(bool(query.strip()) for query in self._found)
-        return made if self._generation >= _BY_QUERY else min(made, 1)
+        return min(made, 1) if self._by_answer else made
 
     def beside(self, usage: Usage | None) -> Usage | None:
         """The usage with them."""

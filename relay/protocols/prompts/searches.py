@@ -10,7 +10,6 @@ from typing import Final
 
 from portal.lib.json import Json, decode, int_of, objects_of, text_of
 from relay.protocols.fields import Fields, absent
-from relay.protocols.usage import NO_USAGE, Usage
 
 # That money is held for where nothing limits them. Most answers have fewer; what is more is charged all the same.
 USUAL: Final = 3
@@ -21,18 +20,18 @@ _KINDS: Final = ("web_search", "x_search", "openrouter:web_search")  # how the t
 _GEMINI: Final = frozenset(("googlesearch", "googlesearchretrieval", "enterprisewebsearch"))
 
 
-def searches_for(fields: Fields) -> Usage:
-    """The searches that money is held for, as the usage of a request; none for nearly all."""
+def most_searches(fields: Fields) -> int:
+    """The searches that money is held for; none for nearly all requests."""
     tools, options = fields.get("tools"), fields.get("web_search_options")
     offered = tools is not None and _TOOLS.search(bytes(tools)) is not None
     if not offered and absent(options):
-        return NO_USAGE
+        return 0
     listed = objects_of({"": decode(tools)}, "") if tools is not None and offered else []
     found = sum(map(_most_of, listed)) + (0 if absent(options) else 1)
     calls = decode(fields["max_tool_calls"]) if "max_tool_calls" in fields else None
     if isinstance(calls, int) and not isinstance(calls, bool) and calls >= 0:
         found = min(found, calls)
-    return Usage(searches=found) if found else NO_USAGE
+    return found
 
 
 def _most_of(tool: Json) -> int:

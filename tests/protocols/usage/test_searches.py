@@ -15,7 +15,7 @@ from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.gemini.answer import Framing, parse_gemini_answer
 from relay.protocols.gemini.stream import GeminiStream
 from relay.protocols.gemini.upstream_stream import GeminiDecoder
-from relay.protocols.prompts.searches import USUAL, searches_for
+from relay.protocols.prompts.searches import USUAL, most_searches
 from relay.protocols.responses.answer import parse_responses_answer
 from relay.protocols.responses.stream import ResponsesStream
 from relay.protocols.responses.upstream_stream import ResponsesDecoder
@@ -177,7 +177,7 @@ def test_searches_of_gemini_are_its_queries_or_one_of_an_earlier_generation(
 )
 def test_money_is_held_for_the_searches_that_tools_can_make(members: dict[str, Any], expected: int) -> None:
     fields = {name: msgspec.Raw(json.dumps(value).encode()) for name, value in members.items()}
-    assert searches_for(fields).searches == expected
+    assert most_searches(fields) == expected
 
 
 def test_searches_cost_their_price_each_and_are_held_for() -> None:

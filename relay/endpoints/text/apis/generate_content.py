@@ -37,7 +37,7 @@ from relay.protocols.gemini.client import MEMBERS, GeminiClient
 from relay.protocols.gemini.counting import bare_count_body, counted_request, upstream_count_body, with_counted
 from relay.protocols.gemini.request import GeminiRequest, parse_gemini_request
 from relay.protocols.gemini.stream import GeminiStream
-from relay.protocols.prompts.searches import searches_for
+from relay.protocols.prompts.searches import most_searches
 from relay.protocols.usage import Usage
 from relay.providers import parameters
 from relay.providers.classify import Failure
@@ -81,7 +81,7 @@ async def generate_content(
         error_event=_error_event if sse else None,
         most_input=parsed.most_input,
         least_input=parsed.least_input,
-        units=searches_for(parsed.fields),
+        units=Usage(searches=most_searches(parsed.fields)),
         input_parts=request.media,
         dearer_input=lambda: None if parsed.at_most(0) is None else request.media(),
         thinking=parsed.thinking(),

@@ -42,7 +42,7 @@ from relay.protocols.error_objects import is_error_object
 from relay.protocols.fields import BadRequest, Fields
 from relay.protocols.naming.sessions import ids_in_body
 from relay.protocols.prompts.content import models_in_tools
-from relay.protocols.prompts.searches import searches_for
+from relay.protocols.prompts.searches import most_searches
 from relay.protocols.usage import Usage
 from relay.providers import parameters
 from relay.providers.classify import Failure
@@ -93,7 +93,7 @@ async def create_message(exchange: Exchange, caller: Caller, run: Runtime, beta:
         most_input=parsed.most_input,
         least_input=parsed.least_input,
         named=models_in_tools(parsed.fields.get("tools")),
-        units=searches_for(parsed.fields),
+        units=Usage(searches=most_searches(parsed.fields)),
         input_parts=request.media,
         dearer_input=lambda: None if parsed.at_most(0) is None else request.media(),
         thinking=parsed.thinking(),
