@@ -18,7 +18,7 @@ UPSTREAMS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "chat": ("gpt-oss-120b", {"provider": "openai", "text_api": "chat"}),
     "responses": ("gpt-5.5", {"provider": "openai", "text_api": "responses"}),
     "messages": ("claude-opus-4-8", {"provider": "anthropic"}),
-    "gemini": ("gemini-3-pro-preview", {"provider": "gemini"}),
+    "gemini": ("gemini-2.5-pro", {"provider": "gemini"}),
 }
 
 

@@ -33,7 +33,7 @@ from tests.support.server import NO_CERTIFICATES, Server
 
 pytestmark = pytest.mark.shared
 
-AGENTS = ("claude", "codex")
+AGENTS = ("claude", "codex", "gemini")
 # By protocol of the upstream: the channel's options, and what it calls the model.
 UPSTREAMS: dict[str, tuple[dict[str, Any], str]] = {
     CHAT: ({"text_api": "chat"}, "gpt-oss-120b"),
@@ -60,7 +60,13 @@ IGNORED: dict[tuple[str, str], set[str]] = {
         "prompt_cache_key",
         *(f"response_format.json_schema.schema.{key}" for key in ("maxLength", "minLength")),
     },
+    ("gemini", CHAT): {"top_k"},
+    ("gemini", RESPONSES): {"top_k"},
+    ("gemini", MESSAGES): {"temperature", "top_k", "top_p"},
 }
+
+# The scripted upstream of Gemini refuses keywords of schemas that Gemini CLI sends.
+UNRECORDED: dict[str, set[str]] = {"gemini": {GEMINI}}
 
 
 @cache
@@ -133,8 +139,8 @@ def test_a_session_goes_through_every_upstream(live: Portal, server: Server, age
 @pytest.mark.parametrize("agent", AGENTS)
 def test_a_recording_is_of_the_whole_task(agent: str) -> None:
     """At every upstream: calls of several tools at once, a sub-agent, a compaction, and a turn behind it."""
-    assert set(recording(agent).sessions) == set(UPSTREAMS)
-    for spoken in UPSTREAMS:
+    assert set(recording(agent).sessions) == set(UPSTREAMS) - UNRECORDED.get(agent, set())
+    for spoken in recording(agent).sessions:
         session = recording(agent).exchanges(spoken)
         texts = [json.dumps(one.body) for one in session]
         said = [one.said for one in session if asks_the_model(one)]
