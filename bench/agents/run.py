@@ -179,10 +179,10 @@ async def one(agent: Agent, spoken: str, asked: Any, reached: Reached, up: Upstr
         (work / file).write_text(f"This is the {file[:-4]} note.\n")
     await asyncio.to_thread(subprocess.run, ["git", "init", "-q", str(work)], check=True)
     target = await asyncio.to_thread(look_up, f"http://127.0.0.1:{proxy.port}", token, model)
-    for file in APPS[agent.name].files:  # as `manage.py connect` writes them
-        place = file.place({}, home)
+    for settings in APPS[agent.name].files:  # as `manage.py connect` writes them
+        place = settings.place({}, home)
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(file.edit("", target))
+        place.write_text(settings.edit("", target))
     if agent.prepare:
         agent.prepare(home, work)
     proxy.exchanges.clear()

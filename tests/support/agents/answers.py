@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ _IDS |= {"encrypted_content": "sealed", "responseId": "id"}
 class Heard:
     text: str = ""
     thought: str = ""
-    calls: tuple[tuple[str, Json], ...] = ()  # names and arguments
+    calls: tuple[tuple[str, Mapping[str, Any]], ...] = ()  # names and arguments
 
 
 def events_of(answer: str) -> list[Json]:
