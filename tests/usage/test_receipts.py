@@ -45,6 +45,7 @@ def test_a_receipt_tells_everything_to_its_owner(live: Portal, server: Server) -
         "audio_input": 1,
         "audio_output": 2,
         "image_input": 0,
+        "searches": 0,
         "source": "reported",
     }
     assert (

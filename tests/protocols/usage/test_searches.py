@@ -76,9 +76,10 @@ def test_searches_of_a_response_are_those_that_are_told_otherwise_those_among_it
     tool_usage: object, expected: int
 ) -> None:
     whole = response(tool_usage=tool_usage)
+    outputs: list[list[Any]] = [whole["output"], []]
     found = parse_responses_answer(json.dumps(whole).encode())
     assert found is not None and searched(found.usage) == expected
-    for output in (whole["output"], []):  # some upstreams end with an empty one
+    for output in outputs:  # some upstreams end with an empty one
         stream = ResponsesStream(complete_object=lambda one: one)
         ended = event("response.completed", sequence_number=9, response={**whole, "output": output})
         stream.feed(begun() + items() + ended)
