@@ -124,7 +124,7 @@ def test_a_choice_of_tools(
         assert model.last["toolConfig"]["functionCallingConfig"]["mode"] == mode
         return
     if up == "converse":
-        chosen = {"any": {}} if mode == "ANY" else None
+        chosen: dict[str, Any] | None = {"any": {}} if mode == "ANY" else None
         chosen = {"tool": {"name": "weather"}} if names else chosen
         assert model.last.get("toolConfig", {}).get("toolChoice") == chosen
         assert ("toolConfig" in model.last) is (mode != "NONE")

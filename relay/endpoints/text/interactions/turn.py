@@ -64,6 +64,7 @@ class InteractionTurn:
     stream_type: str = EVENT_STREAM
     demands_limit: bool = False
     choices: int = 1
+    client_names: Mapping[str, str] = field(default_factory=dict)  # no request is converted
     parameters_renamed: bool = False
     unserved_message: str = UNSERVED
     left_out: list[str] = field(default_factory=list)
