@@ -129,8 +129,9 @@ NAME = re.compile(
     r"|req_.*|sk-.*|[a-z]+\.[a-z-]+|portal\.W\d+|user\d+@example\.org"
     r"|It works\.|key \d.*|503 over capacity|channel: .*|A made-up failure\.|Groq answers slowly"
     r"|Move to a new database|Their status page .*|#?seeded.*"
+    r"|(claude-code|codex)(, [0-9.]+)?|minimal|low|medium|high|xhigh|max"
 )
-"""Names, addresses, codes, and what the seeding wrote as people would."""
+"""Names, addresses, codes, values of `reasoning_effort`, and what the seeding wrote as people would."""
 KEPT = (
     re.compile("/admin/(accounts/auditevent|relay/(ledgeraccount|ledgerentry|cooldown|notice))/.*change/"),
     re.compile(r"wallet.*|key:\d.*|system .*|apikey .*|channel|kind|reason|key_dead|401 .*|tour|overload|revenue"),

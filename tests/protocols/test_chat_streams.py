@@ -105,5 +105,6 @@ def test_scanner_survives_any_bytes(data: bytes) -> None:
     scanner = ChatStream(drop_usage=True, watch_finish=True)
     out = scanner.feed(data) + scanner.finish()
     assert b"".join(split_events(data)) == data
-    if not scanner.done and scanner.error is None and scanner.usage is None:
+    # An object without choices is given an empty list of them.
+    if not scanner.done and scanner.error is None and scanner.usage is None and b'"choices":[]' not in out:
         assert data.startswith(out)

@@ -260,7 +260,7 @@ def test_a_chat_request_becomes_one_of_responses() -> None:
     }
     assert (
         body["reasoning"]["effort"] == "high"
-        and body["include"] == ["message.output_text.logprobs"]
+        and body["include"] == ["reasoning.encrypted_content", "message.output_text.logprobs"]
         and body["top_logprobs"] == 2
     )
     assert form.dropped == ["seed"]
@@ -270,7 +270,6 @@ def test_a_chat_request_becomes_one_of_responses() -> None:
     ("field", "value"),
     [
         ("n", 2),
-        ("stop", ["x"]),
         ("logit_bias", {"1": 2}),
         ("audio", {"voice": "a"}),
         ("prediction", {"type": "content"}),

@@ -147,8 +147,10 @@ def test_nulls_reach_no_vendor_that_refuses_them(live: Portal, server: Server, p
 
 # File: the names of vendors in it that have to be there, and why.
 NAMED: Final[dict[str, tuple[set[str], str]]] = {
+    "portal/clients/claude_code.py": ({"anthropic"}, "how names begin that the app takes for its own models"),
     "portal/clients/gemini_cli.py": ({"gemini"}, "the name of a client app"),
     "portal/clients/opencode.py": ({"opencode", "https://opencode.ai/config.json"}, "the name of a client app"),
+    "portal/pages/shared/agents.py": ({"gemini"}, "the name of a client app, and a part of models' names"),
     "portal/settings.py": ({"relay", "google"}, "the Django application, and a provider of sign-in"),
     "portal/translations.py": ({"relay"}, "the Django application"),
     "relay/apps.py": ({"relay"}, "the Django application"),
@@ -160,6 +162,7 @@ NAMED: Final[dict[str, tuple[set[str], str]]] = {
         "a default and an example of the model, which its migrations record",
     ),
     "relay/providers/demo.py": ({"demo"}, "the name of the model that the demo offers"),
+    "relay/protocols/naming/client_apps.py": ({"opencode"}, "the name of a client app"),
     "relay/protocols/gemini/contents/signatures.py": (
         {"gemini", "google"},
         "who can read its signatures, a part of its models' names, and a member of Google's",
@@ -168,8 +171,19 @@ NAMED: Final[dict[str, tuple[set[str], str]]] = {
     "relay/providers/credentials/aws.py": ({"bedrock"}, "the service that a signature is for"),
     "relay/protocols/passthrough/answers.py": ({"meta"}, "a member of rerank answers"),
     "relay/usage/demo_data.py": (
-        {"openai", "deepseek", "DeepSeek", "groq", "Groq", "mistral", "Mistral", "openrouter", "OpenRouter"},
-        "made-up channels",
+        {
+            "openai",
+            "deepseek",
+            "DeepSeek",
+            "groq",
+            "Groq",
+            "mistral",
+            "Mistral",
+            "openrouter",
+            "OpenRouter",
+            "opencode",
+        },  # fmt: skip
+        "made-up channels, and the name of a client app",
     ),
 }
 

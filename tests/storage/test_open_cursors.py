@@ -14,6 +14,7 @@ from tests.support.server import ROOT
 ONLY_READ = {
     ("relay/usage/rollup.py", "differences"),
     ("relay/usage/reports.py", "_sum_records"),
+    ("relay/usage/sessions/sums.py", "_differences"),
     ("relay/billing/ledger/movements.py", "mend_wallet"),  # in a transaction that holds the lock
     ("relay/storage/response_history.py", "_read_turns"),
 }

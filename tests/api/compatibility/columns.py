@@ -13,7 +13,7 @@ from tests.support.peers import cohere as cohere_peer
 from tests.support.peers import gemini as gemini_peer
 from tests.support.peers import messages as messages_peer
 from tests.support.peers import ollama as ollama_peer
-from tests.support.peers.clouds import bedrock, frames, vertex
+from tests.support.peers.clouds import bedrock, converse, frames, vertex
 from tests.support.peers.clouds.google_tokens import TokenEndpoint
 from tests.support.portal import Portal
 from tests.support.upstream import Call
@@ -95,7 +95,10 @@ async def _anthropic(site: Site, call: Call, whole: Json) -> None:
 
 
 async def _bedrock(site: Site, call: Call, whole: Json) -> None:
-    await bedrock.saying(ACCOUNT, **whole)(call)
+    if call.path.endswith("/count-tokens"):
+        await converse.saying(ACCOUNT, tokens=COUNTED)(call)
+    else:
+        await bedrock.saying(ACCOUNT, **whole)(call)
 
 
 async def _vertex_claude(site: Site, call: Call, whole: Json) -> None:

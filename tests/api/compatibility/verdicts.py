@@ -46,6 +46,7 @@ def _carried(cell: Cell) -> Verdict:
     if len(cell.sent) != len(cell.turns):
         return Verdict("✗", f"{len(cell.sent)} requests arrived for {len(cell.turns)}")
     lost = [name for asked, sent in zip(cell.turns, cell.sent, strict=True) for name in lost_of_ask(asked, sent)]
+    lost = [name for name in lost if name not in getattr(cell.column.api, "DONE_HERE", ())]
     silent = [name for name in lost if not _is_told(name, cell.ignored)]
     silent += [f"{name} of the answer" for name in lost_of_reply(cell.said, cell.came) if not cell.feature.again]
     note = next((one for one in NOTES if one.covers(cell, silent)), None)

@@ -174,8 +174,7 @@ def record_of(cell: Cell) -> Any:
 
 
 def price() -> Price:
-    names = {"per_call": "call", "per_image": "image", "per_second": "second", "per_character": "character"}
-    return Price(**{names.get(name, name): round(float(str(value)) * 10**9) for name, value in PRICE.items()})
+    return Price(**{name.removeprefix("per_"): round(float(str(value)) * 10**9) for name, value in PRICE.items()})
 
 
 def expected_cost(row: Row) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 from tests.api.compatibility.apis.common import at, data_url, from_data_url, put
+from tests.api.compatibility.apis.messages import STOP
 from tests.api.compatibility.conversation import (
     SCHEMA,
     TOOLS,
@@ -26,6 +28,8 @@ from tests.support.apis.upstreams import framed, ordinary, stream_of, wrong_item
 
 NAME: Final = "responses"
 ENDS: Final = frozenset(("stop", "calls", "length", "refusal"))
+# What the portal does for clients of other APIs, since this one cannot: it ends answers at stop sequences.
+DONE_HERE: Final = frozenset(("stop",))
 _OPTIONS: Final = {
     "limit": "max_output_tokens",
     "temperature": "temperature",
@@ -205,7 +209,8 @@ def write_reply(reply: Reply) -> tuple[Json, Reply]:
         output.append({**item, **({"encrypted_content": reply.signature} if reply.signature else {})})
     if reply.text or reply.refusal:
         message = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed"}
-        output.append({**message, "content": [_said(reply)]})
+        said = replace(reply, text=f"{reply.text}{STOP} and more.") if reply.end == "sequence" else reply
+        output.append({**message, "content": [_said(said)]})
     for number, part in enumerate(reply.calls):
         call = {"call_id": f"call_{number}", "name": part.name, "status": "completed"}
         arguments = json.dumps({TOOLS[part.name]: part.value})
@@ -213,8 +218,7 @@ def write_reply(reply: Reply) -> tuple[Json, Reply]:
     whole = {**ordinary(NAME), "output": output, "usage": _usage(reply.used)}
     if reply.end == "length":
         whole |= {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
-    end = "stop" if reply.end == "sequence" else reply.end
-    return whole, Reply(**{**vars(reply), "end": end, "used": reply.used.without("hour", "audio_in", "audio_out")})
+    return whole, replace(reply, used=reply.used.without("hour", "audio_in", "audio_out"))
 
 
 def _said(reply: Reply) -> Json:
