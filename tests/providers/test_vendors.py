@@ -182,7 +182,7 @@ NAMED: Final[dict[str, tuple[set[str], str]]] = {
             "openrouter",
             "OpenRouter",
             "opencode",
-        },  # fmt: skip
+        },
         "made-up channels, and the name of a client app",
     ),
 }
