@@ -48,6 +48,8 @@ MEMBERS: Final[Mapping[str, str]] = {
     "max_completion_tokens": "max_tokens",
     "reasoning_effort": "thinking",
     "response_format": "output_config.format",
+    "response_format.json_schema.schema": "output_config.format.schema",
+    "tools[].function.parameters": "tools[].input_schema",
     "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
     "stop": "stop_sequences",
     "user": "metadata.user_id",

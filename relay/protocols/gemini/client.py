@@ -69,6 +69,8 @@ MEMBERS: Final[Mapping[str, str]] = {
     "logprobs": "generationConfig.responseLogprobs",
     "top_logprobs": "generationConfig.logprobs",
     "response_format": "generationConfig.responseMimeType",
+    "response_format.json_schema.schema": "generationConfig.responseSchema",
+    "tools[].function.parameters": "tools[].functionDeclarations[].parameters",
     "modalities": "generationConfig.responseModalities",
     "reasoning_effort": "generationConfig.thinkingConfig",
     "tool_choice": "toolConfig.functionCallingConfig",

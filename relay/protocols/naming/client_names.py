@@ -10,19 +10,19 @@ from collections.abc import Mapping
 from typing import Final
 
 _MESSAGES: Final = "messages"
-_ANY: Final = "messages[]"  # of whichever message it is
 
 
 def own_name(name: str, members: Mapping[str, str]) -> str:
     """A member's name as the client has it. `members`: the client's, by the hub's.
 
-    Numbers of messages are those of the hub, which may be others in the client's request: of them, only where messages
-    are is told. Names that are not in the table are the same at the client, or the client's own already.
+    A member inside of one that is in the table is told with that one's name. Numbers of messages are those of the hub,
+    which may be others in the client's request: of them, only where messages are is told. All other names are the same
+    at the client, or the client's own already.
     """
     if name in members:
         return members[name]
-    if name.startswith(_ANY) and _ANY in members:
-        return members[_ANY] + name.removeprefix(_ANY)
-    if name.startswith(f"{_MESSAGES}[") and _MESSAGES in members:
-        return members[_MESSAGES]
-    return name
+    around = [one for one in members if name.startswith(one) and name[len(one)] in ".["]
+    outer = max(around, key=len, default="")
+    if outer == _MESSAGES:
+        return members[outer]
+    return members[outer] + name.removeprefix(outer) if outer else name

@@ -77,6 +77,8 @@ MEMBERS: Final[Mapping[str, str]] = {
     "max_completion_tokens": "max_output_tokens",
     "reasoning_effort": "reasoning.effort",
     "response_format": "text.format",
+    "response_format.json_schema.schema": "text.format.schema",
+    "tools[].function.parameters": "tools[].parameters",
     "verbosity": "text.verbosity",
     "logprobs": f"include[{_LOGPROBS}]",
     "serviceTier": "service_tier",

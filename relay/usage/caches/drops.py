@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,15 +9,16 @@ from typing import Any, Final
 from django.conf import settings
 from django.db.models import Q, Sum
 
-from relay.models import Channel, ChannelDay
+from portal.lib import clock
+from relay.models import Channel, ChannelDay, Lease
 from relay.usage import rollup
 from relay.usage.caches.shares import CacheShare
 from relay.usage.reports import today_ordinal
 
-_CHECK_SECONDS: Final = 600.0  # between two looks of a process
+_CHECK_SECONDS: Final = 600.0  # between two looks, of whatever process
 _WEEK: Final = 7  # days before today
 _LEAST: Final = 5.0  # percent of the week, below which there is nothing to lose
-_looked: list[float] = []  # `time.monotonic()` of the last look of this process
+_LEASE: Final = "cache hit shares"  # held from one look until the next one is due
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +45,15 @@ def fallen(today: CacheShare, week: CacheShare, part: float, tokens: int) -> boo
 
 
 def is_due() -> bool:
-    """Whether this process should look again: notices are wanted, and ten minutes have passed."""
+    """Whether it is time to look again: notices are wanted, and ten minutes have passed."""
     if not settings.CONFIG.cache_drop:
         return False
-    return not _looked or time.monotonic() - _looked[0] >= _CHECK_SECONDS
+    return not Lease.objects.filter(name=_LEASE, until__gt=clock.now()).exists()
 
 
 def drops() -> list[Drop]:
     """Return all drops of today, channels first, each once."""
-    _looked[:] = [time.monotonic()]
+    Lease.hold(_LEASE, _CHECK_SECONDS)
     rollup.catch_up()
     part, tokens, today = settings.CONFIG.cache_drop, settings.CONFIG.cache_drop_tokens, today_ordinal()
     found = [

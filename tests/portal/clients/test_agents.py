@@ -47,22 +47,19 @@ IGNORED: dict[tuple[str, str], set[str]] = {
     ("claude", RESPONSES): {"context_management"},
     ("claude", GEMINI): {
         "context_management",
-        "user",
-        *(
-            f"tools[].function.parameters.{key}"
-            for key in ("exclusiveMinimum", "maxLength", "pattern", "propertyNames")
-        ),
+        "metadata.user_id",
+        *(f"tools[].input_schema.{key}" for key in ("exclusiveMinimum", "maxLength", "pattern", "propertyNames")),
     },
     ("codex", CHAT): {"tools[web_search]"},
     ("codex", MESSAGES): {"tools[web_search]", "prompt_cache_key"},
     ("codex", GEMINI): {
         "tools[web_search]",
         "prompt_cache_key",
-        *(f"response_format.json_schema.schema.{key}" for key in ("maxLength", "minLength")),
+        *(f"text.format.schema.{key}" for key in ("maxLength", "minLength")),
     },
-    ("gemini", CHAT): {"top_k"},
-    ("gemini", RESPONSES): {"top_k"},
-    ("gemini", MESSAGES): {"temperature", "top_k", "top_p"},
+    ("gemini", CHAT): {"generationConfig.topK"},
+    ("gemini", RESPONSES): {"generationConfig.topK"},
+    ("gemini", MESSAGES): {f"generationConfig.{name}" for name in ("temperature", "topK", "topP")},
 }
 
 # The scripted upstream of Gemini refuses keywords of schemas that Gemini CLI sends.

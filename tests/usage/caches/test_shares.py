@@ -8,7 +8,7 @@ import pytest
 
 from accounts.models import User
 from relay import jobs
-from relay.models import Notice, UsageRecord
+from relay.models import Lease, Notice, UsageRecord
 from relay.usage import rollup
 from relay.usage.caches import drops
 from relay.usage.caches.drops import fallen
@@ -99,7 +99,7 @@ def test_staff_who_may_change_channels_are_told_once_a_day_of_each(
         turn(people.owner, other, number * DAY, cached_input_tokens=9000, model="n")
     turn(people.owner, key, cached_input_tokens=2000)
     turn(people.owner, other, cached_input_tokens=8000, model="n")
-    monkeypatch.setattr(drops, "_looked", [])
+    Lease.objects.filter(name="cache hit shares").delete()
     (job,) = [job for job in jobs.due_jobs() if job.name == "cache hit shares"]
     assert job.run() == "2 fallen"
     assert not drops.is_due(), "the next look is ten minutes later"
@@ -114,8 +114,8 @@ def test_staff_who_may_change_channels_are_told_once_a_day_of_each(
     assert notice.data == {"channel": "Main", "today_percent": 20.0, "week_percent": 90.0}
 
 
-def test_the_notice_has_an_off_switch(alone: None, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drops, "_looked", [])
+def test_the_notice_has_an_off_switch(alone: None, settings: Any) -> None:
+    Lease.objects.filter(name="cache hit shares").delete()
     assert drops.is_due()
     with_config(settings, cache_drop=0.0)
     assert not drops.is_due() and all(job.name != "cache hit shares" for job in jobs.due_jobs())
