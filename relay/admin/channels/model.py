@@ -130,7 +130,7 @@ class ModelAdmin(BaseAdmin):
     instead_of_deleting = _("Receipts of past requests refer to its prices, so it is kept. Disable it instead.")
     inlines = (ServedByInline, PermissionInline)
     list_display = (
-        "name",
+        "named",
         "copy_name",
         "is_open",
         "enabled",
@@ -139,7 +139,6 @@ class ModelAdmin(BaseAdmin):
         "channel_names",
         "permission_count",
         "window",
-        "further_names",
     )
     list_editable = ("is_open", "enabled")
     list_filter = ("is_open", "enabled", StateFilter, "channels")
@@ -189,6 +188,13 @@ class ModelAdmin(BaseAdmin):
     @display(description=_("further names"))
     def further_names(self, model: Model) -> str:
         return ", ".join(alias.name for alias in model.aliases.all()) or "—"
+
+    @display(description=_("name"), ordering="name")
+    def named(self, model: Model) -> str:
+        """With its further names below it."""
+        others = [alias.name for alias in model.aliases.all()]
+        shown = ", ".join(others[:3]) + (f" +{len(others) - 3}" if len(others) > 3 else "")
+        return format_html('{}<br><small class="font-normal">{}</small>', model.name, shown) if others else model.name
 
     @display(description=_("price"), ordering="price_input")
     def price(self, model: Any) -> str:
