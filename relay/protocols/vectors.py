@@ -36,4 +36,4 @@ class VectorUpstream(Protocol):
         """The request of a client, decoded, for what the upstream calls `model`. Raises BadRequest."""
 
     def read(self, body: bytes, wanted: int) -> Embedded | None:
-        """An answer; None when it is none, or lacks one of the `wanted` vectors."""
+        """An answer; None when it is none, or has not just the `wanted` vectors."""

@@ -69,7 +69,7 @@ class CohereVectors:
         except (msgspec.DecodeError, ValueError, RecursionError):
             return None
         vectors = (found.embeddings.float_ if found.embeddings is not None else None) or []
-        if len(vectors) < wanted or not all(vectors):
+        if len(vectors) != wanted or not all(vectors):
             return None
         return Embedded(vectors, _usage(found.meta.billed_units if found.meta is not None else None))
 

@@ -28,7 +28,7 @@ _envelope: Final = msgspec.json.Decoder(Envelope)
 
 
 def read_embedded(body: bytes, wanted: int) -> Embedded | None:
-    """Parse an answer; None when it is none, or lacks one of the `wanted` vectors."""
+    """Parse an answer; None when it is none, or has not just the `wanted` vectors."""
     try:
         if _envelope.decode(body).is_error(b'"values"' in body):
             return Embedded(error=body)
@@ -36,7 +36,7 @@ def read_embedded(body: bytes, wanted: int) -> Embedded | None:
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     vectors = [one.values for one in (found.embeddings or ([found.embedding] if found.embedding is not None else []))]
-    if len(vectors) < wanted or not all(vectors):
+    if len(vectors) != wanted or not all(vectors):
         return None
     return Embedded(vectors, parse_gemini_usage(found.usageMetadata) if present(found.usageMetadata) else None)
 

@@ -89,11 +89,11 @@ class PredictVectors:
         except (msgspec.DecodeError, ValueError, RecursionError):
             return None
         vectors = [one.embeddings.values for one in found]
-        if len(vectors) < wanted or not all(vectors):
+        if len(vectors) != wanted or not all(vectors):
             return None
         counts = [one.embeddings.statistics for one in found]
-        tokens = sum(count(one.token_count) for one in counts if one is not None)
-        if not tokens:
+        tokens = [count(one.token_count) if one is not None else 0 for one in counts]
+        if not all(tokens):  # a text without a count would cost nothing
             return Embedded(vectors)
-        usage = Counts(input=tokens, output=0, total=0, cached=0, written=0, reasoning=0)
-        return Embedded(vectors, usage.usage(encode({"token_count": tokens})))
+        usage = Counts(input=sum(tokens), output=0, total=0, cached=0, written=0, reasoning=0)
+        return Embedded(vectors, usage.usage(encode({"token_count": sum(tokens)})))
