@@ -220,6 +220,13 @@ def searches_of(value: object) -> int:
     return count(value.get("web_search_requests")) if isinstance(value, dict) else 0
 
 
+def is_told(searches: object) -> bool:
+    """Whether an upstream's number of searches is one."""
+    if isinstance(searches, bool) or not isinstance(searches, (int, float)):
+        return False
+    return 0 <= searches <= MOST_SEARCHES
+
+
 def present(raw: msgspec.Raw) -> bool:
     """Whether an optional member is present and not null."""
     return bytes(raw) not in (b"", b"null")
@@ -252,6 +259,7 @@ def newer(before: Usage | None, now: Usage | None) -> Usage | None:
 LONGEST_ANSWER: Final = 524_288
 # Tokens of input. The largest context window is 10M; hosted tools read it again and again.
 LARGEST_INPUT: Final = 2**25
+MOST_SEARCHES: Final = 1000  # on the web, for one answer. Agents that research for an hour make some hundreds.
 LONGEST_AUDIO: Final = 7 * 24 * 3_600_000  # milliseconds
 _AUDIO_ERROR: Final = 1.1  # by which the length of audio may differ
 _AUDIO_SLACK: Final = 1000  # milliseconds by which it may be shorter
@@ -330,6 +338,11 @@ def believed(usage: Usage, delivered: Delivered | None, expected: Expected) -> t
     if usage.milliseconds and _length_is_false(usage.milliseconds, expected.audio_between):
         usage = replace(usage, milliseconds=expected.milliseconds)
         report = replace(report, contradictory=True)
+    if usage.searches > MOST_SEARCHES:
+        usage = replace(usage, searches=0)
+        report = replace(report, contradictory=True)
+    if delivered is not None and (not delivered.finished or report.contradictory):
+        usage = replace(usage, searches=max(usage.searches, delivered.media().searches))
     true = not (report.contradictory or (usage.report.beside and usage.report.beside != usage.reasoning))
     # Such an answer may have no tokens.
     by_units = expected.by_units and bool(usage.images or usage.milliseconds or usage.characters)

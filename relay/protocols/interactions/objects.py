@@ -10,19 +10,20 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from portal.lib.json import Json, decode, encode, object_of, objects_of, text_of
 from portal.lib.redaction.redact import clean_upstream_message
 from relay.protocols.characters import read_typed
 from relay.protocols.error_objects import Envelope
 from relay.protocols.fields import Fields
-from relay.protocols.interactions.usage import parse_interaction_usage
+from relay.protocols.interactions.usage import SEARCH, parse_interaction_usage, searches_in
 from relay.protocols.usage import Usage, present
 
 RUNNING: Final = frozenset(("queued", "in_progress"))
 FAILED: Final = "failed"
 _TOLD: Final = 900  # characters of what went wrong
-_REASONS: Final = ("errors", "error")
+REASONS: Final = ("errors", "error")
 UNSAID: Final = b'{"error":{"message":"The upstream failed, and did not say why. Try again.","code":"internal"}}'
 
 _members: Final = msgspec.json.Decoder(Fields)
@@ -30,6 +31,7 @@ _members: Final = msgspec.json.Decoder(Fields)
 
 class _Interaction(Envelope):
     id: object = None
+    model: object = None
     status: object = None
     steps: msgspec.Raw = msgspec.Raw()
     usage: msgspec.Raw = msgspec.Raw()
@@ -65,6 +67,9 @@ def parse_interaction(body: bytes) -> InteractionAnswer | None:
         return None
     status, name = str(found.status), found.id if isinstance(found.id, str) else ""
     usage = parse_interaction_usage(found.usage) if present(found.usage) else None
+    model = found.model if isinstance(found.model, str) else ""
+    if usage is not None and not usage.searches and SEARCH.encode() in bytes(found.steps):
+        usage = replace(usage, searches=searches_in(objects_of({"": decode(found.steps)}, ""), model))
     error = error_of(object_of({"found": decode(body)}, "found")) if status == FAILED else None
     return InteractionAnswer(name, status, usage, error)
 
@@ -80,9 +85,13 @@ def error_of(interaction: Json) -> bytes:
 def with_members(body: bytes, own: Mapping[str, object]) -> bytes:
     """An interaction with these members, and all others as their bytes; without words about the portal's account."""
     found = _members.decode(body)
+    theirs, ours = text_of({"id": decode(found.get("id", b"null"))}, "id").encode(), text_of(dict(own), "id").encode()
+    for name in REASONS if theirs and ours else ():
+        if name in found:  # nobody can use the upstream's id
+            found[name] = msgspec.Raw(bytes(found[name]).replace(theirs, ours))
     for name, value in own.items():
         found[name] = msgspec.Raw(encode(value))
-    for name in (*_REASONS, "steps"):
+    for name in (*REASONS, "steps"):
         if name in found and (name != "steps" or b'"error"' in bytes(found[name])):
             found[name] = msgspec.Raw(encode(_clean(name, decode(found[name]))))
     return encode(found)
@@ -90,7 +99,7 @@ def with_members(body: bytes, own: Mapping[str, object]) -> bytes:
 
 def clean_errors(interaction: Json) -> None:
     """Take words about the portal's account out of what went wrong, in place."""
-    for name in (*_REASONS, "steps"):
+    for name in (*REASONS, "steps"):
         if name in interaction:
             interaction[name] = _clean(name, interaction[name])
 

@@ -6,18 +6,19 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
-from portal.lib.json import Json, encode, object_of, text_of
+from portal.lib.json import Json, decode, encode, object_of, objects_of, text_of
 from relay.protocols.characters import read_object, read_typed, read_whole_object
 from relay.protocols.codec import EventCodec
 from relay.protocols.error_objects import event_name, is_error_object, named_error, states, unreadable_error
 from relay.protocols.events import NOTHING_MADE, payload, typed_event
 from relay.protocols.interactions.errors import stream_error
 from relay.protocols.interactions.events import COMPLETED, CREATED, DONE, UPDATED, steps_of
-from relay.protocols.interactions.objects import FAILED, RUNNING, clean_errors, error_of
-from relay.protocols.interactions.usage import parse_interaction_usage
+from relay.protocols.interactions.objects import FAILED, REASONS, RUNNING, clean_errors, error_of
+from relay.protocols.interactions.usage import SEARCH, parse_interaction_usage, searches_in
 from relay.protocols.token_estimate import is_opaque, text_units
-from relay.protocols.usage import newer, present
+from relay.protocols.usage import Usage, newer, present
 
 _UNCOUNTED_LIMIT: Final = 32 * 1024  # bytes of text that are counted at once
 _WITH_INTERACTION: Final = frozenset((CREATED, COMPLETED))
@@ -56,6 +57,7 @@ class InteractionStream(EventCodec):
     _ended: str = ""  # a state in which it has come to its end, though it has not said that it is completed
     _uncounted: list[bytes] = field(default_factory=list)
     _uncounted_size: int = 0
+    _asked: list[Json] = field(default_factory=list)  # steps that search, and deltas of them
 
     def handle_event(self, event: bytes) -> bytes:
         data = payload(event)
@@ -66,6 +68,7 @@ class InteractionStream(EventCodec):
             return b""  # the portal's own follows the record
         kind = self._kind(event, data)
         if self.error is not None:
+            self.error = self._by_own_id(self.error)
             return b""
         if kind in _WITH_INTERACTION or kind == UPDATED:
             return self._of_interaction(kind, data)
@@ -101,6 +104,9 @@ class InteractionStream(EventCodec):
         self.upstream_id = text_of(interaction, "id") or self.upstream_id
         self.token = text_of(interaction, "continuation_token") or self.token
         interaction.update({name: value for name, value in self.own.items() if name in interaction or name == "id"})
+        for name in REASONS:
+            if name in interaction:
+                interaction[name] = decode(self._by_own_id(encode(interaction[name])))
         error = error_of(interaction) if text_of(interaction, "status") == FAILED else None
         clean_errors(interaction)
         found["interaction"] = interaction
@@ -110,6 +116,9 @@ class InteractionStream(EventCodec):
             return self._pass(typed_event(kind, written), written)
         if usage := interaction.get("usage"):
             self.usage = newer(self.usage, parse_interaction_usage(encode(usage)))
+        self._asked += objects_of(interaction, "steps")
+        if self.usage is not None and not self.usage.searches:
+            self.usage = replace(self.usage, searches=searches_in(self._asked, text_of(self._begun, "model")))
         if error is not None and not self.started:
             self.error = error
             return b""
@@ -152,6 +161,10 @@ class InteractionStream(EventCodec):
         self._count_now()
         return self._opaque
 
+    def media(self) -> Usage:
+        """Searches: images and sound have their tokens."""
+        return Usage(searches=searches_in(self._asked, text_of(self._begun, "model")))
+
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         return stream_error(message, kind, code, param)
 
@@ -161,6 +174,9 @@ class InteractionStream(EventCodec):
         """An event to be sent on. Those before the answer's first content are held: it may be tried elsewhere."""
         if self.stored:
             self.log.append(data)
+        if SEARCH.encode() in data:
+            found = read_whole_object(data) or {}
+            self._asked += [object_of(found, "step"), object_of(found, "delta")]
         if not self.started and not _says_something(data):
             self._opening.append(event)
             return b""
@@ -173,6 +189,11 @@ class InteractionStream(EventCodec):
             event = b"".join((*self._opening, event))
             self._opening = []
         return event
+
+    def _by_own_id(self, error: bytes) -> bytes:
+        """What went wrong, with the portal's id of the interaction in place of the upstream's, which nobody can use."""
+        own = text_of(self.own, "id")
+        return error.replace(self.upstream_id.encode(), own.encode()) if own and self.upstream_id else error
 
     def _meter(self, data: bytes) -> None:
         """Take over the usage in an event, for an answer that breaks off."""

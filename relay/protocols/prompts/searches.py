@@ -16,7 +16,8 @@ USUAL: Final = 3
 _TOOLS: Final = re.compile(
     rb"search|enterprise", re.IGNORECASE
 )  # what the text of `tools` has in it that name such a tool
-_KINDS: Final = ("web_search", "x_search", "openrouter:web_search")  # how the types of such tools begin
+# How the types of such tools begin; the first is that of Gemini's interactions.
+_KINDS: Final = ("google_search", "web_search", "x_search", "openrouter:web_search")
 _GEMINI: Final = frozenset(("googlesearch", "googlesearchretrieval", "enterprisewebsearch"))
 
 

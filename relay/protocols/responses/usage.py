@@ -23,7 +23,7 @@ from relay.protocols.token_estimate import (
     sample_units,
     token_units,
 )
-from relay.protocols.usage import Usage, count, present
+from relay.protocols.usage import Usage, count, is_told, present
 
 
 class _Images(msgspec.Struct):
@@ -56,13 +56,14 @@ def with_tools(usage: Usage | None, tools: bytes | msgspec.Raw, searches: int = 
     """The usage of a response with what its hosted tools took, which `tool_usage` has beside.
 
     The tokens of images that one made are no part of the answer, and under no limit of it. `searches`: those among its
-    items, which count where `tool_usage` does not say how many there were. Source: OpenAI's SDK 3.54 (`ToolUsage`).
+    items, which count where `tool_usage` does not say how many there were, or says what is no number of them. Source:
+    OpenAI's SDK 3.54 (`ToolUsage`).
     """
     if usage is None:
         return None
     found = _tools_of(tools)
     told = found.web_search.get("num_requests") if isinstance(found.web_search, dict) else None
-    if made := searches if told is None else count(told):
+    if made := count(told) if is_told(told) else searches:
         usage = replace(usage, searches=made)
     images = found.image_gen
     if images is None:

@@ -184,3 +184,15 @@ def test_errors_with_the_status_200(body: bytes, wrong: bool) -> None:
 
 def test_what_is_no_interaction() -> None:
     assert parse_interaction(b"[]") is None and parse_interaction(b'{"id":"v1_x"}') is None
+
+
+def test_what_went_wrong_names_the_portals_id() -> None:
+    wrong = {"code": "internal", "message": f"The interaction {ID} is gone."}
+    stream = codec()
+    for piece in upstream()[:4]:
+        stream.feed(piece)
+    stream.feed(written({"event_type": "error", "error": wrong}))
+    assert stream.error is not None and OWN.encode() in stream.error and ID.encode() not in stream.error
+    failed = {**WHOLE, "status": "failed", "errors": [wrong]}
+    assert ID.encode() not in with_members(json.dumps(failed).encode(), MEMBERS)
+    assert ID.encode() not in run(codec(), upstream(failed))

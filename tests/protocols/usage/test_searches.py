@@ -15,11 +15,14 @@ from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.gemini.answer import Framing, parse_gemini_answer
 from relay.protocols.gemini.stream import GeminiStream
 from relay.protocols.gemini.upstream_stream import GeminiDecoder
+from relay.protocols.interactions.objects import parse_interaction
+from relay.protocols.interactions.stream import InteractionStream
 from relay.protocols.prompts.searches import USUAL, most_searches
 from relay.protocols.responses.answer import parse_responses_answer
 from relay.protocols.responses.stream import ResponsesStream
 from relay.protocols.responses.upstream_stream import ResponsesDecoder
-from relay.protocols.usage import Usage
+from relay.protocols.usage import MOST_SEARCHES, Delivered, Expected, Usage, believed
+from tests.support.peers import interactions as peer
 
 CENT = 10_000_000  # nano-USD
 OF_CLAUDE = {"input_tokens": 10, "output_tokens": 5, "server_tool_use": {"web_search_requests": 3}}
@@ -188,3 +191,82 @@ def test_searches_cost_their_price_each_and_are_held_for() -> None:
     assert ceiling(price, 10, 0, 1_000_000, Usage(searches=3)) == 10 + 3 * CENT
     assert cost(Price(input=1_000_000), Usage(input=10, searches=3)) == 10
     assert not Price(search=CENT).is_by_units  # searches are counted wherever text is made
+
+
+@pytest.mark.parametrize("told", [-3, "4", True, None, MOST_SEARCHES + 1, 10**18])
+def test_a_number_of_searches_that_is_none_leaves_those_among_the_items(told: object) -> None:
+    whole = response(tool_usage={"web_search": {"num_requests": told}})
+    found = parse_responses_answer(json.dumps(whole).encode())
+    assert found is not None and searched(found.usage) == 2
+
+
+def test_more_searches_than_an_answer_can_have_cost_nothing_and_mark_the_record() -> None:
+    said = {**OF_CLAUDE, "server_tool_use": {"web_search_requests": 10**9}}
+    usage = parse_messages_usage(json.dumps(said).encode())
+    assert usage is not None
+    found, true = believed(usage, None, Expected(prompt=10))
+    assert (found.searches, found.input, found.output, true) == (0, 10, 5, False)
+    possible = parse_messages_usage(json.dumps(OF_CLAUDE).encode())
+    assert possible is not None and believed(possible, None, Expected(prompt=10)) == (possible, True)
+
+
+def test_searches_of_a_broken_stream_count_beside_the_usage_that_it_began_with() -> None:
+    stream = MessagesStream()
+    asked = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}
+    begun_with = {"id": "m", "type": "message", "role": "assistant", "content": [], "usage": {"input_tokens": 10}}
+    stream.feed(
+        event("message_start", message=begun_with)
+        + event("content_block_start", index=0, content_block=asked)
+        + event("content_block_stop", index=0)
+        + event("content_block_start", index=1, content_block={"type": "text", "text": ""})
+        + event("content_block_delta", index=1, delta={"type": "text_delta", "text": "Found"})
+    )
+    stream.finish(clean=False)
+    assert not stream.complete and stream.usage is not None and stream.usage.searches == 0
+    broken = Delivered(100, stream.delivered_units, finished=False, media=stream.media)
+    assert believed(stream.usage, broken, Expected(prompt=10))[0].searches == 1
+
+
+GROUNDED: dict[str, Any] = {
+    "id": "v1_upstream",
+    "object": "interaction",
+    "status": "completed",
+    "steps": [
+        {"type": "google_search_call", "id": "g1", "arguments": {"queries": ["a", "b"]}},
+        {"type": "google_search_result", "call_id": "g1", "result": []},
+        {"type": "model_output", "content": [{"type": "text", "text": "hi"}]},
+    ],
+    "usage": {"total_input_tokens": 10, "total_output_tokens": 5, "total_tokens": 15},
+}
+
+COUNTED = [{"type": "google_search", "count": 3}, {"type": "google_maps", "count": 9}]
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({}, 2),
+        ({"model": "gemini-2.5-flash"}, 1),
+        ({"usage": {**GROUNDED["usage"], "grounding_tool_count": COUNTED}}, 3),
+    ],
+)
+def test_searches_of_an_interaction_are_counted_by_its_usage_otherwise_by_its_queries(
+    told: dict[str, Any], expected: int
+) -> None:
+    whole = {**GROUNDED, **told}
+    found = parse_interaction(json.dumps(whole).encode())
+    assert found is not None and searched(found.usage) == expected
+    stream = InteractionStream()
+    asked: dict[str, Any] = whole["steps"][0]
+    shell = {name: value for name, value in asked.items() if name != "arguments"}
+    for one in peer.events_of({**whole, "steps": [shell, *whole["steps"][1:]]}):
+        stream.feed(peer.written(one))
+        if one["event_type"] == "step.start" and one["index"] == 0:
+            delta = {"type": asked["type"], "arguments": asked["arguments"]}
+            stream.feed(peer.written({"event_type": "step.delta", "index": 0, "delta": delta}))
+    assert stream.done and searched(stream.usage) == expected and stream.media().searches == min(expected, 2)
+
+
+def test_money_is_held_for_searches_of_interactions() -> None:
+    tools = msgspec.Raw(json.dumps([{"type": "google_search"}]).encode())
+    assert most_searches({"tools": tools}) == USUAL

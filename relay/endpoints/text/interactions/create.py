@@ -30,6 +30,8 @@ from relay.gateway.snapshot.views import ChannelView, Route
 from relay.protocols.fields import BadRequest, absent
 from relay.protocols.interactions.errors import error_event_of
 from relay.protocols.interactions.request import PREVIOUS, parse_interaction_request, refused_environment
+from relay.protocols.prompts.searches import most_searches
+from relay.protocols.usage import Usage
 from relay.providers import parameters
 from relay.storage.apis import interactions
 from relay.storage.responses import INTERACTION
@@ -154,6 +156,7 @@ def gateway_request(run: Runtime, turn: InteractionTurn) -> GatewayRequest:
         prompt_tokens=size.tokens,
         most_prompt=partial(parsed.at_most, size.most),
         output_limit=parsed.output_limit,
+        units=Usage(searches=most_searches(parsed.fields)),
         prefer=turn.stored_at or turn.maker,
         only_there=_elsewhere(parsed.previous_id) if turn.previous is not None else None,
         error_event=error_event_of,
