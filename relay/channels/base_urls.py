@@ -18,6 +18,7 @@ from relay.providers.vendor import Vendor
 # What stands behind a base URL in the address of an endpoint, the longest first.
 _ENDPOINTS: Final = sorted({*PATHS.values(), "/models", "/chat", "/messages"}, key=len, reverse=True)
 _VERSION: Final = re.compile(r"/v\d+\w*$")
+_OPENAI: Final = re.compile(r"(/openai)?/v1$")
 _SCHEMES: Final = {"ws": "http", "wss": "https"}
 _LOCAL: Final = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 
@@ -44,6 +45,8 @@ def complete_base_url(typed: str, vendor: Vendor) -> str:
             break
         path = path[: -len(ending)].rstrip("/")
     path = re.sub(r"(/v\d+)\1+$", r"\1", path)
+    if vendor.bare_host:  # what is at a version path there has OpenAI's API
+        path = _OPENAI.sub("", path)
     if not path and not vendor.bare_host and not (parts.query or parts.fragment):
         own = urlsplit(vendor.base_url)
         path = vendor.version_path or own.path.rstrip("/") or ("" if own.netloc == parts.netloc else "/v1")

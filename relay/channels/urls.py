@@ -73,6 +73,9 @@ def base_url_of(vendor: Vendor, typed: str, also: Sequence[net.Allowance] = ()) 
         if vendor.address_form:
             reason = _("%(vendor)s has another address for every customer. Type yours, which has this form: %(form)s")
         raise net.AddressRefused(reason % {"vendor": _(vendor.label), "form": vendor.address_form})
+    if "{" in url or "}" in url:
+        reason = _("Put your own values in the place of what stands in braces, such as {region}.")
+        raise net.AddressRefused(reason)
     form = urlsplit(vendor.address_form).path
     if "{" in form and url and _path_of(url).strip("/") == "":
         reason = _("The base URL of %(vendor)s says more than the host. It has this form: %(form)s")

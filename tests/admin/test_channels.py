@@ -135,6 +135,11 @@ def test_guard_speaks_when_a_channel_is_saved(staff: Client, field: str, url: st
             "Snowflake Cortex has another address for every customer. Type yours, which has this form: "
             "https://{account}.snowflakecomputing.com/api/v2/cortex/v1",
         ),
+        (
+            "bedrock_claude",
+            "https://bedrock-runtime.{region}.amazonaws.com",
+            "Put your own values in the place of what stands in braces, such as {region}.",
+        ),
         ("perplexity", "api.perplexity.ai/", ""),
         ("ollama", "", "127.0.0.1 is not a public Internet address."),
         ("ollama", "http://127.0.0.1:11434/v1", "127.0.0.1 is not a public Internet address."),

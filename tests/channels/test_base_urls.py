@@ -48,6 +48,13 @@ def test_every_form_of_an_address_means_the_same(typed: str) -> None:
         ("azure", "https://mine.openai.azure.com", "https://mine.openai.azure.com/openai/v1"),
         ("ollama", "127.0.0.1:11434", "http://127.0.0.1:11434/v1"),
         ("snowflake", "me.snowflakecomputing.com", "https://me.snowflakecomputing.com/api/v2/cortex/v1"),
+        (
+            "bedrock_claude",
+            "https://bedrock-runtime.us-east-1.amazonaws.com/openai/v1",
+            "https://bedrock-runtime.us-east-1.amazonaws.com",
+        ),
+        ("bedrock_claude", "https://proxy.example/bedrock", "https://proxy.example/bedrock"),
+        ("ollama_native", "http://127.0.0.1:11434/v1", "http://127.0.0.1:11434"),
         ("perplexity", "https://api.perplexity.ai", "https://api.perplexity.ai"),
         ("perplexity", "api.perplexity.ai/chat/completions", "https://api.perplexity.ai"),
         ("perplexity", "https://proxy.example", "https://proxy.example/v1"),
