@@ -28,6 +28,8 @@ class Command(ListeningCommand):
                 "write."
             )
         if migrations_missing():
+            self.stdout.write("Preparing the database …")
+            self.stdout.flush()
             with unhurried():
                 call_command("migrate", interactive=False, verbosity=0)
         lines: list[str] = []
