@@ -15,8 +15,9 @@ from django.views.decorators.cache import never_cache
 from portal.lib.texts import whole_number
 from portal.pages.home import DAYS, chart
 from portal.pages.shared.scope import refusals_of, signed_in_user, tokens_of, usage_of
+from relay.catalog.price_texts import classes_of, price_words
 from relay.error_texts import explained
-from relay.models import UsageRecord
+from relay.models import RefusedRequest, UsageRecord
 from relay.usage import rollup
 from relay.usage.caches.misses import cache_of
 from relay.usage.csv_files import csv_chunks
@@ -56,6 +57,7 @@ def usage(request: HttpRequest) -> HttpResponse:
         ],
         "totals": report_total(scope),
         "page": page.rows,
+        "refused": any(isinstance(row, RefusedRequest) for row in page.rows),
         "older": query.link(before=page.before) if page.before else "",
         "until": page.until,
         "live": not query.filters and period.last >= today_ordinal() and not before,
@@ -93,12 +95,11 @@ def usage_receipt(request: HttpRequest, request_id: str) -> HttpResponse:
         error = explained(refusal.error_code)
         return render(request, "portal/refusal.html", {"refusal": refusal, "error": error, "here": "usage"})
     details = receipt(record)
-    prices = [(name.replace("_", " "), value) for name, value in (details["price"] or {"usd": {}})["usd"].items()]
     context = {
         "record": record,
         "entries": ledger_entries_of(record),
         "naming": movements_naming(record),
-        "prices": prices,
+        "prices": price_words(classes_of(record.price), every=True) if record.price else "",
         "multiplier": details["price_multiplier"],
         "error": explained(record.error_code) if record.error_code else None,
         "cache": cache_of(record),

@@ -12,7 +12,10 @@ register = template.Library()
 
 @register.filter
 def took(time: timedelta) -> str:
-    """Format a time in its two largest units, down to seconds."""
+    """Format a time in its two largest units, down to seconds; less than one in milliseconds."""
+    milliseconds = round(time.total_seconds() * 1000)
+    if 0 < milliseconds < 1000:
+        return _("%(milliseconds)s ms") % {"milliseconds": milliseconds}
     seconds = max(0, round(time.total_seconds()))
     minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86_400
     if days:

@@ -11,7 +11,7 @@ import pytest
 from django.test import Client
 
 from portal.lib import clock
-from relay.models import UsageRecord
+from relay.models import Model, ModelPrice, UsageRecord
 from relay.tokens.lifecycle import create_token
 from relay.usage.query import read_period
 from tests.support.asserts import csv_rows
@@ -49,6 +49,17 @@ def test_receipts_of_users_are_their_own(people: People) -> None:
     assert signed_in(people.other).get(path).status_code == 404
     assert signed_in(people.staff).get(path).status_code == 404, "staff read receipts in the admin"
     assert Client().get(path).status_code == 302
+
+
+def test_receipts_say_what_a_price_is_for_and_which_tokens_were_cached(people: People) -> None:
+    model = Model.objects.create(name="m")
+    price = ModelPrice.objects.create(model=model, input=3, output=15, cached_input="0.3", per_search="0.01")
+    found = record(people.owner, price=price, input_tokens=100, cached_input_tokens=60, cache_write_tokens=30)
+    page = re.sub(r"\s+", " ", signed_in(people.owner).get(f"/usage/{found.request_id}/").content.decode())
+    assert all(
+        part in page for part in ("$3.00 in", "$0.30 cached", "$15.00 out", "per 1M tokens; $0.01 per web search")
+    )
+    assert "100, of it 60 cached, 30 written to the cache" in page
 
 
 def test_usage_page_shows_cost_by_model_and_token(people: People) -> None:
@@ -94,6 +105,8 @@ def test_refused_requests_are_in_the_list_of_their_owner(people: People) -> None
     assert "req_served" not in owner.get("/usage/?failed=1").content.decode()
     assert path not in owner.get("/usage/?model=m").content.decode()
     assert path not in other.get("/usage/?failed=1").content.decode()
+    counted = "and not in these figures"
+    assert counted in owner.get("/usage/").content.decode() and counted not in other.get("/usage/").content.decode()
     page = owner.get(path).content.decode()
     assert "Copy the name from the list of models." in page and "The model does not exist here." in page
     assert other.get(path).status_code == staff.get(path).status_code == 404 and Client().get(path).status_code == 302

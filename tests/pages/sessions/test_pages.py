@@ -11,6 +11,7 @@ from django.test import Client
 
 from accounts.models import User
 from portal.lib import clock
+from portal.templatetags.times import took
 from relay.models import Channel, SessionSum, UsageRecord
 from relay.tokens.lifecycle import create_token
 from relay.usage import rollup
@@ -53,6 +54,11 @@ def test_owner_other_user_and_staff_see_their_own(people: People, talk: str) -> 
     staff = signed_in(people.staff)
     assert staff.get(f"/usage/sessions/{talk}/").status_code == 404
     assert "the-model" not in staff.get("/usage/sessions/").content.decode()
+
+
+def test_what_took_less_than_a_second_is_said_in_milliseconds() -> None:
+    times = [timedelta(0), timedelta(milliseconds=61), timedelta(milliseconds=999.7), timedelta(seconds=61)]
+    assert [took(time) for time in times] == ["0 s", "61 ms", "1 s", "1 min 1 s"]
 
 
 @pytest.mark.parametrize("code", ["0" * 16, "x", "5", "-" * 16, "A" * 16])
