@@ -24,6 +24,7 @@ from relay.gateway.exchange.exchange import Exchange, Message
 from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.limits.windows import Check
 from relay.gateway.record import Record
+from relay.gateway.routing.continuity import Continuity
 from relay.gateway.routing.health import Health
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
@@ -84,6 +85,7 @@ class Run(SimpleNamespace):
         self.config = SimpleNamespace(max_attempts=5, retry_seconds=30.0, routing_strategy="weighted")
         self.unseen, self.own_limits = UnseenTokens(), SimpleNamespace(tell=lambda exchange, caller: None)
         self.fallback_price, self.telling, self.stopping = None, False, False
+        self.continuity = Continuity()
 
     def shows_relay_headers(self, exchange: Exchange) -> bool:
         return bool(self.telling)
@@ -151,5 +153,6 @@ def model(*routes: Route, **more: Any) -> ModelView:
 def publish(monkeypatch: pytest.MonkeyPatch, view: ModelView, checks: tuple[Check, ...] = ()) -> None:
     """A model is all that the portal has; `checks` are the caller's."""
     terms = SimpleNamespace(multiplier=ONE, checks=checks)
-    snapshot = SimpleNamespace(models={view.name: view}, terms=lambda caller: terms)
+    models = {view.name: view}
+    snapshot = SimpleNamespace(models=models, named=models.get, terms=lambda caller: terms)
     monkeypatch.setattr(pipeline, "snapshot_cache", SimpleNamespace(snapshot=snapshot))
