@@ -264,6 +264,7 @@ def grant(group: Group, powers: str) -> None:
     group.permissions.set(found)
 
 
+@pytest.mark.timeout(1200)  # every power at every view
 def test_powers_of_staff_are_asked_at_every_view(people: People, settings: Any) -> None:
     """Nobody, a user, staff without the right, staff with it, then without a second factor, then without the group."""
     role = Group.objects.create(name="Role")
