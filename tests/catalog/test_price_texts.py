@@ -134,7 +134,7 @@ def test_every_page_with_prices_says_the_same(models: dict[str, Model], people: 
 def test_the_list_of_prices_shows_units(models: dict[str, Model], staff: Client) -> None:
     page = staff.get("/admin/relay/modelprice/").content.decode()
     assert "$0.05 per call" in page and "$0.04 per image" in page
-    assert len(UNIT_CLASSES) == 4
+    assert len(UNIT_CLASSES) == 5
 
 
 def test_users_see_the_price_of_their_group(models: dict[str, Model], people: People) -> None:
