@@ -61,7 +61,7 @@ class Cleaner:
     def said(self, one: dict[str, Any]) -> Said:
         """What the model says to a request, with the agent's names for tools."""
         call: Any = SimpleNamespace(path=one["path"], json=json.loads(one["body"]))
-        said = task.Model(Path(self.found["home"]) / "work")(call)
+        said = task.Model(Path(self.found["home"]) / "task")(call)
         calls = tuple((name, {key: self.value(x) for key, x in found.items()}) for name, found in said.calls)
         return Said(said.text, calls, said.thought)
 

@@ -172,7 +172,7 @@ async def one(agent: Agent, spoken: str, asked: Any, reached: Reached, up: Upstr
     await proxy.start()
     home = (asked.out / f"home.{agent.name}.{spoken}").resolve()
     shutil.rmtree(home, ignore_errors=True)
-    work = home / "work"
+    work = home / "task"
     work.mkdir(parents=True)
     session = Session(agent, model, work, up)
     for file in ("first.txt", "second.txt"):
