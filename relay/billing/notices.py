@@ -311,9 +311,8 @@ def _links(notice: Notice) -> str:
         page, url = _("Your balance and budgets: %(url)s"), reverse("balance")
     elif notice.kind == NoticeKind.CACHE_SHARE:
         page, url = _("Caches: %(url)s"), reverse("admin-caches")
-    page %= {"url": portal + url}
     chosen = _("How you are told: %(url)s") % {"url": portal + reverse("notices")}
-    return f"\n\n{page}\n\n{chosen}\n"
+    return f"\n\n{page % {'url': portal + url}}\n\n{chosen}\n"
 
 
 async def _call_webhooks(notices: Sequence[Notice], chosen: Mapping[int, NoticeSettings]) -> list[str]:

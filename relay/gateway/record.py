@@ -18,6 +18,7 @@ from relay.billing.ledger.rows import RowWrite
 from relay.billing.prices import Price
 from relay.billing.unreported import may_lack, with_unreported
 from relay.errors import RelayUnavailable
+from relay.gateway.charging.believed import Expected, believed
 from relay.gateway.charging.charge import RequestCharge
 from relay.gateway.charging.reservations import Reservations
 from relay.gateway.exchange.exchange import Exchange
@@ -25,7 +26,7 @@ from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.outcome import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Outcome, says_something, told
 from relay.gateway.routing.conversation_turn import ConversationTurn
 from relay.gateway.routing.selection import Candidate
-from relay.protocols.usage import NO_USAGE, Delivered, Expected, Report, Usage, believed
+from relay.protocols.usage import NO_USAGE, Delivered, Report, Usage
 from relay.providers.classify import Failure
 
 _RESENT: Final = "sent twice, since the kept connection broke before an answer"

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.billing.prices import LARGEST_COST, ONE, Price, PriceList, affordable_output, ceiling, cost
+from relay.gateway.charging.believed import Expected, believed
 from relay.protocols.anthropic_messages.usage import parse_messages_usage
 from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.gemini.usage import parse_gemini_usage
-from relay.protocols.usage import Expected, ReasoningCount, Usage, believed
+from relay.protocols.usage import ReasoningCount, Usage
 
 M = 1_000_000_000  # nano-USD in a USD: a price of 1 USD per 1M tokens
 

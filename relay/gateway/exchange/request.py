@@ -67,7 +67,8 @@ class GatewayRequest:
     least_output: int = 0  # tokens below which an answer is not begun that cannot be told its limit; 0: a few
     # Work that waits until the request has been admitted and can be paid for, such as reading the files that it names.
     put_in: Callable[[Exchange], Awaitable[None]] | None = None
-    # The estimated tokens that it is certain to have, as `relay.protocols.usage.Expected` has them. None: not known.
+    # The estimated tokens that it is certain to have, as `Expected` of `relay.gateway.charging.believed` has them.
+    # None: not known.
     least_input: Callable[[float], float] | None = None
     # Tokens of thinking that it names for each answer, beside the limit where the upstream counts so; None: none.
     thinking: int | None = None

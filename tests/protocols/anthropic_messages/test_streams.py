@@ -18,13 +18,14 @@ from relay.errors import (
     RelayError,
     UpstreamTimeout,
 )
+from relay.gateway.charging.believed import Expected, believed
 from relay.protocols.anthropic_messages.answer import parse_messages_answer, whole_message
 from relay.protocols.anthropic_messages.errors import is_error_body
 from relay.protocols.anthropic_messages.stream import HOLD_LIMIT, MessagesStream
 from relay.protocols.anthropic_messages.upstream_stream import MessagesDecoder
 from relay.protocols.codec import Conversion
 from relay.protocols.sse import split_events
-from relay.protocols.usage import Delivered, Expected, believed
+from relay.protocols.usage import Delivered
 from tests.protocols.anthropic_messages.conversions import ANTHROPIC, MESSAGES, chat_client, events, messages_client
 from tests.support.peers.messages import TEXT, message, wire
 from tests.support.peers.messages import events as events_of

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 
+from relay.gateway.charging.believed import Expected, believed
 from relay.protocols.anthropic_messages.usage import parse_messages_usage
 from relay.protocols.responses.answer import parse_responses_answer
 from relay.protocols.responses.stream import ResponsesStream
 from relay.protocols.responses.usage import parse_responses_usage, with_tools
-from relay.protocols.usage import Delivered, Expected, Usage, believed
+from relay.protocols.usage import Delivered, Usage
 
 
 def test_a_summary_is_under_no_limit_of_the_answer() -> None:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from relay.billing.prices import Price, ceiling, cost
+from relay.gateway.charging.believed import Expected, believed
 from relay.protocols.anthropic_messages.stream import MessagesStream
 from relay.protocols.anthropic_messages.usage import parse_messages_usage
 from relay.protocols.chat_completions.usage import parse_chat_usage
@@ -21,7 +22,7 @@ from relay.protocols.prompts.searches import USUAL, most_searches
 from relay.protocols.responses.answer import parse_responses_answer
 from relay.protocols.responses.stream import ResponsesStream
 from relay.protocols.responses.upstream_stream import ResponsesDecoder
-from relay.protocols.usage import MOST_SEARCHES, Delivered, Expected, Usage, believed
+from relay.protocols.usage import MOST_SEARCHES, Delivered, Usage
 from tests.support.peers import interactions as peer
 
 CENT = 10_000_000  # nano-USD

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from relay.gateway.charging.believed import LARGEST_INPUT, LONGEST_ANSWER, Expected, believed
 from relay.protocols.anthropic_messages.usage import parse_messages_usage
 from relay.protocols.chat_completions.request import parse_chat_request
 from relay.protocols.chat_completions.stream import ChatStream
@@ -20,17 +21,7 @@ from relay.protocols.gemini.usage import parse_gemini_usage
 from relay.protocols.passthrough.requests import least_input
 from relay.protocols.responses.request import parse_responses_request
 from relay.protocols.responses.usage import parse_responses_usage
-from relay.protocols.usage import (
-    LARGEST_INPUT,
-    LONGEST_ANSWER,
-    RAW_LIMIT,
-    Delivered,
-    Expected,
-    ReasoningCount,
-    Usage,
-    believed,
-    newer,
-)
+from relay.protocols.usage import RAW_LIMIT, Delivered, ReasoningCount, Usage, newer
 
 _WORDS: Final = 500  # bytes of text: 125 tokens by the estimate
 _PROMPT: Final = 20
