@@ -1,0 +1,5 @@
+"""`python -m portal.cli`: the same as `airelays`, where that is not installed."""
+
+from portal.cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""A command of `airelays` per file. Each has one `command`, which `portal.cli.main` loads when it is called."""

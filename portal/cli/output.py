@@ -1,0 +1,87 @@
+"""What commands print: a title, sections of fields, next steps; or one JSON document. Colours on a terminal only."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any, Final
+
+import click
+
+from portal import __version__
+
+_WIDTH: Final = 18  # of a field's label, from the margin to its value
+_PATIENCE: Final = 1.0  # seconds until the user is told what is waited for
+
+
+def title(text: str) -> None:
+    click.echo(styled(f"AIRelays {__version__} {text}", fg="cyan", bold=True))
+
+
+def section(text: str) -> None:
+    click.echo()
+    click.echo(styled(text, bold=True))
+
+
+def field(label: str, value: object) -> None:
+    """One line of a section; a value that is None or empty is “not set”."""
+    shown = "not set" if value is None or value == "" else str(value)
+    click.echo(f"{f'  {label}: ':<{_WIDTH}}{shown}")
+
+
+def line(text: str) -> None:
+    click.echo(f"  {text}")
+
+
+def next_steps(steps: Iterable[str]) -> None:
+    if numbered := list(enumerate(steps, 1)):
+        section("Next Steps")
+        for number, step in numbered:
+            click.echo(f"  {number}. {step}")
+
+
+def as_json(document: Any) -> None:
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def styled(text: str, **style: Any) -> str:
+    """The text with a style of `click.style`, where standard output shows colours."""
+    return click.style(text, **style) if shows_colours(sys.stdout) else text
+
+
+def shows_colours(stream: IO[str]) -> bool:
+    """Whether it is a terminal whose user wants colours: https://no-color.org, https://bixense.com/clicolors."""
+    unwanted = os.environ.get("NO_COLOR") or os.environ.get("CLICOLOR") == "0" or os.environ.get("TERM") == "dumb"
+    return stream.isatty() and not unwanted
+
+
+@contextmanager
+def progress(text: str) -> Iterator[None]:
+    """Tell on stderr what is waited for, once the work inside takes longer than a second; on a terminal, how long."""
+    done = threading.Event()
+    teller = threading.Thread(target=_tell, args=(text, done), daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()
+
+
+def _tell(text: str, done: threading.Event) -> None:
+    begin = time.monotonic()
+    if done.wait(_PATIENCE):
+        return
+    if not sys.stderr.isatty():
+        click.echo(f"{text} …", err=True)
+        return
+    while True:
+        click.echo(f"\r{text} … {time.monotonic() - begin:.0f} s", nl=False, err=True)
+        if done.wait(_PATIENCE):
+            click.echo(f"\r{' ' * (len(text) + 12)}\r", nl=False, err=True)
+            return
