@@ -28,6 +28,7 @@ from django.conf import settings  # noqa: E402
 
 from portal.live import live_router  # noqa: E402
 from portal.relay_handler import RelayHandler  # noqa: E402
+from portal.serving.entrance import entrance  # noqa: E402
 from portal.serving.page_body import Pages  # noqa: E402
 from relay import jobs  # noqa: E402
 from relay.api.consumers import RealtimeConsumer  # noqa: E402
@@ -162,4 +163,4 @@ async def lifespan(scope: AsgiScope, receive: Receive, send: Send) -> None:
             return
 
 
-application = ProtocolTypeRouter({"http": http, "websocket": websocket, "lifespan": lifespan})
+application = entrance(ProtocolTypeRouter({"http": http, "websocket": websocket, "lifespan": lifespan}))

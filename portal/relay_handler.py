@@ -29,6 +29,7 @@ from relay.api.paths import deployment_of, is_gemini, relay_path
 from relay.api.request import RelayRequest, with_key_of_query
 from relay.api.respond import base_url_object, json_response
 from relay.errors import InternalError, RelayError
+from relay.gateway.access.address_limits import address_limits
 from relay.gateway.access.authentication import name_caller
 from relay.gateway.exchange.exchange import AsgiScope, Exchange, Receive, Send
 from relay.gateway.exchange.interrupts import ended_error
@@ -87,10 +88,13 @@ class RelayHandler(ASGIHandler):
         if b"content-encoding" in exchange.headers:
             codings = b",".join(value for name, value in headers if name == b"content-encoding")
             exchange.read_through(lambda receive: decoded_body(receive, codings))
-        run = None
+        run, counted = None, False
         try:
             run = await runtime()
             run.watchdog.add(exchange)
+            if address_limits.limited and scope["method"] != "OPTIONS":
+                address_limits.enter(ip, exchange.started)
+                counted = True
             if run.config.stream_head_seconds:
                 exchange.early_head = partial(self._head, exchange, _EARLY)
             response = await self._respond(exchange, scope)
@@ -105,6 +109,8 @@ class RelayHandler(ASGIHandler):
             # connection. Unless the request was ended as if it had.
             await self._tell_ended(exchange, send)
         finally:
+            if counted:
+                address_limits.leave(ip)
             if run is not None:
                 run.watchdog.remove(exchange)
                 if exchange.refusal is not None:

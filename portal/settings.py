@@ -293,30 +293,33 @@ UNFOLD: dict[str, Any] = {
 }  # fmt: skip
 
 # --- logs ----------------------------------------------------------------------------------------------------------
-LOGGING = {
+LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
         "line": {
-            "()": "portal.serving.logs.JsonFormatter"
+            "()": "portal.serving.logs.lines.JsonFormatter"
             if CONFIG.log_format == "json"
-            else "portal.serving.logs.TextFormatter"
+            else "portal.serving.logs.lines.TextFormatter"
         }
     },
     "filters": {
-        "handshake": {"()": "portal.serving.logs.RefusedHandshakeFilter"},
-        "refusal": {"()": "portal.serving.logs.RefusalFilter"},
-        "repeat": {"()": "portal.serving.logs.RepeatFilter"},
+        "handshake": {"()": "portal.serving.logs.lines.RefusedHandshakeFilter"},
+        "refusal": {"()": "portal.serving.logs.lines.RefusalFilter"},
+        "repeat": {"()": "portal.serving.logs.lines.RepeatFilter"},
     },
     "handlers": {
         "stderr": {
-            "class": "portal.serving.logs.StderrHandler",
+            "class": "portal.serving.logs.lines.StderrHandler",
             "formatter": "line",
             "filters": ["handshake", "refusal", "repeat"],
         }
     },
-    "root": {"handlers": ["stderr"], "level": CONFIG.log_level},
+    # DEBUG is for the portal's own code: libraries write headers and addresses with keys in them then.
+    "root": {"handlers": ["stderr"], "level": "INFO" if CONFIG.log_level == "DEBUG" else CONFIG.log_level},
     "loggers": {
+        **{name: {"level": CONFIG.log_level} for name in ("portal", "accounts", "relay")},
+        "airelays.access": {"level": "INFO"},
         "django": {"handlers": [], "level": "WARNING", "propagate": True},
         "django.server": {"handlers": [], "level": "INFO", "propagate": True},
         "uvicorn": {"handlers": [], "level": "WARNING", "propagate": True},
@@ -325,3 +328,14 @@ LOGGING = {
         "httpx": {"level": "WARNING"},  # it logs every URL
     },
 }
+if CONFIG.logs_dir is not None:
+    LOGGING["handlers"]["folder"] = {
+        "class": "portal.serving.logs.files.FolderHandler",
+        "formatter": "line",
+        "filters": ["handshake", "refusal"],
+        "folder": str(CONFIG.logs_dir),
+        "days": CONFIG.log_retention_days,
+        "total_mb": CONFIG.log_max_total_mb,
+        "file_mb": CONFIG.log_max_file_mb,
+    }
+    LOGGING["root"]["handlers"].append("folder")

@@ -6,22 +6,54 @@ versions read, in lower case and without their prefix.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Final
 
 from portal.lib import net
 from portal.lib.texts import Message, gettext_noop
 
-# Sections of which nothing counts: sign-in at ChatGPT and Claude, and files of logs.
-SECTIONS: Final = frozenset({"auth", "upstream", "providers", "logging"})
+# Sections of its file in which names are short, and what they are called as variables. What is not listed is called by
+# section and name, as `claude_bin` in `[providers.claude]`.
+SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
+    "auth": {
+        "storage": "auth_storage",
+        "browser_open": "browser_open",
+        "login_timeout_seconds": "login_timeout_seconds",
+    },
+    "upstream": {
+        "base_url": "upstream_base_url",
+        "issuer_base_url": "issuer_base_url",
+        "client_id": "client_id",
+        "client_version": "client_version",
+        "request_timeout_seconds": "request_timeout_seconds",
+    },
+    "logging": {
+        "stream_lines": "log_stream_lines",
+        "retention_days": "log_retention_days",
+        "max_total_mb": "log_max_total_mb",
+        "max_file_mb": "log_max_file_mb",
+    },
+    "providers.openai": {
+        "enabled": "enable_openai",
+        "image_timeout_seconds": "image_timeout_seconds",
+        "image_usage_probe": "image_usage_probe",
+    },
+    "providers.claude": {"enabled": "enable_claude"},
+}
+# Variables that had the oldest prefix, OPENAI_ENDPOINT_.
+OLDEST: Final = frozenset(
+    (
+        "host", "port", "data_dir", "config", "logs_dir", "auth_storage", "browser_open", "login_timeout_seconds",
+        "upstream_base_url", "issuer_base_url", "client_id", "client_version", "request_timeout_seconds",
+    )
+)  # fmt: skip
 _TOKEN: Final = frozenset({"bearer_token", "bearer_token_file", "auto_generate_bearer_token"})
-_BY_VALUE: Final = frozenset({"require_bearer_auth", "trust_x_forwarded_for", "network_scope"})
+_BY_VALUE: Final = frozenset({"require_bearer_auth", "trust_x_forwarded_for", "request_timeout_seconds"})
 _WITHOUT_EFFECT: Final = frozenset(
     (
-        "logs_dir", "rate_limit_per_minute", "rate_limit_burst", "concurrent_requests_per_ip", "auth_storage",
-        "browser_open", "login_timeout_seconds", "upstream_base_url", "issuer_base_url", "client_id", "client_version",
-        "request_timeout_seconds", "log_stream_lines", "enable_openai", "models_cache_ttl_seconds",
+        "auth_storage", "browser_open", "login_timeout_seconds", "upstream_base_url", "issuer_base_url", "client_id",
+        "client_version", "log_stream_lines", "enable_openai", "models_cache_ttl_seconds",
         "openai_models_cache_ttl_seconds", "openai_balance", "openai_account_cooldown_seconds",
         "openai_retry_attempts", "openai_retry_backoff_seconds", "openai_extra_models", "image_timeout_seconds",
         "image_usage_probe", "enable_claude", "enable_claude_experimental", "claude_bin", "claude_command",
@@ -30,17 +62,30 @@ _WITHOUT_EFFECT: Final = frozenset(
     )
 )  # fmt: skip
 NAMES: Final = _TOKEN | _BY_VALUE | _WITHOUT_EFFECT
+_BOOLEANS: Final = frozenset(
+    (
+        "auto_generate_bearer_token", "require_bearer_auth", "trust_x_forwarded_for", "browser_open",
+        "log_stream_lines", "enable_openai", "image_usage_probe", "enable_claude", "enable_claude_experimental",
+        "claude_strip_api_key_env",
+    )
+)  # fmt: skip
+_TIMEOUTS: Final = ("first_byte_timeout", "idle_timeout")  # what request_timeout_seconds limited
 LOOPBACK: Final = ("127.0.0.0/8", "::1")
 
 
-def apply(values: MutableMapping[str, object], found: Mapping[str, object], unused: Iterable[str]) -> list[Message]:
+def name_in(section: str, key: str) -> str:
+    """What a setting in a section of the file is called as a variable."""
+    return SECTIONS[section].get(key, f"{section.removeprefix('providers.')}_{key}")
+
+
+def apply(values: MutableMapping[str, object], found: Mapping[str, object]) -> list[Message]:
     """Carry over to the portal's settings what counts of the old ones, and return what is to be said of the others.
 
-    `found` are old settings by name, `unused` the names of sections of which nothing counts, as they are shown.
-    Raises ValueError when an old setting limits who can reach the portal, and nothing here would.
+    `found` are old settings by name. Raises ValueError for a value that makes no sense.
     """
     said = []
-    if "require_bearer_auth" in found and not _is(found["require_bearer_auth"], True):
+    truths = {name: _truth(name, found[name]) for name in sorted(_BOOLEANS & found.keys())}
+    if truths.get("require_bearer_auth") is False:
         said.append(
             Message(
                 gettext_noop(
@@ -49,7 +94,7 @@ def apply(values: MutableMapping[str, object], found: Mapping[str, object], unus
                 )
             )
         )
-    if _is(found.get("trust_x_forwarded_for"), True) and not values.get("trusted_proxies"):
+    if truths.get("trust_x_forwarded_for") and not values.get("trusted_proxies"):
         values["trusted_proxies"] = list(LOOPBACK)
         said.append(
             Message(
@@ -59,13 +104,10 @@ def apply(values: MutableMapping[str, object], found: Mapping[str, object], unus
                 )
             )
         )
-    scope = str(found.get("network_scope", "any")).strip().lower() or "any"
-    if scope != "any" and not is_loopback(str(values.get("host") or "127.0.0.1")):
-        raise ValueError(
-            f"network_scope={scope} is not built: the portal would answer everybody who reaches {values['host']}. Set "
-            "AIRELAYS_HOST=127.0.0.1, or limit it by a firewall and set network_scope to any"
-        )
-    names = [*sorted(unused), *sorted(_WITHOUT_EFFECT & set(found))]
+    if "request_timeout_seconds" in found:
+        for name in _TIMEOUTS:
+            values.setdefault(name, _seconds("request_timeout_seconds", found["request_timeout_seconds"]))
+    names = sorted(_WITHOUT_EFFECT & found.keys())
     if names:
         said.append(
             Message(
@@ -104,6 +146,21 @@ def relay_token(found: Mapping[str, object], data_dir: Path) -> str:
     return token
 
 
-def _is(value: object, wanted: bool) -> bool:
-    words = {True: {"1", "true", "yes", "on"}, False: {"0", "false", "no", "off"}}
-    return str(value).strip().lower() in words[wanted]
+def _truth(name: str, value: object) -> bool:
+    """A boolean as 0.x writes it, which took any other word for its default. Raises ValueError."""
+    word = str(value).strip().lower()
+    if word in {"1", "true", "yes", "on"}:
+        return True
+    if word in {"0", "false", "no", "off"}:
+        return False
+    raise ValueError(f"{name} ({str(value)[:60]!r}): write true or false")
+
+
+def _seconds(name: str, value: object) -> float:
+    try:
+        seconds = float(str(value))
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 86_400:
+        raise ValueError(f"{name} ({str(value)[:60]!r}): write seconds, more than 0 and at most 86400")
+    return seconds

@@ -1,7 +1,8 @@
 """Where settings come from.
 
 In order of precedence: command-line flag, `AIRELAYS_*` environment variable (then the legacy prefixes `AIRELAY_*` and,
-for the oldest settings, `OPENAI_ENDPOINT_*`), `config.toml`, default.
+for the oldest settings, `OPENAI_ENDPOINT_*`), the same in `.env` of the working folder, in `.env` of the data folder,
+`config.toml`, default.
 """
 
 from __future__ import annotations
@@ -9,18 +10,21 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import stat
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Final
+
+from dotenv import dotenv_values
 
 from portal.installation import legacy
 from portal.lib.texts import Message, gettext_noop
 
 PREFIXES: Final = ("AIRELAYS_", "AIRELAY_")
 OLDEST_PREFIX: Final = "OPENAI_ENDPOINT_"
-_OLDEST: Final = frozenset(("host", "port", "data_dir", "config"))
 # Variables with our prefix that are no settings: of `portal.serving.bootstrap`, of clients on the same machine, and
 # those that Kubernetes and Docker set in containers beside a service named "airelays".
 _NO_SETTINGS: Final = re.compile(r"config|bootstrapped|api_key|token|name|env_.+|service_(host|port.*)|port_\d+_.+")
@@ -38,7 +42,7 @@ class Collected:
     given: dict[str, object] = field(default_factory=dict)
     origin: dict[str, str] = field(default_factory=dict)  # where each was given, for messages
     old: dict[str, object] = field(default_factory=dict)  # settings of AIRelays 0.x
-    sections: list[str] = field(default_factory=list)  # of the file, of which nothing counts
+    files: list[Path] = field(default_factory=list)  # in which something was found
     notices: list[Message] = field(default_factory=list)
 
     def give(self, name: str, value: object, origin: str) -> None:
@@ -57,31 +61,75 @@ class Collected:
         return f"{self.origin.get(name, name)}{shown}: {why.removeprefix('Value error, ')}"
 
 
-def collect(names: Collection[str], flags: Mapping[str, object], environ: dict[str, str] | None = None) -> Collected:
-    """Read the settings of these names. Raises ConfigError when the file cannot be read."""
+def collect(
+    names: Collection[str],
+    flags: Mapping[str, object],
+    environ: dict[str, str] | None = None,
+    folder: Path | None = None,
+) -> Collected:
+    """Read the settings of these names. `folder`: whose `.env` counts. Raises ConfigError when a file is unreadable."""
     env = dict(os.environ) if environ is None else environ
+    if folder is None and environ is None:
+        folder = working_folder()
     found = Collected(names)
-    of_file, found.sections = _read_toml(env)
-    for key, value in of_file.items():
-        if key in legacy.NAMES:
-            found.old[key] = value
-        else:
-            found.give(key, value, f"{key} in the configuration file")
-    for name in names:
-        for variable in names_of(name):
-            if env.get(variable, "").strip() and not _of_kubernetes(name, env[variable]):
-                found.give(name, env[variable].strip(), variable)
-                break
-    _read_other_variables(env, found)
+    layers = [Variables(env)]
+    if folder is not None:
+        layers.append(_read_dotenv(folder / ".env", found))
+    _read_toml(_first(layers, "config"), found)
+    own = flags.get("data_dir") or _first(layers, "data_dir") or found.given.get("data_dir") or default_data_dir()
+    if own and (path := _expand(str(own)) / ".env") not in found.files:
+        layers.append(of_data := _read_dotenv(path, found))
+        for name in ("config", "data_dir"):  # by which this file was found
+            if variable := of_data.variable_of(name):
+                found.notices.append(
+                    Message(
+                        gettext_noop("%(name)s has no effect in %(path)s: set it in the environment."),
+                        name=variable,
+                        path=str(path),
+                    )
+                )
+                del of_data.values[variable]
+    for layer in reversed(layers):
+        for name in names:
+            if variable := layer.variable_of(name):
+                found.give(name, layer.values[variable].strip(), layer.shown(variable))
+    for layer in reversed(layers):
+        _read_other_variables(layer, found)
     for key, value in flags.items():
         if value is not None:
             found.give(key, value, f"--{key.replace('_', '-')}")
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Variables:
+    """Variables of the environment, or of a `.env` file."""
+
+    values: dict[str, str]
+    path: Path | None = None
+
+    def variable_of(self, setting: str) -> str:
+        """The variable that sets a setting, empty if none does."""
+        for variable in names_of(setting):
+            if self.values.get(variable, "").strip() and not _of_kubernetes(setting, self.values[variable]):
+                return variable
+        return ""
+
+    def shown(self, variable: str) -> str:
+        return variable if self.path is None else f"{variable} in {self.path}"
+
+
+def _first(layers: list[Variables], setting: str) -> str:
+    """What the first of some layers says of a setting."""
+    for layer in layers:
+        if variable := layer.variable_of(setting):
+            return layer.values[variable].strip()
+    return ""
+
+
 def names_of(setting: str) -> list[str]:
     """Environment variables that set a setting, in order of precedence; empty ones do not count."""
-    prefixes = (*PREFIXES, OLDEST_PREFIX) if setting in _OLDEST else PREFIXES
+    prefixes = (*PREFIXES, OLDEST_PREFIX) if setting in legacy.OLDEST else PREFIXES
     return [prefix + setting.upper() for prefix in prefixes]
 
 
@@ -90,16 +138,15 @@ def _of_kubernetes(name: str, value: str) -> bool:
     return name == "port" and value.strip().startswith("tcp://")
 
 
-def _read_other_variables(env: dict[str, str], found: Collected) -> None:
+def _read_other_variables(layer: Variables, found: Collected) -> None:
     """Add variables of AIRelays 0.x to `found.old`, and say which ones nothing reads."""
-    for variable in sorted(env):
+    for variable in sorted(layer.values):
         prefix = next((prefix for prefix in (*PREFIXES, OLDEST_PREFIX) if variable.startswith(prefix)), None)
         name = variable.removeprefix(prefix or "").lower()
-        if prefix is None or not env[variable].strip() or name in found.names:
+        if prefix is None or not layer.values[variable].strip() or name in found.names:
             continue
         if name in legacy.NAMES:
-            if prefix == PREFIXES[0] or name not in found.old:
-                found.old[name] = env[variable].strip()
+            found.old[name] = layer.values[layer.variable_of(name) or variable].strip()
         elif prefix != OLDEST_PREFIX and not _NO_SETTINGS.fullmatch(name):
             near = difflib.get_close_matches(name, list(found.names), 1, 0.7)
             text = (
@@ -108,7 +155,7 @@ def _read_other_variables(env: dict[str, str], found: Collected) -> None:
                 else gettext_noop("%(name)s is not a setting and has no effect. docs/configure.md lists them all.")
             )
             more = {"near": f"AIRELAYS_{near[0].upper()}"} if near else {}
-            found.notices.append(Message(text, name=variable, **more))
+            found.notices.append(Message(text, name=layer.shown(variable), **more))
 
 
 # -- the configuration file and the data folder ----------------------------------------------------------------------
@@ -147,25 +194,71 @@ def _default_file() -> Path | None:
     return legacy_file if legacy_file.is_file() and not current.exists() else current
 
 
-def _read_toml(env: dict[str, str]) -> tuple[dict[str, object], list[str]]:
-    """The settings in the configuration file, and its sections of which nothing counts."""
-    named = next((env[name].strip() for name in names_of("config") if env.get(name, "").strip()), "")
+def _read_toml(named: str, found: Collected) -> None:
+    """Add what the configuration file says: the one that is named, or the one in its place."""
     path = _expand(named) if named else _default_file()
     if path is None:
-        return {}, []
+        return
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if named:
             raise ConfigError(f"there is no configuration file {path}") from None
-        return {}, []
+        return
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"the configuration file {path} cannot be read: {error}") from error
-    flat: dict[str, object] = {}
+    found.files.append(path)
+    for key, value in _flat(document, found.names):
+        if key in found.names or key not in legacy.NAMES:
+            found.give(key, value, f"{key} in the configuration file")
+        else:
+            found.old[key] = value
+
+
+def _flat(document: Mapping[str, object], names: Collection[str], section: str = "") -> Iterator[tuple[str, object]]:
+    """The settings in a configuration file, whatever section they stand in, by the names of their variables."""
     for key, value in document.items():
-        if key not in legacy.SECTIONS:
-            flat.update(value if isinstance(value, dict) else {key: value})
-    return flat, [f"[{key}]" for key in document if key in legacy.SECTIONS]
+        inner = f"{section}.{key}".removeprefix(".")
+        if isinstance(value, dict):
+            yield from _flat(value, names, inner)
+        elif section in legacy.SECTIONS and key not in names:
+            yield legacy.name_in(section, key), value
+        else:
+            yield key, value
+
+
+def working_folder() -> Path | None:
+    """The folder that the program was started in, None if it is gone."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return None
+
+
+def _read_dotenv(path: Path, found: Collected) -> Variables:
+    """The settings in a `.env` file; none when it is missing, or when another user can write it.
+
+    Only variables with our prefixes are read: the file may belong to another program. Raises ConfigError.
+    """
+    try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            return Variables({}, path)
+        if about.st_uid not in {os.getuid(), 0} or about.st_mode & stat.S_IWOTH:
+            found.notices.append(
+                Message(gettext_noop("%(path)s is not read: another user can write it."), path=str(path))
+            )
+            return Variables({}, path)
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return Variables({}, path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the file {path} cannot be read: {error}") from error
+    values = dotenv_values(stream=StringIO(text), interpolate=False)
+    ours = {name: value for name, value in values.items() if name.startswith((*PREFIXES, OLDEST_PREFIX)) and value}
+    if ours:
+        found.files.append(path)
+    return Variables(ours, path)
 
 
 def _expand(named: str) -> Path:

@@ -184,6 +184,9 @@ Origins = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator
 Urls = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_urls)]
 Domains = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_domains)]
 Folder = Annotated[Path, AfterValidator(_expand)]
+OptionalFolder = Annotated[
+    Annotated[Path, AfterValidator(_expand)] | None, BeforeValidator(lambda value: value or None)
+]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Usd = Annotated[str, AfterValidator(_usd)]
 Share = Annotated[str, AfterValidator(_share)]

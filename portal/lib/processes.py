@@ -10,10 +10,10 @@ from pathlib import Path
 
 def new_owner() -> str:
     """A unique name for this worker, never reused: `host:process:start:random`."""
-    return f"{_host_id()}:{os.getpid()}:{process_start(os.getpid())}:{secrets.token_hex(4)}"
+    return f"{host_id()}:{os.getpid()}:{process_start(os.getpid())}:{secrets.token_hex(4)}"
 
 
-def _host_id() -> str:
+def host_id() -> str:
     """The machine and container that this process runs in, within which process numbers are unique."""
     try:
         container = str(Path("/proc/self/ns/pid").stat().st_ino)
@@ -39,7 +39,7 @@ def is_dead(owner: str) -> bool:
     host, _, rest = owner.partition(":")
     pid, _, rest = rest.partition(":")
     start = rest.partition(":")[0]
-    if host != _host_id() or not pid.isdigit() or not start:
+    if host != host_id() or not pid.isdigit() or not start:
         return False
     return process_start(int(pid)) != start
 

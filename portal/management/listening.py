@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from django.core import checks
@@ -11,8 +11,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection
 
+from portal.installation.lock import FolderInUse, FolderLock
 from portal.management.command_line import database_is_away
 from portal.serving.uvicorn import CannotListen, check_port
+
+_IN_USE: Final = 75  # EX_TEMPFAIL of sysexits.h, as of AIRelays 0.22
 
 
 class ListeningCommand(BaseCommand):
@@ -34,9 +37,26 @@ class ListeningCommand(BaseCommand):
             connection.ensure_connection()
         except (DatabaseError, ImproperlyConfigured) as error:
             raise CommandError(database_is_away(error)) from None
-        for line in _warnings():
-            self.stderr.write(f"airelays: {line}")
-        self.listen(options["host"], options["port"], options["workers"])
+        lock = FolderLock(settings.DATA_DIR)
+        try:
+            if not lock.hold(settings.CONFIG.shared_data_dir or bool(settings.CONFIG.database_url)):
+                self.stderr.write(
+                    f"airelays: {settings.DATA_DIR} is on a file system without locks: see to it that no other portal "
+                    "uses it."
+                )
+        except FolderInUse as error:
+            raise CommandError(str(error), returncode=_IN_USE) from None
+        except OSError as error:
+            raise CommandError(
+                f"the data folder {settings.DATA_DIR} cannot be written: {error.strerror}. Set AIRELAYS_DATA_DIR to a "
+                "folder you can write."
+            ) from None
+        try:
+            for line in _warnings():
+                self.stderr.write(f"airelays: {line}")
+            self.listen(options["host"], options["port"], options["workers"])
+        finally:
+            lock.release()
 
     def listen(self, host: str, port: int, workers: int) -> None:
         raise NotImplementedError

@@ -14,6 +14,7 @@ from accounts.models import AuditEvent, User
 from relay.models import Channel, ChannelModel, Model, ModelPrice
 from relay.providers.demo import MODEL
 from relay.providers.vendors import demo
+from relay.storage.adoption.adopt import adopt
 from relay.tokens.lifecycle import create_token
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,24 @@ def first_run() -> FirstRun | None:
         _, secret = create_token(admin, "First token", actor=None, secret=_former_token())
         AuditEvent.write("setup", None, admin)
     return FirstRun(ADMIN_NAME, password, secret)
+
+
+def take_over() -> list[str]:
+    """Take over what AIRelays 0.x has stored in the data folder, for the first superuser. Returns what to say of it.
+
+    Called at each start: AIRelays may have stored more since the last.
+    """
+    owner = User.objects.filter(is_superuser=True, is_active=True).order_by("pk").first()
+    if owner is None:
+        return []
+    done = adopt(settings.DATA_DIR, owner)
+    for line in done.lost:
+        logger.warning("%s", line)
+    if not done.files and not done.conversations:
+        return []
+    return [
+        f"Taken over from AIRelays 0.x for {owner.username}: {done.files} files, {done.conversations} conversations."
+    ]
 
 
 def _former_token() -> str:

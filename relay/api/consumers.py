@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from functools import partial
 from typing import Any, Final, NoReturn
 from urllib.parse import parse_qsl
 
@@ -25,6 +26,7 @@ from relay.endpoints.realtime.connection import (
 from relay.endpoints.realtime.session import RealtimeSession, error_event
 from relay.endpoints.realtime.sideband import JoinedCall, Sideband, join
 from relay.errors import InternalError, InvalidRequest, RelayError, RelayUnavailable, Stopping
+from relay.gateway.access.address_limits import address_limits
 from relay.gateway.runtime import Runtime, runtime
 from relay.protocols.fields import BadRequest
 from relay.protocols.realtime.events import client_event
@@ -72,6 +74,9 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
             await self._answer_with(error, exchange.request_id)
         self.run.watchdog.add(exchange)
         try:
+            if address_limits.limited:
+                address_limits.enter(peer, exchange.started)
+                exchange.at_end.append(partial(address_limits.leave, peer))
             query = single_parameters(parse_qsl(self.scope.get("query_string", b"").decode("latin-1")))
             model = await authenticate(exchange, query)
             connection: UpstreamConnection | JoinedCall | None = None

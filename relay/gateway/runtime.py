@@ -28,6 +28,7 @@ from relay.billing.ledger.writer import writer
 from relay.channels import cooldowns
 from relay.errors import RelayUnavailable
 from relay.gateway.access.address_block import address_block
+from relay.gateway.access.address_limits import address_limits
 from relay.gateway.access.admission import Admission
 from relay.gateway.access.own_limits import OwnLimits
 from relay.gateway.access.refusals import Refusals
@@ -74,6 +75,9 @@ class Runtime:
         config = self.config
         address_block.configure(
             config.failed_auth_max_attempts, config.failed_auth_window_seconds, config.failed_auth_block_seconds
+        )
+        address_limits.configure(
+            config.rate_limit_per_minute, config.rate_limit_burst, config.concurrent_requests_per_ip
         )
         bodies.configure(config.max_memory_bytes)
         self.watchdog = Watchdog(config.keepalive_seconds)

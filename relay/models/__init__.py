@@ -1,3 +1,4 @@
+from relay.models.adoption import Adoption
 from relay.models.allowed_upstream import AllowedUpstream
 from relay.models.batch import Batch, BatchLine
 from relay.models.blocked_address import BlockedAddress
@@ -30,6 +31,7 @@ from relay.models.usage import UsageRecord
 from relay.models.worker import Worker
 
 __all__ = [
+    "Adoption",
     "AllowedUpstream",
     "ApiKey",
     "Batch",

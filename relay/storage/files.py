@@ -21,6 +21,7 @@ from typing import IO, Final
 from django.conf import settings
 from django.db.models import Q, Sum
 
+from accounts.models import User
 from portal.lib import clock, crypto
 from portal.lib.ids import time_ordered_hex
 from portal.services.timeouts import on_disk
@@ -32,7 +33,10 @@ from relay.storage.room import COUNTED_STATES, no_room, room_left, room_lock, sh
 logger: Final = logging.getLogger(__name__)
 STALE_AFTER: Final = timedelta(hours=2)  # a file of another host that is still being received has lost its worker
 MIB: Final = 1 << 20
-USER_SHARE: Final = 4  # of the room for all files, one user has this part unless it is configured
+USER_SHARE: Final = 4  # of the room for all files, one of several users has this part unless it is configured
+FORMER_ID: Final = "file_"  # begins the ids of files of AIRelays 0.x; those of the portal begin with `file-`
+_TOTAL_OF_ONE: Final = 256 * MIB  # for files, unless it is configured: while one person has an account
+_TOTAL_OF_SEVERAL: Final = 1024 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +51,12 @@ class StorageLimits:
 def storage_limits() -> StorageLimits:
     """Return the configured limits."""
     config = settings.CONFIG
-    total = config.max_total_upload_bytes
-    return StorageLimits(config.max_upload_bytes, total, config.max_user_upload_bytes or total // USER_SHARE)
+    alone = True
+    if not (config.max_total_upload_bytes and config.max_user_upload_bytes):
+        alone = len(User.objects.order_by().values("pk")[:2]) < 2
+    total = config.max_total_upload_bytes or (_TOTAL_OF_ONE if alone else _TOTAL_OF_SEVERAL)
+    own = config.max_user_upload_bytes or (total if alone else total // USER_SHARE)
+    return StorageLimits(config.max_upload_bytes, total, own)
 
 
 def folder() -> Path:
@@ -316,7 +324,7 @@ def list_uploads(
         last = Upload.objects.filter(user=user_id, file_id=after).values_list("pk", flat=True).first()
         if last is not None:
             rows = rows.filter(pk__gt=last) if ascending else rows.filter(pk__lt=last)
-        elif after.startswith("file-"):
+        elif after.startswith("file-"):  # those of former files are in no order
             rows = rows.filter(file_id__gt=after) if ascending else rows.filter(file_id__lt=after)
         else:
             return None
@@ -344,11 +352,19 @@ def remove(upload: Upload) -> bool:
     upload.state = UploadState.DELETING
     try:
         unlink(upload.storage_name)
+        if upload.file_id.startswith(FORMER_ID):
+            _unlink_former(upload.file_id)
     except OSError as error:
         logger.error("the file %s cannot be deleted from the disk: %s", upload.storage_name, error)
         return False
     Upload.objects.filter(pk=upload.pk).delete()
     return True
+
+
+@on_disk()
+def _unlink_former(file_id: str) -> None:
+    """Delete the bytes that AIRelays 0.x had stored under this id, and that the portal took over."""
+    (folder() / file_id).unlink(missing_ok=True)
 
 
 @on_disk()

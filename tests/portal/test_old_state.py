@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import subprocess
-import sys
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +14,7 @@ from portal.serving.first_run import first_run
 from relay.gateway.snapshot import load
 from relay.models import Token
 from relay.models.token import digest_of
-from tests.support.server import ROOT
-
-VERSIONS = ("0.2.5", "0.22.0")
-FILES = Path(__file__).parent / "airelays"
-TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"  # 43 characters, as `airelays init` makes them
-
-
-def home_of(version: str, folder: Path, **changes: str) -> Path:
-    """A home folder as `airelays init` left it, with other values for some keys of its file."""
-    text = (FILES / f"{version}.toml").read_text(encoding="utf-8").replace("~", str(folder))
-    for key, value in changes.items():
-        lines = [f"{key} = {value}" if line.startswith(f"{key} =") else line for line in text.splitlines()]
-        text = "\n".join(lines)
-    (folder / ".config" / "airelays").mkdir(parents=True)
-    (folder / ".config" / "airelays" / "config.toml").write_text(text, encoding="utf-8")
-    (folder / ".airelays").mkdir()
-    (folder / ".airelays" / "relay-token").write_text(f"{TOKEN}\n", encoding="utf-8")
-    return folder
+from tests.portal.airelays import VERSIONS, home_of, token_of
 
 
 def loaded(folder: Path, **env: str) -> config.Config:
@@ -45,13 +23,65 @@ def loaded(folder: Path, **env: str) -> config.Config:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_old_file_is_read_and_what_has_no_effect_is_one_line(version: str, tmp_path: Path) -> None:
-    found = loaded(home_of(version, tmp_path, port="9001", failed_auth_max_attempts="5"))
+    home = home_of(version, tmp_path, port="9001", failed_auth_max_attempts="5", request_timeout_seconds="77.5")
+    found = loaded(home)
     assert (found.host, found.port, found.data_dir) == ("127.0.0.1", 9001, tmp_path / ".airelays")
-    assert (found.failed_auth_max_attempts, found.max_upload_bytes) == (5, 33554432)
+    assert (found.failed_auth_max_attempts, found.max_upload_bytes, found.max_total_upload_bytes) == (
+        5,
+        1 << 25,
+        1 << 28,
+    )
+    assert (found.rate_limit_per_minute, found.rate_limit_burst) == (120, 40)
+    assert found.concurrent_requests_per_ip == (8 if version == "0.2.5" else 50)
+    assert found.network_scope == ("any" if version == "0.2.5" else "private")
+    assert (found.first_byte_timeout, found.idle_timeout, found.total_timeout) == (77.5, 77.5, 3600)
+    assert found.logs_dir == tmp_path / ".airelays" / "logs" and found.log_retention_days == 7
     (said,) = (str(notice) for notice in found.notices)
-    for name in ("[auth]", "[upstream]", "logs_dir", "rate_limit_per_minute", "concurrent_requests_per_ip"):
+    for name in ("auth_storage", "browser_open", "upstream_base_url", "issuer_base_url", "client_version"):
         assert name in said
-    assert "require_bearer_auth" not in said and "network_scope" not in said and "\n" not in said
+    for name in ("require_bearer_auth", "network_scope", "rate_limit", "timeout_seconds=", "retention", "\n"):
+        assert name not in said
+
+
+@pytest.mark.parametrize(
+    ("variables", "name", "value"),
+    [
+        (
+            {"AIRELAYS_LOGS_DIR": "/a", "AIRELAY_LOGS_DIR": "/b", "OPENAI_ENDPOINT_LOGS_DIR": "/c"},
+            "logs_dir",
+            Path("/a"),
+        ),
+        ({"AIRELAY_LOGS_DIR": "/b", "OPENAI_ENDPOINT_LOGS_DIR": "/c"}, "logs_dir", Path("/b")),
+        ({"OPENAI_ENDPOINT_LOGS_DIR": "/c"}, "logs_dir", Path("/c")),
+        ({"OPENAI_ENDPOINT_REQUEST_TIMEOUT_SECONDS": "9"}, "idle_timeout", 9),
+        ({"AIRELAY_REQUEST_TIMEOUT_SECONDS": "9", "AIRELAYS_IDLE_TIMEOUT": "8"}, "idle_timeout", 8),
+        ({"AIRELAY_REQUEST_TIMEOUT_SECONDS": "9", "AIRELAYS_IDLE_TIMEOUT": "8"}, "first_byte_timeout", 9),
+        ({"AIRELAY_NETWORK_SCOPE": "loopback"}, "network_scope", "loopback"),
+        ({"AIRELAY_RATE_LIMIT_PER_MINUTE": "30"}, "rate_limit_per_minute", 30),
+        ({"OPENAI_ENDPOINT_RATE_LIMIT_PER_MINUTE": "30"}, "rate_limit_per_minute", 0),
+        ({"AIRELAY_TRUST_X_FORWARDED_FOR": "ON"}, "trusted_proxies", ["127.0.0.0/8", "::1"]),
+    ],
+)
+def test_old_variables_count(variables: dict[str, str], name: str, value: object) -> None:
+    assert getattr(config.load({}, {"AIRELAYS_CONFIG": "", **variables}), name) == value
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["require_bearer_auth", "trust_x_forwarded_for", "auto_generate_bearer_token", "browser_open", "enable_openai",
+     "access_log", "debug"],
+)  # fmt: skip
+@pytest.mark.parametrize("word", ["maybe", "ture", "2", "enabled"])
+def test_an_unknown_word_for_yes_is_an_error(name: str, word: str) -> None:
+    with pytest.raises(ConfigError, match=name.upper() if name in config.Config.model_fields else name) as caught:
+        config.load({}, {"AIRELAYS_CONFIG": "", f"AIRELAYS_{name.upper()}": word})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "never", "nan", "inf", "1e9"])
+def test_an_old_timeout_that_makes_no_sense_is_an_error(value: str) -> None:
+    with pytest.raises(ConfigError, match="request_timeout_seconds"):
+        config.load({}, {"AIRELAYS_CONFIG": "", "AIRELAYS_REQUEST_TIMEOUT_SECONDS": value})
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -71,16 +101,6 @@ def test_x_forwarded_for_is_believed_of_this_machine(tmp_path: Path) -> None:
     assert any("AIRELAYS_TRUSTED_PROXIES" in str(notice) for notice in found.notices)
     assert loaded(folder, AIRELAYS_TRUSTED_PROXIES="10.0.0.1").trusted_proxies == ["10.0.0.1"]
     assert loaded(home_of("0.2.5", tmp_path / "b")).trusted_proxies == []
-
-
-@pytest.mark.parametrize("scope", ["private", "loopback"])
-def test_a_network_scope_that_nothing_would_keep_stops_the_program(scope: str, tmp_path: Path) -> None:
-    folder = home_of("0.22.0", tmp_path, network_scope=f'"{scope}"')
-    assert loaded(folder).host == "127.0.0.1", "nobody else reaches a listener on this machine"
-    assert loaded(folder, AIRELAYS_HOST="::1").host == "::1"
-    with pytest.raises(ConfigError, match=r"network_scope=.* is not built.*AIRELAYS_HOST=127\.0\.0\.1"):
-        loaded(folder, AIRELAYS_HOST="0.0.0.0")
-    assert loaded(folder, AIRELAYS_HOST="0.0.0.0", AIRELAYS_NETWORK_SCOPE="any").host == "0.0.0.0"
 
 
 @pytest.mark.parametrize(
@@ -116,8 +136,8 @@ def test_what_kubernetes_sets_beside_a_service_of_our_name_is_no_setting() -> No
 @pytest.mark.parametrize(
     ("env", "token"),
     [
-        ({}, TOKEN),
-        ({"AIRELAYS_BEARER_TOKEN": TOKEN[::-1]}, TOKEN[::-1]),
+        ({}, token_of("0.22.0")),
+        ({"AIRELAYS_BEARER_TOKEN": token_of("0.2.5")}, token_of("0.2.5")),
         ({"AIRELAYS_BEARER_TOKEN": "too-short"}, ""),
         ({"AIRELAYS_BEARER_TOKEN_FILE": "/nonexistent"}, ""),
     ],
@@ -132,27 +152,24 @@ def test_clients_keep_their_token(db: None, settings: Any, tmp_path: Path, env: 
     assert caller is not None and Token.objects.get(pk=caller.token_id).reveal() == first.token
 
 
-def test_an_old_data_folder_is_taken_over(tmp_path: Path) -> None:
-    folder = home_of("0.22.0", tmp_path) / ".airelays"
-    (folder / "uploads").mkdir()
-    (folder / "uploads" / "file_0123").write_bytes(b"kept")
-    with closing(sqlite3.connect(folder / "state.sqlite3")) as database:
-        database.execute("CREATE TABLE files (id TEXT PRIMARY KEY, filename TEXT NOT NULL)")
-        database.execute("CREATE TABLE conversations (id TEXT PRIMARY KEY, metadata_json TEXT NOT NULL)")
-        database.execute("INSERT INTO files VALUES ('file_0123', 'a.txt')")
-        database.commit()
-    env = {name: value for name, value in os.environ.items() if not name.startswith("AIRELAYS_")}
-    for command in (["migrate", "--no-input"], ["uploads", "repair"]):
-        done = subprocess.run(
-            [sys.executable, "manage.py", *command],
-            cwd=ROOT,
-            env={**env, "HOME": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
-    with closing(sqlite3.connect(folder / "state.sqlite3")) as database:
-        assert database.execute("SELECT filename FROM files").fetchall() == [("a.txt",)]
-        assert database.execute("SELECT count(*) FROM relay_token").fetchone() == (0,)
-    assert (folder / "uploads" / "file_0123").read_bytes() == b"kept"
+@pytest.mark.parametrize(
+    ("folders", "data", "file"),
+    [
+        ((), ".airelays", ""),
+        ((".airelay", ".config/airelay"), ".airelay", ".config/airelay"),
+        ((".airelay", ".airelays", ".config/airelay"), ".airelays", ".config/airelay"),
+        ((".airelay", ".config/airelay", ".config/airelays"), ".airelay", ".config/airelays"),
+    ],
+)
+def test_each_folder_is_chosen_by_itself(
+    folders: tuple[str, ...], data: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in folders:
+        (tmp_path / name).mkdir(parents=True)
+        if name.startswith(".config"):
+            (tmp_path / name / "config.toml").write_text("[server]\nport = 9001\n")
+    found = config.load({}, {})
+    assert found.data_dir == tmp_path / data
+    assert found.files == ([tmp_path / file / "config.toml"] if file else [])
+    assert found.port == (9001 if file else 8080)

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from portal.serving.logs import JsonFormatter, RefusalFilter, RepeatFilter, StderrHandler, TextFormatter
+from portal.serving.logs.lines import JsonFormatter, RefusalFilter, RepeatFilter, StderrHandler, TextFormatter
 
 
 @pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()])

@@ -124,6 +124,7 @@ os.environ.update(
     AIRELAYS_UPSTREAM_ALLOW="127.0.0.1",
     AIRELAYS_FIRST_BYTE_TIMEOUT="20",
     AIRELAYS_DISCONNECT_READ_SECONDS="3",
+    AIRELAYS_SHARED_DATA_DIR="true",  # tests of several workers start several portals
     AIRELAYS_JOBS="false",  # tests do the scheduled work when they mean to
     HOME=str(DATA_DIR),  # nobody's real configuration is read
     NO_PROXY="127.0.0.1,localhost",

@@ -2,7 +2,7 @@
 
 First what was really sent is taken out, whatever its form (`sent`), then everything that looks like a secret. All that
 an upstream says passes here before a client, a log, a usage record or a page gets it: errors are read in
-`relay.protocols.errors`, and log lines in `portal.serving.logs`.
+`relay.protocols.errors`, and log lines in `portal.serving.logs.lines`.
 """
 
 from __future__ import annotations

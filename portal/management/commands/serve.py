@@ -6,7 +6,7 @@ from django.db import connection
 
 from portal.management.listening import ListeningCommand
 from portal.serving.banner import address
-from portal.serving.first_run import migrations_missing
+from portal.serving.first_run import migrations_missing, take_over
 from portal.serving.uvicorn import run
 
 
@@ -16,9 +16,13 @@ class Command(ListeningCommand):
     def listen(self, host: str, port: int, workers: int) -> None:
         if migrations_missing():
             raise CommandError("the database misses migrations. Run: python manage.py migrate")
+        lines = take_over()
+        lines += [f"Settings of {path}" for path in settings.CONFIG.files]
         connection.close()
 
         def ready() -> None:
+            for line in lines:
+                self.stdout.write(line)
             self.stdout.write(
                 f"AIRelays Portal {settings.VERSION} serves {address(host, port)} (listening on {host}:{port})"
             )

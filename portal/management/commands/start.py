@@ -11,7 +11,7 @@ from django.db import connection
 from portal.management.command_line import unhurried
 from portal.management.listening import ListeningCommand
 from portal.serving.banner import banner
-from portal.serving.first_run import first_run, migrations_missing
+from portal.serving.first_run import first_run, migrations_missing, take_over
 from portal.serving.uvicorn import run
 
 
@@ -33,7 +33,9 @@ class Command(ListeningCommand):
             with unhurried():
                 call_command("migrate", interactive=False, verbosity=0)
         lines: list[str] = []
-        banner(host, port, first_run(), sys.stdout.isatty(), lines.append)
+        first = first_run()
+        lines += take_over()
+        banner(host, port, first, sys.stdout.isatty(), lines.append)
         connection.close()
 
         def ready() -> None:

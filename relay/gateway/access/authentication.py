@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Final
 
@@ -21,6 +22,8 @@ from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller, CallerState
 from relay.models.token import TOKEN_LENGTH, digest_of
 
+# Takes the names of the tokens that a request was known by, where somebody wants to know: the access log.
+callers_seen: Final[ContextVar[list[str] | None]] = ContextVar("callers_seen", default=None)
 _REFUSAL: Final = (
     "The token is missing or not valid here. Send “Authorization: Bearer sk-…” with a token of this portal; you can "
     "see yours after signing in with a browser."
@@ -95,7 +98,10 @@ async def _caller(exchange: Exchange, secret: str) -> Caller | None:
     if secret[TOKEN_LENGTH : TOKEN_LENGTH + 1] == "-" and (pin := whole_number(secret[TOKEN_LENGTH + 1 :])) is not None:
         secret, exchange.pinned = secret[:TOKEN_LENGTH], pin
     digest = digest_of_key(secret, exchange.wall) if secret.startswith(PLAYGROUND_PREFIX) else digest_of(secret)
-    return snapshot_cache.cached(digest) or await snapshot_cache.caller(digest)
+    caller = snapshot_cache.cached(digest) or await snapshot_cache.caller(digest)
+    if caller is not None and (seen := callers_seen.get()) is not None:
+        seen.append(caller.token_name)
+    return caller
 
 
 async def _refuse(ip: str) -> InvalidToken | AddressBlocked:

@@ -48,6 +48,7 @@ class Caller:
     budgets: tuple[BudgetLine, ...] = ()
     limits: Limits = NO_LIMITS
     user_limits: Limits = NO_LIMITS
+    token_name: str = ""
     purpose: str = ""  # of relay.gateway.access.authorization.PURPOSES; empty: everything
 
     def state(self, now: float) -> CallerState:

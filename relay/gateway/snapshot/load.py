@@ -237,6 +237,7 @@ def caller_from_token(token: Token) -> Caller:
         limits=limits_of(token),
         user_limits=limits_of(token.user),
         purpose=token.purpose,
+        token_name=token.name,
     )
 
 

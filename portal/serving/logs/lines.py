@@ -37,6 +37,9 @@ class JsonFormatter(logging.Formatter):
         repeated: int = getattr(record, "repeated", 0)
         if repeated:
             entry["repeated"] = repeated
+        access = getattr(record, "access", None)
+        if isinstance(access, dict):
+            entry.update(access)
         if record.exc_info:
             entry["traceback"] = redact(self.formatException(record.exc_info))
         return json.dumps(entry, ensure_ascii=False)

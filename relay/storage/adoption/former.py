@@ -1,0 +1,101 @@
+"""Reads the `state.sqlite3` of AIRelays 0.x: its files and conversations. Only reads; no Django.
+
+Both 0.2.5 and 0.22 have the tables `files` and `conversations`; later versions mark deleted files for a day.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+DATABASE: Final = "state.sqlite3"
+_SECONDS: Final = 10.0  # that a lock is waited for
+
+
+@dataclass(frozen=True, slots=True)
+class FormerFile:
+    id: str
+    filename: str
+    purpose: str
+    content_type: str
+    size: int
+    sha256: str
+    created_at: int  # seconds since 1970
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class FormerConversation:
+    id: str
+    metadata: str  # JSON
+    items: str  # JSON
+    created_at: int
+    updated_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class FormerState:
+    files: tuple[FormerFile, ...]
+    conversations: tuple[FormerConversation, ...]
+
+
+def read_former(folder: Path) -> FormerState:
+    """What AIRelays 0.x has stored in a data folder, oldest first; empty where it never was. Raises sqlite3.Error."""
+    path = folder / DATABASE
+    if not path.is_file():
+        return FormerState((), ())
+    address = f"file:{quote(str(path))}?mode=ro"
+    with closing(sqlite3.connect(address, uri=True, timeout=_SECONDS)) as database:
+        database.row_factory = sqlite3.Row
+        return FormerState(tuple(_files(database, folder)), tuple(_conversations(database)))
+
+
+def _files(database: sqlite3.Connection, folder: Path) -> Iterator[FormerFile]:
+    for row in _rows(database, "files", {"id", "filename", "bytes", "storage_path"}):
+        if row.get("deleted_at") is not None:
+            continue
+        yield FormerFile(
+            str(row["id"]),
+            str(row["filename"]),
+            str(row.get("purpose") or ""),
+            str(row.get("content_type") or ""),
+            _number(row["bytes"]),
+            str(row.get("sha256") or ""),
+            _number(row.get("created_at")),
+            _path(str(row["storage_path"]), folder),
+        )
+
+
+def _path(stored: str, folder: Path) -> Path:
+    """Where a file is: the folder may have been moved, or copied, since its path was stored."""
+    here = folder / "uploads" / Path(stored).name
+    return here if here.is_file() else Path(stored)
+
+
+def _conversations(database: sqlite3.Connection) -> Iterator[FormerConversation]:
+    for row in _rows(database, "conversations", {"id", "metadata_json", "seed_items_json"}):
+        yield FormerConversation(
+            str(row["id"]),
+            str(row["metadata_json"] or "{}"),
+            str(row["seed_items_json"] or "[]"),
+            _number(row.get("created_at")),
+            _number(row.get("updated_at")),
+        )
+
+
+def _rows(database: sqlite3.Connection, table: str, needed: set[str]) -> list[dict[str, Any]]:
+    """The rows of a table, none if it is missing or another program's of the same name."""
+    columns = {str(row["name"]) for row in database.execute(f"PRAGMA table_info({table})")}
+    if not needed <= columns:
+        return []
+    order = "created_at, rowid" if "created_at" in columns else "rowid"
+    return [dict(row) for row in database.execute(f"SELECT * FROM {table} ORDER BY {order}")]  # noqa: S608
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,218 @@
+"""A home folder that AIRelays 0.x left: the portal starts on it, serves its files and conversations, and keeps it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from accounts.models import User
+from portal.installation.sign_ins import find_sign_ins
+from portal.lib import clock
+from relay.models import Adoption, Conversation, Upload
+from relay.storage import files, files_check
+from relay.storage.adoption import adopt as adoption
+from tests.portal.airelays import VERSIONS, home_of, token_of
+from tests.support.server import ROOT, Server, free_port, serving
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Of a program that finds the home folder itself."""
+    env = {name: "" for name in os.environ if name.startswith("AIRELAYS_")}
+    return {**env, "HOME": str(home), "AIRELAYS_JOBS": "false", "AIRELAYS_DATA_DIR": "", "AIRELAYS_CONFIG": ""}
+
+
+@contextmanager
+def started(home: Path, log: Path, name: str = "airelays") -> Iterator[Server]:
+    port = free_port()
+    command = [sys.executable, "manage.py", "start", "--port", str(port)]
+    env = environment(home)
+    with serving(log, env={**env, "AIRELAYS_DATABASE_URL": ""}, port=port, command=command) as server:
+        server.database = str(home / f".{name}" / "state.sqlite3")
+        yield server
+
+
+def get(server: Server, token: str, path: str, method: str = "GET") -> httpx.Response:
+    return httpx.request(
+        method, f"{server.v1}{path}", headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=30
+    )
+
+
+def old_tables(folder: Path) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(folder / "state.sqlite3")) as database:
+        rows: list[tuple[Any, ...]] = []
+        for table in ("files", "conversations"):
+            rows += database.execute(f"SELECT * FROM {table} ORDER BY id").fetchall()
+        return rows
+
+
+@pytest.mark.parametrize(("version", "name"), [("0.2.5", "airelay"), ("0.22.0", "airelays")])
+def test_the_portal_starts_on_it_and_what_was_there_is_served(version: str, name: str, tmp_path: Path) -> None:
+    home = home_of(version, tmp_path / "home", name)
+    folder, token = home / f".{name}", token_of(version)
+    before = old_tables(folder)
+    contents = {path.name: path.read_bytes() for path in (folder / "uploads").iterdir()}
+    with started(home, tmp_path / "log", name) as server:
+        assert "Taken over from AIRelays 0.x for admin: 2 files, 2 conversations." in (tmp_path / "log").read_text()
+        listed = get(server, token, "/files").json()["data"]
+        assert {entry["filename"] for entry in listed} == {"hello.txt", "nächste Woche.csv"}
+        for entry in listed:
+            content = get(server, token, f"/files/{entry['id']}/content")
+            assert content.content == contents[entry["id"]] and entry["bytes"] == len(content.content)
+            assert entry["created_at"] > 1_700_000_000 and entry["purpose"] == "user_data"
+        found = [row for row in before if row[0].startswith("conv_") and "greeting" in row[1]]
+        conversation = get(server, token, f"/conversations/{found[0][0]}").json()
+        assert conversation["metadata"] == {"topic": "greeting"} and conversation["created_at"] == found[0][4]
+        items = get(server, token, f"/conversations/{found[0][0]}/items?order=asc").json()["data"]
+        assert len(items) == len(json.loads(found[0][2])) and all(item["id"] for item in items)
+        # The quota of one person: 256 MiB for them alone, 32 MiB a file.
+        assert server.query("SELECT count(*) FROM accounts_user") == [(1,)]
+        second = subprocess.run(
+            [sys.executable, "manage.py", "serve", "--port", str(free_port())],
+            cwd=ROOT,
+            env={**os.environ, **environment(home), "AIRELAYS_DATABASE_URL": ""},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert second.returncode == 75, second.stderr
+        assert f"already running with the data directory {folder} (pid {server.process.pid})" in second.stderr
+        # A file that is deleted is gone, the bytes of 0.x too, and stays away.
+        gone = listed[0]["id"]
+        assert get(server, token, f"/files/{gone}", "DELETE").json()["deleted"] is True
+        assert not (folder / "uploads" / gone).exists()
+        server.kill()
+    with started(home, tmp_path / "log2", name) as server:
+        assert "Taken over" not in (tmp_path / "log2").read_text()
+        assert [entry["id"] for entry in get(server, token, "/files").json()["data"]] == [listed[1]["id"]]
+    assert old_tables(folder) == before, "the tables of 0.x are as they were"
+    assert json.loads((folder / "auth.json").read_text())["tokens"]["refresh_token"] == "made-up-refresh-token"
+    assert (folder / "relay-token").read_text().strip() == token
+
+
+@pytest.fixture
+def owner(people: Any) -> User:
+    found: User = people.owner
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path, settings: Any) -> Path:
+    settings.DATA_DIR = home_of("0.22.0", tmp_path) / ".airelays"
+    return tmp_path / ".airelays"
+
+
+def test_what_was_taken_over_once_is_not_taken_over_again(owner: User, folder: Path) -> None:
+    assert (adoption.adopt(folder, owner).files, Upload.objects.count()) == (2, 2)
+    Upload.objects.all().delete()
+    Conversation.objects.all().delete()
+    again = adoption.adopt(folder, owner)
+    assert (again.files, again.conversations, again.lost) == (0, 0, [])
+    assert Upload.objects.count() == 0
+
+
+def test_a_portal_that_is_killed_meanwhile_goes_on_where_it_was(
+    owner: User, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a link was made, and before its row; then after the first row."""
+    calls: list[str] = []
+
+    def killed(source: str) -> None:
+        calls.append(source)
+        if len(calls) in {1, 3}:
+            raise KeyboardInterrupt
+        Adoption.objects.create(source=source)
+
+    monkeypatch.setattr(adoption, "_once", killed)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            adoption.adopt(folder, owner)
+    done = adoption.adopt(folder, owner)
+    assert (done.files, done.conversations, done.lost) == (1, 2, [])
+    found, count, size = files_check.verify_files(contents=True)
+    assert [entry.what for entry in found] == [] and (count, size) == (2, 39)
+
+
+def test_a_disk_without_second_names_gets_copies(owner: User, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refused)
+    assert adoption.adopt(folder, owner).files == 2
+    for upload in Upload.objects.all():
+        path = files.path_of(upload.storage_name)
+        assert path.stat().st_nlink == 1 and path.stat().st_mode & 0o777 == 0o600
+        assert path.read_bytes() == (folder / "uploads" / upload.file_id).read_bytes()
+
+
+def test_a_folder_that_was_moved_still_has_its_files(owner: User, tmp_path: Path, settings: Any) -> None:
+    home = home_of("0.2.5", tmp_path / "old")
+    moved = (home / ".airelays").rename(tmp_path / "new")
+    settings.DATA_DIR = moved
+    assert adoption.adopt(moved, owner).files == 2
+
+
+def test_what_cannot_be_taken_over_is_told_and_the_rest_is(owner: User, folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "state.sqlite3")) as database:
+        ids = [row[0] for row in database.execute("SELECT id FROM files WHERE deleted_at IS NULL ORDER BY id")]
+        database.execute("UPDATE conversations SET seed_items_json = '{broken' WHERE metadata_json = '{}'")
+        database.commit()
+    (folder / "uploads" / ids[0]).unlink()
+    (folder / "uploads" / ids[1]).write_bytes(b"changed")
+    done = adoption.adopt(folder, owner)
+    assert (done.files, done.conversations, len(done.lost)) == (1, 1, 3)
+    assert all("\n" not in line for line in done.lost)
+    assert Upload.objects.get().size == 7
+
+
+@pytest.mark.parametrize("text", [b"", b"not a database, but as long as one could be" * 30])
+def test_a_file_that_is_no_database_is_told(text: bytes, owner: User, tmp_path: Path) -> None:
+    (tmp_path / "state.sqlite3").write_bytes(text)
+    done = adoption.adopt(tmp_path, owner)
+    assert len(done.lost) == bool(text) and not done.files
+    assert adoption.adopt(tmp_path / "missing", owner).lost == []
+
+
+# -- sign-ins --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_sign_in_is_found_and_left_where_it_is(version: str, tmp_path: Path) -> None:
+    folder = home_of(version, tmp_path) / ".airelays"
+    before = (folder / "auth.json").read_bytes()
+    (found,) = find_sign_ins(folder, keychain=False)
+    assert found.auth["tokens"]["refresh_token"] == "made-up-refresh-token"
+    assert found.source == str(folder / "auth.json") and (folder / "auth.json").read_bytes() == before
+
+
+def test_several_accounts_come_in_their_order_and_each_once(tmp_path: Path) -> None:
+    def account(name: str, number: str, at: str = "") -> None:
+        folder = tmp_path / name
+        folder.mkdir(parents=True, exist_ok=True)
+        auth = {"tokens": {"refresh_token": name, "account_id": number}, "last_refresh": at}
+        (folder / "auth.json").write_text(json.dumps(auth))
+
+    account(".", "1", "2026-01-01T00:00:00+00:00")
+    account("accounts/b", "2")
+    account("accounts/a", "3")
+    account("accounts/newer", "1", "2026-02-01T00:00:00Z")
+    (tmp_path / "accounts" / "manifest.json").write_text('{"order": ["b", "gone", "a"]}')
+    (tmp_path / "accounts" / "broken").mkdir()
+    (tmp_path / "accounts" / "broken" / "auth.json").write_text("{")
+    found = [entry.auth["tokens"]["refresh_token"] for entry in find_sign_ins(tmp_path, keychain=False)]
+    assert found == ["accounts/newer", "accounts/b", "accounts/a"]
+    assert find_sign_ins(tmp_path / "missing", keychain=False) == []
+
+
+def test_conversations_are_kept_from_then_on(owner: User, folder: Path) -> None:
+    adoption.adopt(folder, owner)
+    assert Conversation.objects.filter(expires_at__gt=clock.now()).count() == 2
