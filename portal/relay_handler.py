@@ -22,6 +22,7 @@ from django.urls import Resolver404, ResolverMatch, get_resolver
 
 from portal import limits
 from portal.lib.net import client_ip
+from portal.lib.redaction.paths import shown_path
 from relay.api.encoding import decoded_body
 from relay.api.error_shapes import shape_of
 from relay.api.errors import error_response, unknown_route, wrong_method
@@ -114,7 +115,7 @@ class RelayHandler(ASGIHandler):
             if run is not None:
                 run.watchdog.remove(exchange)
                 if exchange.refusal is not None:
-                    run.refusals.add(exchange, exchange.refusal, f"{scope['method']} {scope['path']}")
+                    run.refusals.add(exchange, exchange.refusal, f"{scope['method']} {shown_path(scope['path'])}")
             exchange.refusal = None  # its traceback has this exchange
 
     async def _respond(self, exchange: Exchange, scope: AsgiScope) -> HttpResponseBase:
@@ -142,7 +143,7 @@ class RelayHandler(ASGIHandler):
         except (RelayError, asyncio.CancelledError):
             raise
         except Exception:
-            logger.exception("%s %s failed", method, path, extra={"request_id": exchange.request_id})
+            logger.exception("%s %s failed", method, shown_path(path), extra={"request_id": exchange.request_id})
             exchange.refusal = InternalError()
             return _told(exchange, exchange.refusal)
         if response.status_code == 405:

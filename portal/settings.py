@@ -305,6 +305,7 @@ LOGGING: dict[str, Any] = {
     },
     "filters": {
         "handshake": {"()": "portal.serving.logs.lines.RefusedHandshakeFilter"},
+        "path": {"()": "portal.serving.logs.lines.PathFilter"},
         "refusal": {"()": "portal.serving.logs.lines.RefusalFilter"},
         "repeat": {"()": "portal.serving.logs.lines.RepeatFilter"},
     },
@@ -312,7 +313,7 @@ LOGGING: dict[str, Any] = {
         "stderr": {
             "class": "portal.serving.logs.lines.StderrHandler",
             "formatter": "line",
-            "filters": ["handshake", "refusal", "repeat"],
+            "filters": ["handshake", "path", "refusal", "repeat"],
         }
     },
     # DEBUG is for the portal's own code: libraries write headers and addresses with keys in them then.
@@ -332,7 +333,7 @@ if CONFIG.logs_dir is not None:
     LOGGING["handlers"]["folder"] = {
         "class": "portal.serving.logs.files.FolderHandler",
         "formatter": "line",
-        "filters": ["handshake", "refusal"],
+        "filters": ["handshake", "path", "refusal"],
         "folder": str(CONFIG.logs_dir),
         "days": CONFIG.log_retention_days,
         "total_mb": CONFIG.log_max_total_mb,

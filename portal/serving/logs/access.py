@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from typing import Any, Final
-from urllib.parse import quote
 
-from portal.lib.redaction.redact import redact
-from portal.lib.redaction.words import is_random
+from portal.lib.redaction.paths import shown_path
 from relay.gateway.access.authentication import callers_seen
 from relay.gateway.exchange.exchange import AsgiScope, Receive, Send
 
@@ -16,12 +14,6 @@ LOGGER: Final = "airelays.access"
 _log: Final = logging.getLogger(LOGGER)
 _LEFT: Final = 499  # as nginx writes it: the client went before an answer had begun
 _UPGRADED: Final = 101
-_LONGEST: Final = 300  # characters of a path
-_LONGEST_ID: Final = 48  # characters of an id of the portal's, which are all lower case
-_SECRET_LENGTH: Final = 24  # characters from which a part of a path may be a secret
-# Parts of paths by which the portal's own links carry a secret: whatever follows is left out.
-_LINKS: Final = ("/accounts/",)
-_IN_LINKS: Final = 16
 
 
 async def logged(app: Any, ip: str, scope: AsgiScope, receive: Receive, send: Send) -> None:
@@ -61,22 +53,6 @@ async def logged(app: Any, ip: str, scope: AsgiScope, receive: Receive, send: Se
             "%s %s %s %s %d %dms %dB", ip or "-", token, entry["method"], entry["path"], entry["status"], entry["ms"],
             size, extra={"access": entry},
         )  # fmt: skip
-
-
-def shown_path(path: str) -> str:
-    """A path on one line, without what may be a secret: keys, and what follows in links by mail."""
-    parts = path[:_LONGEST].split("/")
-    secret_from = _IN_LINKS if path.startswith(_LINKS) else _SECRET_LENGTH
-    shown = "/".join("[redacted]" if _may_be_secret(part, secret_from) else part for part in parts)
-    return quote(redact(shown), safe="/:@+,;=~$!*'()[]")
-
-
-def _may_be_secret(part: str, secret_from: int) -> bool:
-    """Whether a part of a path looks drawn at random, and is no id of the portal's."""
-    if len(part) < secret_from:
-        return False
-    mixed = part != part.lower() or len(part) >= _LONGEST_ID
-    return secret_from == _IN_LINKS or (is_random(part) and mixed)
 
 
 def _printable(text: str) -> str:

@@ -10,6 +10,7 @@ import threading
 from datetime import UTC, datetime
 from typing import Final
 
+from portal.lib.redaction.paths import shown_path
 from portal.lib.redaction.redact import redact
 
 
@@ -103,6 +104,17 @@ class RefusalFilter(logging.Filter):
         status = getattr(record, "status_code", 0)
         if record.exc_info and isinstance(status, int) and 400 <= status < 500:
             record.exc_info, record.exc_text = None, None
+        return True
+
+
+class PathFilter(logging.Filter):
+    """Takes what may be a secret out of the paths that Django logs with requests that it refuses."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith("django.") and isinstance(record.args, tuple):
+            record.args = tuple(
+                shown_path(part) if isinstance(part, str) and part.startswith("/") else part for part in record.args
+            )
         return True
 
 
