@@ -13,6 +13,8 @@ from django.utils.translation import gettext_lazy as _
 
 # Targets that are not named like a model.
 TARGETS: Final[dict[str, Any]] = {
+    "chatgpt": _("ChatGPT sign-in"),
+    "chatgptaccount": _("ChatGPT sign-in"),
     "code": _("redemption code"),
     "codes": _("redemption codes"),
     "connection": _("account at a sign-in provider"),
@@ -43,6 +45,7 @@ VERBS: Final[dict[str, Any]] = {
     "add": _("added"),
     "add-gpt": _("added by its link"),
     "add-models": _("models added"),
+    "allow-api": _("use under /v1 allowed"),
     "auto-disable": _("taken out of service by the portal"),
     "auto-enable": _("put back into service by the portal"),
     "cancel": _("cancelled"),
@@ -56,6 +59,7 @@ VERBS: Final[dict[str, Any]] = {
     "disable": _("disabled"),
     "enable": _("enabled"),
     "end": _("ended by hand"),
+    "end-api": _("use under /v1 ended"),
     "expire": _("given up"),
     "export": _("exported"),
     "facts": _("facts filled in"),
@@ -84,6 +88,8 @@ VERBS: Final[dict[str, Any]] = {
 }
 # Actions with a label of their own, instead of one made of target and verb.
 ACTIONS: Final[dict[str, Any]] = {
+    "chatgpt.sign-in": _("Signed in with ChatGPT"),
+    "chatgpt.sign-out": _("Signed out of ChatGPT"),
     "password-reset.send": _("Link for a new password mailed"),
     "setup": _("Portal set up"),
     "sign-in": _("Signed in"),

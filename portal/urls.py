@@ -21,6 +21,7 @@ from portal.pages import (
     tokens,
     usage,
 )
+from portal.pages.own_plan import views as own_plan
 from portal.serving import health
 from relay.admin.channels.explain import explain_view
 from relay.admin.channels.guide import setup_view
@@ -73,6 +74,12 @@ urlpatterns = [
     path("catalog/", models.model_list, name="models"),
     path("playground/", playground.playground, name="playground"),
     path("playground/key/", playground.playground_key, name="playground-key"),
+    path("chatgpt/", own_plan.plan, name="my-plan"),
+    path("chatgpt/sign-in/", own_plan.plan_sign_in, name="my-plan-sign-in"),
+    path("chatgpt/finish/", own_plan.plan_finish, name="my-plan-finish"),
+    path("chatgpt/switch/", own_plan.plan_switch, name="my-plan-switch"),
+    path("chatgpt/models/", own_plan.plan_models, name="my-plan-models"),
+    path("chatgpt/sign-out/", own_plan.plan_sign_out, name="my-plan-sign-out"),
     path("errors/", errors.errors, name="errors"),
     path("status/", status.status, name="status"),
     path("i18n/", include("django.conf.urls.i18n")),

@@ -23,9 +23,10 @@ from portal.lib import clock
 from portal.lib.redaction.redact import redact
 from relay.billing.ledger import proofs
 from relay.channels import health_checks
+from relay.channels.chatgpt_accounts.sign_in import refresh_models as refresh_plan_models
 from relay.channels.keys import notify_staff, postpone
 from relay.channels.upstream_prices import refresh_prices
-from relay.models import ApiKey, Channel, JobFault, Lease
+from relay.models import ApiKey, Channel, ChatGPTAccount, JobFault, Lease
 from relay.models.notice import NoticeKind
 from relay.providers.vendors import BUILT_IN
 from relay.usage.caches.drops import Drop, drops, is_due
@@ -129,6 +130,13 @@ def due_jobs() -> Iterator[ScheduledJob]:
             provider__in=BUILT_IN
         ):
             yield ScheduledJob("model list and balance", str(channel), _refresh(channel))
+        due = Q(listed_at=None) | Q(listed_at__lte=before)
+        for account in ChatGPTAccount.objects.filter(due, state="signed_in", enabled_at__isnull=False):
+            yield ScheduledJob("models of a ChatGPT plan", f"sign-in {account.pk}", _refresh_plan(account))
+
+
+def _refresh_plan(account: ChatGPTAccount) -> Callable[[], str]:
+    return lambda: "models listed" if refresh_plan_models(account) else "no model list"
 
 
 def _start_proof() -> str:

@@ -24,6 +24,7 @@ ROLES: Final[dict[str, Rights]] = {
             **dict.fromkeys(("failurerule", "blockedaddress", "incident", "errortext"), _ALL),
             **dict.fromkeys(("cooldown", "channelevent", "token", "modelprice", "notice", "upload", "batch"), _SEE),
             "usagerecord": (*_SEE, "end_request"),
+            "chatgptaccount": (*_SEE, "change"),
         },
         "accounts": {"user": _SEE, "auditevent": _SEE},
         "auth": {"group": _SEE},

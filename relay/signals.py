@@ -12,7 +12,7 @@ from django.db.models.signals import m2m_changed, post_delete, post_save, pre_de
 from accounts.models import Change, User
 from accounts.models.change import announce
 from relay.billing.ledger import movements
-from relay.models import Budget, Channel, Incident, Token, Upload
+from relay.models import Budget, Channel, ChatGPTAccount, Incident, Token, Upload
 from relay.storage import files
 
 _WRITES = {"post_add", "post_remove", "post_clear"}
@@ -41,6 +41,8 @@ def connect_signals() -> None:
 def _user(instance: User, created: bool, raw: bool, **_: Any) -> None:
     if created and not raw:
         movements.open_wallet(instance)
+    elif not raw and ChatGPTAccount.objects.filter(user=instance, enabled_at__isnull=False).exists():
+        announce(Change.CATALOG)  # whether the user may use a plan
 
 
 def _token(instance: Token, created: bool, raw: bool, **_: Any) -> None:

@@ -52,8 +52,7 @@ _TOKEN: Final = frozenset({"bearer_token", "bearer_token_file", "auto_generate_b
 _BY_VALUE: Final = frozenset({"require_bearer_auth", "trust_x_forwarded_for", "request_timeout_seconds"})
 _WITHOUT_EFFECT: Final = frozenset(
     (
-        "auth_storage", "browser_open", "login_timeout_seconds", "upstream_base_url", "issuer_base_url", "client_id",
-        "client_version", "log_stream_lines", "enable_openai", "models_cache_ttl_seconds",
+        "auth_storage", "browser_open", "log_stream_lines", "enable_openai", "models_cache_ttl_seconds",
         "openai_models_cache_ttl_seconds", "openai_balance", "openai_account_cooldown_seconds",
         "openai_retry_attempts", "openai_retry_backoff_seconds", "openai_extra_models", "image_timeout_seconds",
         "image_usage_probe", "enable_claude", "enable_claude_experimental", "claude_bin", "claude_command",
@@ -61,7 +60,12 @@ _WITHOUT_EFFECT: Final = frozenset(
         "claude_account_cooldown_seconds", "claude_strip_api_key_env", "claude_models", "claude_oauth_token_file",
     )
 )  # fmt: skip
-NAMES: Final = _TOKEN | _BY_VALUE | _WITHOUT_EFFECT
+# In sections of the file `airelays init` of 0.x wrote these as they were for its own way of signing in, which its
+# sign-ins keep. Elsewhere they are settings of the portal.
+OF_SIGN_IN: Final = frozenset(
+    ("login_timeout_seconds", "upstream_base_url", "issuer_base_url", "client_id", "client_version")
+)
+NAMES: Final = _TOKEN | _BY_VALUE | _WITHOUT_EFFECT | OF_SIGN_IN
 _BOOLEANS: Final = frozenset(
     (
         "auto_generate_bearer_token", "require_bearer_auth", "trust_x_forwarded_for", "browser_open",
@@ -107,7 +111,7 @@ def apply(values: MutableMapping[str, object], found: Mapping[str, object]) -> l
     if "request_timeout_seconds" in found:
         for name in _TIMEOUTS:
             values.setdefault(name, _seconds("request_timeout_seconds", found["request_timeout_seconds"]))
-    names = sorted(_WITHOUT_EFFECT & found.keys())
+    names = sorted((_WITHOUT_EFFECT | OF_SIGN_IN) & found.keys())
     if names:
         said.append(
             Message(

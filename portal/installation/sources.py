@@ -208,23 +208,25 @@ def _read_toml(named: str, found: Collected) -> None:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"the configuration file {path} cannot be read: {error}") from error
     found.files.append(path)
-    for key, value in _flat(document, found.names):
-        if key in found.names or key not in legacy.NAMES:
-            found.give(key, value, f"{key} in the configuration file")
-        else:
+    for section, key, value in _flat(document, found.names):
+        if (key in legacy.OF_SIGN_IN and section) or (key in legacy.NAMES and key not in found.names):
             found.old[key] = value
+        else:
+            found.give(key, value, f"{key} in the configuration file")
 
 
-def _flat(document: Mapping[str, object], names: Collection[str], section: str = "") -> Iterator[tuple[str, object]]:
-    """The settings in a configuration file, whatever section they stand in, by the names of their variables."""
+def _flat(
+    document: Mapping[str, object], names: Collection[str], section: str = ""
+) -> Iterator[tuple[str, str, object]]:
+    """The settings in a configuration file: the section that each stands in, the name of its variable, its value."""
     for key, value in document.items():
         inner = f"{section}.{key}".removeprefix(".")
         if isinstance(value, dict):
             yield from _flat(value, names, inner)
-        elif section in legacy.SECTIONS and key not in names:
-            yield legacy.name_in(section, key), value
+        elif section in legacy.SECTIONS and (key not in names or key in legacy.SECTIONS[section]):
+            yield section, legacy.name_in(section, key), value
         else:
-            yield key, value
+            yield section, key, value
 
 
 def working_folder() -> Path | None:

@@ -134,6 +134,25 @@ def _urls(value: list[str]) -> list[str]:
     return value
 
 
+def _server_url(value: str) -> str:
+    url = value.strip().rstrip("/")
+    if url and re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", url) is None:
+        raise ValueError("write an address such as https://auth.example.com")
+    return url
+
+
+def _client_id(value: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9._:-]{0,200}", value.strip()) is None:
+        raise ValueError("write the id of an OAuth client: letters, digits, dots, dashes and underscores")
+    return value.strip()
+
+
+def _client_version(value: str) -> str:
+    if re.fullmatch(r"auto|(\d+(\.\d+){0,3})?", value.strip()) is None:
+        raise ValueError("write a version such as 0.153.4, or auto")
+    return "" if value.strip() == "auto" else value.strip()
+
+
 def _domains(value: list[str]) -> list[str]:
     found = [domain.strip().lower().removeprefix("@") for domain in value]
     for domain in found:
@@ -182,6 +201,9 @@ Allowances = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValida
 Hosts = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_hosts)]
 Origins = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_origins)]
 Urls = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_urls)]
+ServerUrl = Annotated[str, AfterValidator(_server_url)]
+ClientId = Annotated[str, AfterValidator(_client_id)]
+ClientVersion = Annotated[str, AfterValidator(_client_version)]
 Domains = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_domains)]
 Folder = Annotated[Path, AfterValidator(_expand)]
 OptionalFolder = Annotated[

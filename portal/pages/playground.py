@@ -13,6 +13,7 @@ from django.views.decorators.http import require_POST
 from django_ratelimit.core import is_ratelimited
 
 from portal.lib.texts import whole_number
+from portal.pages.own_plan.offered import plan_models
 from portal.pages.shared.scope import signed_in_user, tokens_of
 from relay.catalog.offers import own_name, usable_offers
 from relay.gateway.access.short_lived_keys import make_playground_key
@@ -35,6 +36,10 @@ def playground(request: HttpRequest) -> HttpResponse:
         }
         for offer in offers
         if offer.chats or "image_generation" in offer.model.known_abilities
+    ]
+    own = plan_models(user)
+    models = [{"name": name, "label": label, "images": False} for name, label in own.items()] + [
+        model for model in models if model["name"] not in own
     ]
     chosen = own_name(offers, request.GET.get("model", ""))
     return render(

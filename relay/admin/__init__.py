@@ -1,7 +1,7 @@
 from relay.admin.channels import address, channel, model, parts, routing
 from relay.admin.help import status
 from relay.admin.money import budget, ledger, notice, price, redemption
-from relay.admin.people import group, token, user
+from relay.admin.people import chatgpt_account, group, token, user
 from relay.admin.records import usage
 from relay.admin.storage import responses, upload
 
@@ -9,6 +9,7 @@ __all__ = [
     "address",
     "budget",
     "channel",
+    "chatgpt_account",
     "group",
     "ledger",
     "model",

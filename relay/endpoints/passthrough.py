@@ -60,9 +60,14 @@ _MEDIA: Final = ("images.", "audio.")  # endpoints with streams of their own
 _MOST_PER_PICTURE: Final = 8_000  # tokens, as OpenAI's models look at one closely (November 2026)
 
 
-async def pass_through(exchange: Exchange, caller: Caller, run: Runtime, endpoint: str) -> HttpResponseBase:
-    """Serve one request. Raises RelayError if no part of an answer has been sent; the record is on disk by then."""
-    body = await exchange.read_body(run.config.max_body_bytes)
+async def pass_through(
+    exchange: Exchange, caller: Caller, run: Runtime, endpoint: str, read: bytes | None = None
+) -> HttpResponseBase:
+    """Serve one request. Raises RelayError if no part of an answer has been sent; the record is on disk by then.
+
+    `read`: its body, where it has been read.
+    """
+    body = await exchange.read_body(run.config.max_body_bytes) if read is None else read
     check_end(exchange)
     if len(body) > limits.LARGE_BODY_BYTES:
         await check_large(exchange, caller, run, endpoint, body, PASSTHROUGH_ENDPOINTS[endpoint].model)

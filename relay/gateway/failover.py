@@ -94,8 +94,8 @@ async def try_routes(
         routes = _only(routes, request.prefer)
         if not routes:
             raise request.only_there
-    pinned = record.exchange.pinned
-    if pinned:
+    pinned = record.exchange.pinned or _own_of(routes)
+    if record.exchange.pinned:
         _check_pin(pinned, [one.channel for one in routes], model.name)
     session = record.exchange.client.session
     talk = session.conversation or request.conversation
@@ -126,6 +126,11 @@ async def try_routes(
         raise error
     finally:
         del error  # breaks the reference cycle between the error and its traceback
+
+
+def _own_of(routes: Sequence[Route]) -> int:
+    """The channel of a user's own plan, which is asked as if it was named: nothing else is. 0: none."""
+    return next((route.channel.id for route in routes if route.channel.owner is not None), 0)
 
 
 def _lacks_api(failures: Sequence[Failure]) -> bool:

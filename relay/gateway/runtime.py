@@ -46,9 +46,9 @@ from relay.gateway.snapshot.callers import CallerState
 from relay.gateway.snapshot.change_feed import FeedPoller
 from relay.gateway.watchdog import Watchdog
 from relay.gateway.worker_status import WorkerStatus
-from relay.providers.credentials.signing import SigningTransport
 from relay.providers.demo import DemoTransport
-from relay.providers.vendors import BUILT_IN, WRAPPED
+from relay.providers.plan_requests.transport import way_out
+from relay.providers.vendors import BUILT_IN
 from relay.tokens.lifecycle import changed_by_owner
 from relay.transport.pool import Upstreams
 from relay.usage.running import ended_by
@@ -299,8 +299,7 @@ class Runtime:
     def transport(self, provider: str, proxy: str) -> httpx.AsyncBaseTransport:
         if provider in BUILT_IN:
             return self.demo
-        found = self.upstreams.transport(proxy)
-        return SigningTransport(found) if provider in WRAPPED else found
+        return way_out(provider, self.upstreams.transport(proxy))
 
     # -- tokens that are revoked while in use ------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from relay.gateway.snapshot.views import ChannelView
 from relay.providers.apis import model_in_path
 from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass
+from relay.providers.plan_requests.transport import PlanRefused
 from relay.providers.vendors import PUBLIC_HOSTS, VENDORS
 from relay.transport.body import UpstreamResponse
 from relay.transport.resolver import ConnectRefused
@@ -88,6 +89,8 @@ def pass_on_hints(failure: Failure, headers: httpx.Headers) -> None:
 
 def connection_failure(reason: Exception) -> Failure:
     """The failure behind an error of the transport: no response arrived."""
+    if isinstance(reason, PlanRefused):
+        return Failure(reason.kind, reason.error, reason.status, reason.error.message)
     if isinstance(reason, ConnectRefused):
         error: RelayError = UpstreamFailed(
             "The upstream's address is not permitted on this portal. Tell the portal's administrator."

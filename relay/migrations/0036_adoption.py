@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('relay', '0034_searches'),
+        ('relay', '0035_chatgpt_accounts'),
     ]
 
     operations = [

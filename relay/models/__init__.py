@@ -7,6 +7,7 @@ from relay.models.cache_switch import CacheSwitch
 from relay.models.catalog import ChannelModel, Model, ModelAlias, ModelPermission
 from relay.models.channel import ApiKey, Channel
 from relay.models.channel_event import ChannelEvent
+from relay.models.chatgpt_account import ChatGPTAccount
 from relay.models.client_secret import ClientSecret
 from relay.models.conversation import Conversation, ConversationItem, StoredResponse
 from relay.models.cooldown import Cooldown
@@ -44,6 +45,7 @@ __all__ = [
     "ChannelDay",
     "ChannelEvent",
     "ChannelModel",
+    "ChatGPTAccount",
     "ClientSecret",
     "Conversation",
     "ConversationItem",

@@ -72,6 +72,13 @@ _CALLED: Final[Mapping[str, str]] = {
 }
 
 
+def asked_as(name: str, fields: Fields) -> str:
+    """What a client of chat has called a parameter of responses in its request; the same name, where it has not."""
+    if name in fields:
+        return name
+    return next((called for called, real in _CALLED.items() if real == name and called in fields), name)
+
+
 class Rules(dict[str, str]):
     """The rules of one family at one channel, by bare name."""
 

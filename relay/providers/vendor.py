@@ -27,6 +27,7 @@ from relay.providers.credentials.contract import Credentials
 from relay.providers.credentials.static import BEARER
 from relay.providers.failures import Rule
 from relay.providers.parameters import Policy
+from relay.providers.plans.shapes import Shape
 from relay.providers.relays.prices import PriceSource
 
 # APIs for text of other vendors, which some have beside OpenAI's.
@@ -85,6 +86,11 @@ class Vendor:
     built_in: bool = False
     # How a request is signed.
     credentials: Credentials = BEARER
+    # It serves people by the plans that they pay for themselves, in these forms, the supported one first. Its channels
+    # belong to one person each, are made by signing in, and are nobody else's.
+    plans: tuple[Shape, ...] = ()
+    # What a plan does not take as a limit of the output, by API: a parameter's name.
+    refused_limits: Mapping[str, str] = field(default_factory=dict)
     # Further headers of every request, by their names in lower case. Those that a client may set stand above them.
     headers: Mapping[str, str] = field(default_factory=dict)
     # A header that names the conversation, by a digest, so that the vendor finds what it has cached of it; empty: none.

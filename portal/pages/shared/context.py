@@ -7,7 +7,9 @@ from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
 
 from accounts.forms_once import new_key
+from accounts.models import User
 from portal.lib import net
+from relay.channels.chatgpt_accounts.places import may_have
 
 
 def _may_use_passkeys(request: HttpRequest) -> bool:
@@ -18,6 +20,12 @@ def _may_use_passkeys(request: HttpRequest) -> bool:
         return False
     local = host == "localhost" or host.endswith(".localhost")
     return net.parse_address(host) is None and (request.is_secure() or local)
+
+
+def _may_have_plan(request: HttpRequest) -> bool:
+    """Whether the reader may use a plan of their own here."""
+    user = getattr(request, "user", None)
+    return isinstance(user, User) and may_have(user)
 
 
 def site(request: HttpRequest) -> dict[str, object]:
@@ -37,5 +45,6 @@ def site(request: HttpRequest) -> dict[str, object]:
         "status_page": settings.CONFIG.status_page,
         "signup": settings.CONFIG.signup,
         "mails": settings.MAILS,
+        "may_have_plan": lambda: _may_have_plan(request),
         "passkeys": _may_use_passkeys(request),
     }

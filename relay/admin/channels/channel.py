@@ -34,7 +34,7 @@ from relay.channels.keys import add_keys
 from relay.channels.models import add_models, copy_channel
 from relay.models import ApiKey, Channel, ChannelEvent, ChannelModel, Cooldown
 from relay.models.usage import EARNINGS
-from relay.providers.vendors import VENDORS
+from relay.providers.vendors import PRIVATE, VENDORS
 
 _AUDITED = 200  # added keys that an audit event names
 _BEHAVIOUR = (
@@ -152,7 +152,7 @@ class ChannelAdmin(OverridesAdmin, ModelListAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Channel]:
         rows: QuerySet[Channel] = super().get_queryset(request)
         keys = ApiKey.objects.filter(enabled=True)
-        return rows.annotate(
+        return rows.exclude(provider__in=PRIVATE).annotate(
             keys_on=count_of(keys.filter(auto_disabled=""), "channel"),
             keys_out=count_of(keys.exclude(auto_disabled=""), "channel"),
             models_on=count_of(ChannelModel.objects.filter(enabled=True), "channel"),

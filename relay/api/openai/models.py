@@ -36,8 +36,7 @@ async def list_models(request: HttpRequest) -> HttpResponse:
 
     Asked with `client_version`, as Codex does, it is Codex's catalogue, with an `ETag`.
     """
-    snapshot = snapshot_cache.snapshot
-    data = await _model_objects(request, snapshot.models.values())
+    data = await _model_objects(request, _listed(request))
     if "client_version" in request.GET:
         return _catalogue(request, data)
     page = {"messages": model_page, "generate_content": model_list}.get(exchange_of(request).error_shape.api)
@@ -61,7 +60,9 @@ async def list_models(request: HttpRequest) -> HttpResponse:
 @router.get("/models/{path:name}", url_name="model")
 async def retrieve_model(request: HttpRequest, name: str) -> HttpResponse:
     """One model. One that this token cannot call is not found."""
-    model = find_model(snapshot_cache.snapshot, name)
+    caller, snapshot = exchange_of(request).caller, snapshot_cache.snapshot
+    plan = snapshot.plan_of(caller) if caller is not None else None
+    model = (plan.models.get(name) if plan is not None else None) or find_model(snapshot, name)
     for found in await _model_objects(request, [model] if model is not None else [], name):
         shown = {"messages": model_info, "generate_content": model_entry}.get(exchange_of(request).error_shape.api)
         return json_response(shown(found) if shown is not None else found)
@@ -69,6 +70,13 @@ async def retrieve_model(request: HttpRequest, name: str) -> HttpResponse:
         f"The model “{name[:100]}” does not exist, or your token cannot call it. GET /v1/models lists those that are.",
         param="model",
     )
+
+
+def _listed(request: HttpRequest) -> Iterable[ModelView]:
+    """The models of the portal, with those of the caller's own plan in the place of others of the same name."""
+    caller, snapshot = exchange_of(request).caller, snapshot_cache.snapshot
+    plan = snapshot.plan_of(caller) if caller is not None else None
+    return ({**snapshot.models, **plan.models} if plan is not None else snapshot.models).values()
 
 
 def _catalogue(request: HttpRequest, data: list[dict[str, object]]) -> HttpResponse:

@@ -9,7 +9,9 @@ from ninja import Router
 from relay.api.auth import token_auth
 from relay.api.request import exchange_of
 from relay.endpoints.passthrough import pass_through
+from relay.endpoints.text.plan_completions import is_for_plan, plan_completions
 from relay.gateway.runtime import runtime
+from relay.gateway.snapshot.cache import snapshot_cache
 
 router = Router(auth=token_auth)
 
@@ -23,6 +25,14 @@ async def _serve(request: HttpRequest, endpoint: str) -> HttpResponseBase:
 @router.post("/completions", url_name="completions")
 async def create_completion(request: HttpRequest) -> HttpResponseBase:
     """Continue a text, plain or as a stream of events. The older of OpenAI's APIs for text."""
+    exchange = exchange_of(request)
+    caller = exchange.caller
+    if caller is not None and snapshot_cache.snapshot.plan_of(caller) is not None:
+        run = await runtime()
+        body = await exchange.read_body(run.config.max_body_bytes)
+        if is_for_plan(exchange, caller, body):
+            return await plan_completions(exchange, caller, run, body)
+        return await pass_through(exchange, caller, run, "completions", body)
     return await _serve(request, "completions")
 
 

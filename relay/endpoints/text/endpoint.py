@@ -17,7 +17,7 @@ from portal.lib.json import Json, decode_object, encode
 from relay.billing.ledger.rows import RowWrite
 from relay.endpoints.errors import invalid, refused_parameter
 from relay.endpoints.overrides import native_terms, route_rules, sent_body, text_terms
-from relay.errors import RelayError, UnsupportedEndpoint
+from relay.errors import RelayError, UnsupportedEndpoint, UnsupportedParameter
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange.request import Overridden
 from relay.gateway.replies import Answer, EventStream
@@ -43,9 +43,11 @@ from relay.protocols.responses.unfinished.response import broken_response
 from relay.protocols.responses.upstream import ResponsesUpstream
 from relay.protocols.usage import Delivered, Usage
 from relay.providers import parameters
+from relay.providers.apis import PATHS
 from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass
 from relay.providers.overrides.apply import to_body
+from relay.providers.plans.windows import HEADERS, headers_to_pass
 from relay.providers.vendors import VENDORS
 
 T = TypeVar("T")
@@ -128,6 +130,9 @@ class TextRequest(Protocol):
 
 def check_text_channel(run: Runtime, request: TextRequest, channel: ChannelView) -> RelayError | None:
     """Why a channel cannot serve a request; None if it can."""
+    limit = channel.refused_limits.get(request.api, "")
+    if limit and (error := refused_limit(request, limit)) is not None:
+        return error
     own = channel.policy(request.api)
     if run.health.serves_api(channel, request.api):
         name = parameters.refused(own, request.fields) if own else ""
@@ -150,11 +155,27 @@ def check_text_channel(run: Runtime, request: TextRequest, channel: ChannelView)
     return refused_parameter(own_name(name, request.client_names)) if name else None
 
 
+def refused_limit(request: TextRequest, name: str) -> RelayError | None:
+    """The error of a request that names a limit of its output which a user's plan does not take."""
+    given = bytes(request.fields.get(name, b"")).strip()
+    if given in {b"", b"null"}:
+        return None
+    route = PATHS[request.api]
+    return UnsupportedParameter(
+        f"The ChatGPT subscription does not currently support `{name}` on `/v1{route}`. Leave it out; an administrator "
+        "can have it left out or sent on by the setting PLAN_OUTPUT_LIMITS.",
+        param=name,
+    )
+
+
 async def try_text(request: TextRequest, attempt: Attempt) -> HttpResponseBase:
     """Make one attempt. Raises Failure, Ended, CancelledError; RelayUnavailable when the answer cannot be recorded."""
 
     async def ask() -> HttpResponseBase:
         opened = await open_text(request, attempt)
+        if attempt.channel.owner is not None:
+            told = headers_to_pass(opened.upstream.headers_beginning(HEADERS))
+            attempt.exchange.reply_headers += ((name.encode(), value.encode("latin-1")) for name, value in told)
         if request.stream and not await opened.upstream.is_json():
             return await stream_answer(attempt, opened.upstream, opened.codec(), opened)
         answer, usage = await opened.read_whole()
@@ -261,7 +282,7 @@ async def _open_converted(request: TextRequest, attempt: Attempt) -> _Converted:
         *request.left_out,
         *hub.dropped,
         *(
-            own_name(name, request.client_names)
+            own_name(parameters.asked_as(name, request.fields), request.client_names)
             for name in (*form.dropped, *parameters.apply_to(channel.policy(protocol.api), body))
         ),
     ]

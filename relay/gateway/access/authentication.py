@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -97,11 +98,12 @@ async def name_caller(exchange: Exchange) -> None:
 async def _caller(exchange: Exchange, secret: str) -> Caller | None:
     if secret[TOKEN_LENGTH : TOKEN_LENGTH + 1] == "-" and (pin := whole_number(secret[TOKEN_LENGTH + 1 :])) is not None:
         secret, exchange.pinned = secret[:TOKEN_LENGTH], pin
-    digest = digest_of_key(secret, exchange.wall) if secret.startswith(PLAYGROUND_PREFIX) else digest_of(secret)
+    playground = secret.startswith(PLAYGROUND_PREFIX)
+    digest = digest_of_key(secret, exchange.wall) if playground else digest_of(secret)
     caller = snapshot_cache.cached(digest) or await snapshot_cache.caller(digest)
     if caller is not None and (seen := callers_seen.get()) is not None:
         seen.append(caller.token_name)
-    return caller
+    return replace(caller, playground=True) if playground and caller is not None else caller
 
 
 async def _refuse(ip: str) -> InvalidToken | AddressBlocked:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Final
 
 from portal.lib import net
 from relay.errors import Forbidden, ModelNotFound
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.snapshot import Snapshot
-from relay.gateway.snapshot.views import ModelView, Route
+from relay.gateway.snapshot.views import ModelView, PlanView, Route
 from relay.models.model_names import spellings
 from relay.models.token import fits_purpose
 
@@ -62,11 +63,17 @@ def find_model(snapshot: Snapshot, name: str) -> ModelView | None:
 
 def permitted_model(caller: Caller, snapshot: Snapshot, name: str, now: float) -> ModelView:
     """The model, if it exists and the caller may use it. Raises ModelNotFound, Forbidden."""
+    plan = snapshot.plan_of(caller)
+    if plan is not None and (own := _plan_model(plan, name)) is not None:
+        return own
     model = find_model(snapshot, name)
     shown = name if len(name) <= 100 else name[:99] + "…"
     if model is None:
+        near = ", ".join(get_close_matches(name[:_LONGEST_NAME], plan.models, 3, 0.5)) if plan is not None else ""
         raise ModelNotFound(
-            f"The model “{shown}” does not exist here. GET /v1/models lists the models of your token.", param="model"
+            f"The model “{shown}” does not exist here. GET /v1/models lists the models of your token."
+            + (f" Closest of your ChatGPT plan: {near}." if near else ""),
+            param="model",
         )
     if caller.models is not None and model.id not in caller.models:
         raise Forbidden(
@@ -81,6 +88,12 @@ def permitted_model(caller: Caller, snapshot: Snapshot, name: str, now: float) -
             param="model",
         )
     return model
+
+
+def _plan_model(plan: PlanView, name: str) -> ModelView | None:
+    if len(name) > _LONGEST_NAME:
+        return None
+    return next((plan.models[meant] for meant in (name, *spellings(name)) if meant in plan.models), None)
 
 
 def check_named(caller: Caller, snapshot: Snapshot, names: Iterable[str], now: float) -> None:

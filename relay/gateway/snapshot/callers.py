@@ -49,6 +49,7 @@ class Caller:
     limits: Limits = NO_LIMITS
     user_limits: Limits = NO_LIMITS
     token_name: str = ""
+    playground: bool = False  # the request comes from the owner's own page
     purpose: str = ""  # of relay.gateway.access.authorization.PURPOSES; empty: everything
 
     def state(self, now: float) -> CallerState:
@@ -70,7 +71,10 @@ class Caller:
         return any(model.groups.get(group, 0.0) > now for group in self.groups)
 
     def routes(self, model: ModelView) -> tuple[Route, ...]:
-        """The model's routes through channels that are open to all or to one of the caller's groups."""
+        """The model's routes through channels that are open to all, to one of the caller's groups, or are theirs."""
         return tuple(
-            route for route in model.routes if (groups := route.channel.groups) is None or groups & self.groups
+            route
+            for route in model.routes
+            if ((groups := route.channel.groups) is None or groups & self.groups)
+            and route.channel.owner in (None, self.user_id)
         )

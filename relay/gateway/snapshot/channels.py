@@ -15,6 +15,7 @@ from typing import Any, Final
 import httpx
 from django.conf import settings
 from django.db import models
+from django.db.models import Q
 
 from accounts.models import Limited
 from portal.lib import net
@@ -30,7 +31,7 @@ from relay.providers.credentials.contract import BadKey
 from relay.providers.overrides.rules import BadOverrides, Overrides, read_overrides
 from relay.providers.parameters import policy_of
 from relay.providers.vendor import UNDOCUMENTED_SECONDS
-from relay.providers.vendors import VENDORS
+from relay.providers.vendors import PRIVATE, VENDORS
 from relay.transport.body import request_headers
 
 logger: Final = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ class ChannelViews:
     def read(self, allowed: tuple[net.Allowance, ...]) -> dict[int, ChannelView]:
         """Read the channels by id, with 4 queries. Raises DatabaseError."""
         keys: dict[int, list[Row]] = {}
+        everybodys = ~Q(provider__in=PRIVATE)  # a user's own are in `plans`, whatever their rows say
         for row in ApiKey.objects.filter(channel__enabled=True).values_list(*_OF_KEYS):
             keys.setdefault(row[_CHANNEL_OF_KEY], []).append(row)
         groups: dict[int, set[int]] = {}
@@ -83,7 +85,7 @@ class ChannelViews:
             groups.setdefault(channel_id, set()).add(group_id)
         pools = {row[0]: PoolView(*row) for row in Pool.objects.values_list("pk", "name", "strategy")}
         known: dict[int, _Read] = {}
-        for row in Channel.objects.filter(enabled=True).values_list(*_OF_CHANNELS):
+        for row in Channel.objects.filter(everybodys, enabled=True).values_list(*_OF_CHANNELS):
             channel = Channel.from_db(None, _OF_CHANNELS, row)
             pool = pools.get(channel.pool_id) if channel.pool_id is not None else None
             depends = (row, pool, groups.get(channel.pk, set()), allowed)
@@ -106,7 +108,7 @@ class ChannelViews:
             else:
                 keys[pk] = _key(channel, ApiKey.from_db(None, _OF_KEYS, row))
         _, pool, groups, allowed = depends
-        view = _channel(channel, list(keys.values()), pool, frozenset(groups), allowed)
+        view = channel_view(channel, list(keys.values()), pool, frozenset(groups), allowed)
         return _Read(depends, settings.CONFIG, key_rows, keys, view)
 
 
@@ -115,11 +117,11 @@ def read_withdrawn(channel_id: int, key_id: int, allowed: tuple[net.Allowance, .
 
     Without a key: it is gone, or may not be sent there.
     """
-    channel = Channel.objects.filter(pk=channel_id).first()
+    channel = Channel.objects.filter(pk=channel_id).exclude(provider__in=PRIVATE).first()
     if channel is None:
         return None
     rows = ApiKey.objects.filter(pk=key_id, channel=channel_id)
-    found = _channel(channel, [_usable(channel, key) for key in rows], None, frozenset(), allowed)
+    found = channel_view(channel, [_usable(channel, key) for key in rows], None, frozenset(), allowed)
     return found if all(key.id == key_id for key in found.keys) else replace(found, keys=())
 
 
@@ -177,7 +179,7 @@ def _usable(channel: Channel, key: ApiKey) -> KeyView | None:
     return KeyView(key.pk, key.weight, headers, str(key), checks_of("key", key.pk, "a key", key), signer)
 
 
-def _channel(
+def channel_view(
     channel: Channel,
     keys: list[KeyView | DisabledKey | None],
     pool: PoolView | None,

@@ -25,6 +25,7 @@ from relay.gateway.snapshot.channels import (
     parts_per_million,
     read_withdrawn,
 )
+from relay.gateway.snapshot.plans import read_plans
 from relay.gateway.snapshot.snapshot import Snapshot
 from relay.gateway.snapshot.views import GroupView, ModelView, Route
 from relay.models import (
@@ -46,7 +47,7 @@ _NEVER: Final = float("inf")
 
 
 def load_snapshot(known: ChannelViews | None = None) -> Snapshot:
-    """The configuration at one moment. 13 queries, independent of its size.
+    """The configuration at one moment. 14 queries, independent of its size.
 
     `known`: channels as they were read last, which need not be made again where they have not changed.
     """
@@ -63,6 +64,8 @@ def _load_snapshot(known: ChannelViews) -> Snapshot:
     for model_id, channel_id, upstream_name, name in links.values_list(
         "model_id", "channel_id", "upstream_name", "model__name"
     ):
+        if channel_id not in channels:  # it is a user's own, which no row puts into the list of a model
+            continue
         route = Route(
             channels[channel_id].of_model(upstream_name or name),
             upstream_name or name,
@@ -124,6 +127,7 @@ def _load_snapshot(known: ChannelViews) -> Snapshot:
         own_remedies(),
         frozenset(name for model in disabled for name in (model.name, *aliases.get(model.pk, ()))),
         aliases={alias: view.name for view in views.values() for alias in view.aliases},
+        plans=read_plans(allowed),
     )
 
 

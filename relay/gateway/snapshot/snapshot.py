@@ -10,7 +10,7 @@ from portal.lib.net import Allowance
 from relay.billing.prices import ONE
 from relay.gateway.limits.windows import Limits, Subject, checks
 from relay.gateway.snapshot.callers import Caller, Terms
-from relay.gateway.snapshot.views import GroupView, ModelView, Route
+from relay.gateway.snapshot.views import GroupView, ModelView, PlanView, Route
 from relay.models.model_names import is_in_family
 from relay.providers.failures import Rule
 
@@ -30,6 +30,7 @@ class Snapshot:
     rules: tuple[Rule, ...] = ()  # the administrator's failure rules
     remedies: Mapping[str, str] = field(default_factory=dict)  # the administrator's texts by error code
     disabled: frozenset[str] = frozenset()  # names of disabled models, with their further ones
+    plans: Mapping[int, PlanView] = field(default_factory=dict, kw_only=True)  # by the id of the user who owns it
     _terms: dict[str, Terms] = field(default_factory=dict)
     _family_members: dict[str, ModelView | None] = field(default_factory=dict)
 
@@ -37,6 +38,15 @@ class Snapshot:
         """The model that has exactly this name, as its own or as a further one."""
         found = self.models.get(name)
         return found if found is not None else self.models.get(self.aliases.get(name, ""))
+
+    def plan_of(self, caller: Caller) -> PlanView | None:
+        """The plan that serves this request of the caller, None: none does.
+
+        A token that is limited to models of the portal is for these only.
+        """
+        plan = self.plans.get(caller.user_id)
+        serves = plan is not None and plan.serves(caller.user_id, caller.playground) and caller.models is None
+        return plan if serves else None
 
     def family_member(self, name: str) -> ModelView | None:
         """The model of a name in a family such as `gpt-4-gizmo-*`; None when no family matches.

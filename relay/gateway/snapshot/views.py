@@ -16,6 +16,7 @@ from relay.providers.apis import ModelApis, apis_of_model
 from relay.providers.credentials.contract import Signer
 from relay.providers.overrides.rules import Overrides
 from relay.providers.parameters import Policy
+from relay.providers.plans.contract import PlanSigner
 
 NO_LIMITS: Final = Limits()
 _NO_POLICY: Final[Policy] = {}
@@ -31,7 +32,7 @@ class KeyView:
     headers: Mapping[str, str] = field(repr=False)  # of requests with this key
     name: str = ""
     checks: tuple[Check, ...] = ()
-    signer: Signer | None = field(default=None, repr=False)  # of requests that `headers` alone do not sign
+    signer: Signer | PlanSigner | None = field(default=None, repr=False)  # of requests that `headers` alone do not sign
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,8 @@ class ChannelView:
     limits_thinking: bool = True  # an output limit holds for what its models think as well
     cost_member: str = ""  # the member of its usage that says what a request costs, empty: none
     model_apis: ModelApis = ()  # the APIs of models by their names, where not all models have all of them
+    owner: int | None = None  # the id of the only user whom it serves, None: it is nobody's own
+    refused_limits: Mapping[str, str] = field(default_factory=dict)  # a limit of the output it does not take, by API
 
     def policy(self, api: str) -> Policy:
         return self.policies.get(api.partition(".")[0], _NO_POLICY)
@@ -161,6 +164,20 @@ class ModelView:
     def priced_at(self, now: float, routes: Iterable[Route]) -> bool:
         """Whether users pay a price at `now` (seconds since 1970) on one of the routes. Prices may begin later."""
         return any(prices.at(now, 0) for prices in (self.price, *(route.price for route in routes)) if prices)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanView:
+    """A user's own plan at a vendor, which serves nobody else. It is in no list of channels or models."""
+
+    user: int  # id of its owner
+    on: bool  # its owner has turned it on
+    api: bool  # and allows it for tokens under /v1, not in the playground alone
+    models: Mapping[str, ModelView]  # by name; each has one route, which belongs to the owner
+
+    def serves(self, user: int, playground: bool) -> bool:
+        """Whether a request of a user may be answered by it."""
+        return self.user == user and self.on and (self.api or playground)
 
 
 @dataclass(frozen=True, slots=True)

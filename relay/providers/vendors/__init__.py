@@ -45,6 +45,10 @@ PUBLIC_HOSTS: Final = frozenset(
 )
 # Keys of vendors that answer inside the portal.
 BUILT_IN: Final = frozenset(vendor.key for vendor in VENDORS.values() if vendor.built_in)
+# The vendor that serves people by their own plans.
+PLAN_VENDOR: Final = next(vendor for vendor in VENDORS.values() if vendor.plans)
+# Keys of vendors whose channels belong to one person each.
+PRIVATE: Final = frozenset(vendor.key for vendor in VENDORS.values() if vendor.plans)
 # Keys of vendors whose requests are signed one by one, or whose streams are framed in another way than as events.
 WRAPPED: Final = frozenset(
     vendor.key for vendor in VENDORS.values() if vendor.framed or not isinstance(vendor.credentials, StaticKey)
@@ -64,7 +68,7 @@ _GROUPS: Final = (
 
 def offered() -> list[Vendor]:
     """The vendors for which a channel can be made, in their order."""
-    return [vendor for vendor in VENDORS.values() if vendor.protocol]
+    return [vendor for vendor in VENDORS.values() if vendor.protocol and not vendor.plans]
 
 
 def grouped() -> list[tuple[str, list[Vendor]]]:

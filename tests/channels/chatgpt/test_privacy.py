@@ -1,0 +1,138 @@
+"""A plan serves its owner and nobody else, whatever is in the tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from relay.billing.prices import Price, PriceList
+from relay.errors import ModelNotFound
+from relay.gateway.access.authorization import permitted_model
+from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.snapshot import Snapshot
+from relay.gateway.snapshot.views import ModelView, PlanView, Route
+from tests.channels.chatgpt.test_requests import SignIn, respond
+from tests.gateway.routing.routes import channel
+from tests.support.peers.plans.chatgpt import ChatGPT
+from tests.support.portal import Portal
+from tests.support.server import Server
+
+OWNER = Caller("owner", 1, 7, True, frozenset({3}), True, True, float("inf"), None, ())
+OTHER = replace(OWNER, digest="other", user_id=8)
+FREE = PriceList.of([Price()])
+PLAN_CHANNEL = replace(channel(5).channel, owner=7)
+PAID = channel(6).channel
+
+
+def model(name: str, *channels: object, **more: object) -> ModelView:
+    routes = tuple(Route(one, name, FREE) for one in channels)  # type: ignore[arg-type]
+    fields = {"is_open": False, "users": {7: float("inf")}, **more}
+    return ModelView(-1, name, "x", 0, context_window=None, max_output_tokens=None, groups={}, routes=routes, **fields)  # type: ignore[arg-type]
+
+
+def snapshot(on: bool = True, api: bool = True) -> Snapshot:
+    plan = PlanView(7, on, api, {"gpt": model("gpt", PLAN_CHANNEL)})
+    return Snapshot({"gpt": model("gpt", PAID, is_open=True)}, (), plans={7: plan})
+
+
+def serving(found: Snapshot, caller: Caller, name: str = "gpt") -> list[int]:
+    """The channels that serve a caller."""
+    return [route.channel.id for route in caller.routes(permitted_model(caller, found, name, 0.0))]
+
+
+def test_the_owner_is_served_by_the_plan_alone() -> None:
+    assert serving(snapshot(), OWNER) == [5]
+
+
+def test_somebody_else_is_not_also_as_staff_and_in_the_same_groups() -> None:
+    assert serving(snapshot(), OTHER) == [6]
+
+
+def test_nobody_is_served_while_it_is_off() -> None:
+    assert serving(snapshot(on=False), OWNER) == [6]
+    assert serving(snapshot(on=False), replace(OWNER, playground=True)) == [6]
+
+
+def test_tokens_need_the_second_switch_and_the_playground_does_not() -> None:
+    assert serving(snapshot(api=False), OWNER) == [6]
+    assert serving(snapshot(api=False), replace(OWNER, playground=True)) == [5]
+
+
+def test_a_token_that_is_limited_to_models_of_the_portal_never_reaches_it() -> None:
+    assert snapshot().plan_of(replace(OWNER, models=frozenset({-1}))) is None
+    assert snapshot().plan_of(replace(OWNER, models=frozenset())) is None
+
+
+def test_a_plan_under_the_id_of_another_user_serves_neither() -> None:
+    found = snapshot()
+    stolen = replace(found, plans={8: found.plans[7]})
+    assert serving(stolen, OTHER) == [6] and serving(stolen, OWNER) == [6]
+
+
+def test_a_channel_that_belongs_to_a_user_serves_no_other_even_as_a_route_of_an_open_model() -> None:
+    mixed = Snapshot({"gpt": model("gpt", PLAN_CHANNEL, PAID, is_open=True)}, ())
+    assert serving(mixed, OTHER) == [6]
+
+
+def test_suggestions_name_models_of_a_plan_to_its_owner_only() -> None:
+    with pytest.raises(ModelNotFound, match="Closest of your ChatGPT plan: gpt"):
+        permitted_model(OWNER, snapshot(), "gpt-4", 0.0)
+    with pytest.raises(ModelNotFound) as told:
+        permitted_model(OTHER, snapshot(), "gpt-4", 0.0)
+    assert "plan" not in str(told.value)
+
+
+def test_rows_of_staff_make_nothing_of_a_plan_anybodys(
+    portal: Server, signed_in: SignIn, live: Portal, chatgpt: ChatGPT
+) -> None:
+    """Its channel is turned on, opened to all, put into a pool and given a model with a price by hand."""
+    from relay.models import ApiKey, Channel, ChannelModel, Model, ModelPrice, Pool
+
+    person = signed_in()
+    row = Channel.objects.get(pk=person.account.channel_id)
+    row.enabled, row.priority, row.pool = True, 100, Pool.objects.create(name=live.name("pool"))
+    row.base_url = live.upstream.base_url
+    row.save()
+    key = ApiKey(channel=row)
+    key.set_secret("sk-by-hand")
+    key.save()
+    made = Model.objects.create(name=live.name("made"), is_open=True)
+    ModelPrice.objects.create(model=made, input=1, output=1)
+    ChannelModel.objects.create(channel=row, model=made)
+    stranger = live.token(live.user(is_staff=True, is_superuser=True))
+    answer = respond(portal, stranger, model=made.name)
+    assert answer.status_code == 503 and answer.json()["error"]["code"] == "no_available_channel"
+    assert respond(portal, stranger).status_code == 404, "of a model of the plan"
+    listed = [found["id"] for found in portal.get(stranger, "/v1/models").json()["data"]]
+    assert "gpt-5.5" not in listed and made.name not in listed
+    assert chatgpt.seen == []
+    assert respond(portal, person.token).status_code == 200, "the owner is served as before"
+
+
+def test_the_setting_says_who_may_have_a_plan(portal: Server, signed_in: SignIn) -> None:
+    """By default those who run the portal."""
+    assert respond(portal, signed_in(superuser=False).token).status_code == 404
+    person = signed_in()
+    assert respond(portal, person.token).status_code == 200
+    person.user.is_superuser = False
+    person.user.save()
+    assert respond(portal, person.token).status_code == 404, "at once"
+
+
+def test_it_is_off_until_its_owner_turns_it_on(portal: Server, signed_in: SignIn, chatgpt: ChatGPT) -> None:
+    person = signed_in(on=False, api=False)
+    assert respond(portal, person.token).status_code == 404 and chatgpt.seen == []
+    person = signed_in(api=False)
+    assert respond(portal, person.token).status_code == 404 and chatgpt.seen == []
+
+
+def test_the_playground_of_the_owner_needs_no_second_switch(portal: Server, signed_in: SignIn) -> None:
+    import time
+
+    from relay.gateway.access.short_lived_keys import make_playground_key
+    from relay.models import Token
+
+    person = signed_in(api=False)
+    key, _ = make_playground_key(Token.objects.get(user=person.user).digest, time.time())
+    assert respond(portal, key).status_code == 200
