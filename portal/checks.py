@@ -98,6 +98,14 @@ def deployment(app_configs: Any, **_options: Any) -> list[CheckMessage]:
                 id="portal.W001",
             )
         )
+    if not config.require_bearer_auth and config.open_relay_on_network:
+        found.append(
+            Warning(
+                _("The relay is open to the network: everybody who reaches it spends the money of your upstreams."),
+                hint=_("Set AIRELAYS_REQUIRE_BEARER_AUTH=true, or AIRELAYS_OPEN_RELAY_ON_NETWORK=false."),
+                id="portal.W011",
+            )
+        )
     if "*" in config.allowed_hosts and not config.public_url:
         found.append(
             Warning(

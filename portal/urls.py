@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from portal.admin import installation, now
+from portal.admin import doctor, installation, now
 from portal.pages import (
     balance,
     connect,
@@ -44,6 +44,7 @@ urlpatterns = [
     path("admin/setup/", admin.site.admin_view(setup_view), name="admin-setup"),
     path("admin/setup/<slug:step>/", admin.site.admin_view(setup_view), name="admin-setup-step"),
     path("admin/installation/", admin.site.admin_view(installation.installation), name="admin-installation"),
+    path("admin/doctor/", admin.site.admin_view(doctor.doctor), name="admin-doctor"),
     path("admin/now/channels/", admin.site.admin_view(now.channels), name="admin-channels-now"),
     path("admin/now/running/", admin.site.admin_view(now.running), name="admin-running-now"),
     path("admin/running/<slug:request_id>/end/", admin.site.admin_view(end_view), name="admin-end-request"),

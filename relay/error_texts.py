@@ -71,6 +71,20 @@ _BUILT_IN: Final[tuple[tuple[str, int, str, Any, Any], ...]] = (
         _("Use a token that may be used from this address: create one, or ask the administrator to change this one."),
     ),
     (
+        "open_relay_host",
+        403,
+        "you",
+        _("The relay needs no token on its own machine, but was asked under a name that is not this machine's."),
+        _("Use http://127.0.0.1 and its port as base URL, or send a token."),
+    ),
+    (
+        "open_relay_origin",
+        403,
+        "you",
+        _("A web page of another site sent the request without a token. The relay answers none of those."),
+        _("If the page is yours, have its origin named in the setting CORS_ORIGINS, or send a token."),
+    ),
+    (
         "purpose_not_allowed",
         403,
         "you",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any, Final
 
+from django.conf import settings
 from django.urls import reverse
 from django.utils import formats
 from django.utils.translation import gettext as _
@@ -16,9 +17,10 @@ from portal.lib import clock, money
 from portal.pages.shared.charts import Bar, bars
 from relay.channels import status as channel_status
 from relay.error_texts import CODES, entries
-from relay.models import Channel, Worker
+from relay.models import Channel, Token, Worker
 from relay.models.usage import EndReason
 from relay.providers.vendors import BUILT_IN
+from relay.tokens.open_relay import MARK
 from relay.usage import rollup
 from relay.usage.conversations.switches import switch_sums
 from relay.usage.query import UsageQuery, last_days
@@ -86,6 +88,7 @@ class Board:
     behind: int  # requests that the sums do not include yet
     money: bool  # whether the user may see what users pay
     earnings: bool  # whether the user may see what upstreams cost and what is earned
+    open_relay: Todo | None = None  # who may call without a token, and the token that stands for them; None: nobody
     setup: bool = False  # no channel but the built-in ones exists, and the reader may add one
     ranges: tuple[int, ...] = field(default=RANGES)
 
@@ -122,8 +125,19 @@ def board(person: Any, days: int, with_money: bool, earnings: bool) -> Board:
         behind=behind,
         money=with_money,
         earnings=earnings,
+        open_relay=_open_relay(),
         setup=not Channel.objects.exclude(provider__in=BUILT_IN).exists(),
     )
+
+
+def _open_relay() -> Todo | None:
+    if settings.CONFIG.require_bearer_auth:
+        return None
+    token = Token.objects.filter(built_in=MARK).values_list("pk", flat=True).first()
+    url = reverse("admin:relay_token_change", args=[token]) if token is not None else ""
+    if settings.CONFIG.open_relay_on_network:
+        return Todo(_("The relay is open: everybody who reaches it may call /v1 without a token."), url, True)
+    return Todo(_("The relay is open: programs on this machine may call /v1 without a token."), url)
 
 
 def running_request_count() -> int:

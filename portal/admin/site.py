@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from accounts.doors import open_url
 from accounts.rights import may
 from portal.admin.dashboard import Board, board
+from relay.admin.channels.guide_channel import local_offers
 from relay.admin.records.usage import sees_earnings, sees_money
 
 _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
@@ -90,6 +91,10 @@ _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
 
 
 _PAGES: dict[str, tuple[tuple[str, str, str], ...]] = {
+    gettext_noop("Safety"): (
+        (gettext_noop("Doctor"), "stethoscope", "admin-doctor"),
+        (gettext_noop("Installation"), "settings", "admin-installation"),
+    ),
     gettext_noop("Routing"): (
         (gettext_noop("Explain"), "help", "admin-explain"),
         (gettext_noop("Running requests"), "stream", "admin-running"),
@@ -136,7 +141,8 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         days = request.GET.get("days", "")
         days_shown = int(days) if days in {"1", "7", "30"} else 1
         found = board(user, days_shown, sees_money(request), sees_earnings(request))
-        context["board"] = _for_reader(request, found)
+        context["board"] = shown = _for_reader(request, found)
+        context["local"] = local_offers(request) if shown.setup else []
     return context
 
 
@@ -146,5 +152,6 @@ def _for_reader(request: HttpRequest, found: Board) -> Board:
         found,
         figures=[replace(figure, url=open_url(request, figure.url)) for figure in found.figures],
         todo=[replace(item, url=open_url(request, item.url)) for item in found.todo],
+        open_relay=found.open_relay and replace(found.open_relay, url=open_url(request, found.open_relay.url)),
         setup=found.setup and may(request.user, "relay.add_channel"),
     )

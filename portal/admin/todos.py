@@ -13,7 +13,6 @@ from django.urls import reverse
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
-from accounts.models import User
 from accounts.models.counts import count_of
 from accounts.rights import may, people_who_may
 from portal.lib import clock
@@ -207,11 +206,9 @@ def _installation_todos(with_money: bool) -> list[Todo]:
                 reverse("admin:relay_blockedaddress_changelist"),
             )
         )
-    # Whoever has made a token and no other user wants the portal alone.
-    if len(User.objects.values_list("pk")[:2]) == 1 and not Token.objects.exists():
-        found.append(
-            Todo(_("You are the only user: create accounts for the others."), reverse("admin:accounts_user_add"))
-        )
+    # Who uses the portal alone needs no other user, but a token.
+    if not Token.objects.filter(revoked_at=None).exists():
+        found.append(Todo(_("No app can use the portal yet: create a token."), reverse("token-new")))
     found += [Todo(text, reverse("admin-installation"), urgent) for text, urgent in _system_checks()]
     return found
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Final
 
-from portal.lib import net
 from portal.lib.texts import Message, gettext_noop
 
 # Sections of its file in which names are short, and what they are called as variables. What is not listed is called by
@@ -49,7 +48,7 @@ OLDEST: Final = frozenset(
     )
 )  # fmt: skip
 _TOKEN: Final = frozenset({"bearer_token", "bearer_token_file", "auto_generate_bearer_token"})
-_BY_VALUE: Final = frozenset({"require_bearer_auth", "trust_x_forwarded_for", "request_timeout_seconds"})
+_BY_VALUE: Final = frozenset({"trust_x_forwarded_for", "request_timeout_seconds"})
 _WITHOUT_EFFECT: Final = frozenset(
     (
         "auth_storage", "browser_open", "log_stream_lines", "enable_openai", "models_cache_ttl_seconds",
@@ -89,15 +88,6 @@ def apply(values: MutableMapping[str, object], found: Mapping[str, object]) -> l
     """
     said = []
     truths = {name: _truth(name, found[name]) for name in sorted(_BOOLEANS & found.keys())}
-    if truths.get("require_bearer_auth") is False:
-        said.append(
-            Message(
-                gettext_noop(
-                    "require_bearer_auth=false has no effect: the portal does not answer without a token. Give your "
-                    "clients one."
-                )
-            )
-        )
     if truths.get("trust_x_forwarded_for") and not values.get("trusted_proxies"):
         values["trusted_proxies"] = list(LOOPBACK)
         said.append(
@@ -123,12 +113,6 @@ def apply(values: MutableMapping[str, object], found: Mapping[str, object]) -> l
             )
         )
     return said
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a server that listens on the host is reached from its own machine only."""
-    address = net.parse_address(host)
-    return host == "localhost" or (address is not None and address.is_loopback)
 
 
 def relay_token(found: Mapping[str, object], data_dir: Path) -> str:

@@ -141,6 +141,13 @@ def parse_address(text: str) -> Address | None:
     return address
 
 
+def is_loopback_name(host: str) -> bool:
+    """Whether a host name or address means the machine itself, whatever a name server says (RFC 6761, 6.3)."""
+    plain = host.lower().rstrip(".")
+    address = parse_address(plain)
+    return plain == "localhost" or plain.endswith(".localhost") or (address is not None and address.is_loopback)
+
+
 def inside(address: Address, networks: Iterable[Network]) -> bool:
     return any(address.version == network.version and address in network for network in networks)
 

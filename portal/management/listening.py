@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection
 
 from portal.installation.lock import FolderInUse, FolderLock
+from portal.installation.open_relay import why_not_open
 from portal.management.command_line import database_is_away
 from portal.serving.uvicorn import CannotListen, check_port
 
@@ -29,6 +30,9 @@ class ListeningCommand(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        config = settings.CONFIG
+        if refusal := why_not_open(config, options["host"], config.public_url, bool(config.trusted_proxies)):
+            raise CommandError(refusal)
         try:
             check_port(options["host"], options["port"])
         except CannotListen as error:

@@ -24,6 +24,14 @@ def address(host: str, port: int) -> str:
     return f"http://{shown}:{port}"
 
 
+def open_relay() -> str:
+    """What to say at the start of a relay that needs no token; empty if it does."""
+    if settings.CONFIG.require_bearer_auth:
+        return ""
+    whom = "everybody who reaches it" if settings.CONFIG.open_relay_on_network else "programs on this machine"
+    return f"Open relay: {whom} may call /v1 without a token"
+
+
 def banner(host: str, port: int, first: FirstRun | None, to_terminal: bool, write: Callable[[str], object]) -> None:
     """Write the addresses of the portal and an example command.
 
@@ -35,6 +43,8 @@ def banner(host: str, port: int, first: FirstRun | None, to_terminal: bool, writ
     write(f"  Admin     {base}/admin/")
     write(f"  Portal    {base}/")
     write(f"  Base URL  {base}/v1")
+    if said := open_relay():
+        write(f"  {said}")
     token = first.token if first else _first_token(to_terminal)
     if first:
         write("")

@@ -24,6 +24,7 @@ from relay.providers.demo import DemoTransport
 from relay.providers.vendors import BUILT_IN
 from relay.transport.pool import Upstreams
 from relay.transport.resolver import ConnectRefused
+from relay.transport.timings import AnswerTimer
 
 _MOST_SECONDS: Final = 90.0  # of one request
 _seconds: Final[ContextVar[float]] = ContextVar("seconds", default=_MOST_SECONDS)  # of the one that is made
@@ -45,13 +46,14 @@ def waiting_for_upstream(channel: Channel) -> Iterator[None]:
 
 @asynccontextmanager
 async def client_of(
-    channel: Channel, allowed: Sequence[Allowance], signer: Signer | None = None
+    channel: Channel, allowed: Sequence[Allowance], signer: Signer | None = None, timer: AnswerTimer | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Yield an HTTP client for one channel, with the channel's base URL and proxy. Limits the time of its use.
 
-    `signer`: signs its requests, where their headers do not.
+    `signer`: signs its requests, where their headers do not. `timer`: measures its request.
     """
-    upstreams = Upstreams(lambda: allowed, 4, settings.CONFIG.upstream_ca_file)
+    traces = (timer.trace,) if timer is not None else ()
+    upstreams = Upstreams(lambda: allowed, 4, settings.CONFIG.upstream_ca_file, traces)
     transport: httpx.AsyncBaseTransport = (
         DemoTransport()
         if channel.provider in BUILT_IN

@@ -79,6 +79,7 @@ class ProbeResult:
     latency_ms: int | None = None  # None: no answer
     model: str = ""  # as the upstream named it in its answer
     first_token_ms: int | None = None  # None: not streamed
+    tokens: tuple[int, int] | None = None  # of the prompt and the answer; None: not reported
     failure: Failure | None = None  # how the failure is classified, None: passed, or no answer
     base_url: str = ""  # of the channel, where another one on its host answered; empty: its own is right
     misaddressed: Misaddressed | None = None  # it failed, since no API of this kind answers there
@@ -281,7 +282,8 @@ async def _probe(
         }
     else:
         message = _("Answered in %(took)d ms as “%(name)s”, no usage reported.") % values
-    return ProbeResult(True, message, latency, reported)
+    tokens = (answer.usage.input, answer.usage.output) if answer.usage else None
+    return ProbeResult(True, message, latency, reported, tokens=tokens)
 
 
 def _since(began: float) -> int:
@@ -316,7 +318,7 @@ async def _balance(
     return None
 
 
-def _list_address(channel: Channel, path: str) -> str:
+def list_address(channel: Channel, path: str) -> str:
     """Where a list of models is: at the channel's address, or at the vendor's other host for it."""
     vendor = channel.vendor
     url, (own, other) = httpx.URL(channel.effective_base_url), vendor.models_host
@@ -330,8 +332,8 @@ async def _fetch(channel: Channel, signed: Signed, allowed: Sequence[Allowance])
     try:
         async with client_of(channel, allowed, signed.signer) as client:
             first, *more_paths = channel.vendor.models_paths
-            response = await client.get(_list_address(channel, first), headers=signed.headers)
-            others = [await client.get(_list_address(channel, path), headers=signed.headers) for path in more_paths]
+            response = await client.get(list_address(channel, first), headers=signed.headers)
+            others = [await client.get(list_address(channel, path), headers=signed.headers) for path in more_paths]
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as error:
         return ModelList((), why_unreachable(error))
     if response.status_code != 200:

@@ -11,6 +11,7 @@ from relay.models.chatgpt_account import ChatGPTAccount
 from relay.models.client_secret import ClientSecret
 from relay.models.conversation import Conversation, ConversationItem, StoredResponse
 from relay.models.cooldown import Cooldown
+from relay.models.diagnosis import Diagnosis
 from relay.models.error_text import ErrorText
 from relay.models.failure_rule import FailureRule
 from relay.models.incident import Incident
@@ -50,6 +51,7 @@ __all__ = [
     "Conversation",
     "ConversationItem",
     "Cooldown",
+    "Diagnosis",
     "ErrorText",
     "FailureRule",
     "Incident",

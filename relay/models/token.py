@@ -118,6 +118,8 @@ class Token(ChangeTracked, Limited):
         help_text="Addresses or networks that may use the token. Empty: all.",
     )
     notes = models.CharField(max_length=200, blank=True)
+    # What it is for, of a token that the portal made for itself: at most one row has each. NULL: somebody's token.
+    built_in = models.CharField(max_length=16, null=True, unique=True, editable=False)  # noqa: DJ001
     created_at = models.DateTimeField(auto_now_add=True)
     rotated_at = models.DateTimeField(null=True, blank=True, editable=False)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)

@@ -62,8 +62,15 @@ class Connector(aiohttp.TCPConnector):
 class Upstreams:
     """The transports of one event loop."""
 
-    def __init__(self, allowed: Callable[[], Sequence[Allowance]], connections: int, ca_file: str = "") -> None:
-        self._allowed, self._connections = allowed, connections
+    def __init__(
+        self,
+        allowed: Callable[[], Sequence[Allowance]],
+        connections: int,
+        ca_file: str = "",
+        traces: Sequence[aiohttp.TraceConfig] = (),
+    ) -> None:
+        """`traces`: are told of each step of a request, for single ones that are measured."""
+        self._allowed, self._connections, self._traces = allowed, connections, traces
         self._transports: dict[str, UpstreamTransport] = {}
         self._ssl = ssl.create_default_context(cafile=ca_file or None)
         if ca_file:
@@ -89,6 +96,7 @@ class Upstreams:
             max_line_size=_HEADER_SIZE,
             max_field_size=_HEADER_SIZE,
             max_headers=_HEADER_FIELDS,
+            trace_configs=list(self._traces) or None,
         )
 
     async def close(self) -> None:

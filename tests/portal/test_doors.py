@@ -127,6 +127,7 @@ STAFF = {
     "admin-session": "relay.view_usagerecord",
     "admin-setup": "relay.add_channel",
     "admin-setup-step": "relay.add_channel",
+    "admin-doctor": "relay.change_channel",
     "admin-installation": "relay.change_channel",
     "admin-channels-now": "relay.view_channel",
     "admin-running-now": "relay.end_request",

@@ -44,6 +44,20 @@ class Listening(BaseModel):
             " not part of the Internet, `any` everybody. Others are answered with 403."
         ),
     )
+    require_bearer_auth: bool = Field(
+        True,
+        description=(
+            "Whether `/v1` needs a token. `false`, or `serve --no-auth`: an [open relay](#an-open-relay), which "
+            "answers programs on its own machine without one."
+        ),
+    )
+    open_relay_on_network: bool = Field(
+        False,
+        description=(
+            "With `REQUIRE_BEARER_AUTH=false`: answer other machines without a token, too. Everybody who reaches the "
+            "port then spends the money of your upstreams."
+        ),
+    )
     connections_per_address: int = Field(
         1000,
         ge=1,

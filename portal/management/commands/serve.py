@@ -5,7 +5,7 @@ from django.core.management.base import CommandError
 from django.db import connection
 
 from portal.management.listening import ListeningCommand
-from portal.serving.banner import address
+from portal.serving.banner import address, open_relay
 from portal.serving.first_run import migrations_missing, take_over
 from portal.serving.uvicorn import run
 
@@ -26,6 +26,8 @@ class Command(ListeningCommand):
             self.stdout.write(
                 f"AIRelays Portal {settings.VERSION} serves {address(host, port)} (listening on {host}:{port})"
             )
+            if said := open_relay():
+                self.stdout.write(said)
             self.stdout.flush()
 
         run(host, port, workers, ready)

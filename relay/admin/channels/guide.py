@@ -150,7 +150,10 @@ def step_progress(channel: Channel | None) -> dict[str, bool]:
     models = Model.objects.filter(served_by__channel=channel) if channel else Model.objects.none()
     keyless = channel is not None and not channel.vendor.needs_key
     priced = Q(prices__valid_from__lte=clock.now())
-    others, tokens = User.objects.filter(is_superuser=False), Token.objects.filter(revoked_at=None)
+    others = User.objects.filter(is_superuser=False)
+    # One that an app can use now; an open relay's own stands for all apps.
+    tokens = Token.objects.filter(Q(expires_at=None) | Q(expires_at__gt=clock.now()), enabled=True, revoked_at=None)
+    tokens = tokens.filter(user__is_active=True)
     return {
         "channel": channel is not None,
         "keys": channel is not None and (keyless or channel.keys.exists()),
@@ -228,7 +231,10 @@ def _next_step(request: HttpRequest, step: str, channel: Channel | None) -> Http
 
 def _channel_step(request: HttpRequest, channel: Channel | None) -> Any:
     found = save_channel(request, channel)
-    return _next_step(request, "channel", found) if isinstance(found, Channel) else found
+    if not isinstance(found, Channel):
+        return found
+    # A server on this machine has its models and prices already.
+    return _next_step(request, "models" if "local" in request.POST else "channel", found)
 
 
 def _keys_step(request: HttpRequest, channel: Channel) -> Any:
@@ -307,6 +313,9 @@ def _test_step(request: HttpRequest, channel: Channel) -> Any:
         result = test_channel(channel, request.user, request_ip(request))
         if result.ok:
             messages.success(request, result.message)
+            if all(step_progress(channel).values()):
+                messages.success(request, _("That is all. The portal is ready."))
+                return redirect("admin:index")
             return _next_step(request, "test", channel)
         channel.refresh_from_db()  # the page says how the test went
     return {"serves": channel.served.exists()}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
+from django.conf import settings
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
@@ -12,10 +14,19 @@ from django.utils.translation import ngettext
 
 from accounts.admin.base import request_ip
 from accounts.models import AuditEvent
+from accounts.rights import may
+from portal.lib.texts import whole_number
 from relay.admin.forms import BaseUrlForm
+from relay.catalog.facts import fill_facts
 from relay.channels.cooldowns import end_cooldowns
+from relay.channels.local.offers import add_channel, may_add, offered_servers
+from relay.channels.local.servers import LocalServer
 from relay.models import Channel, ChannelEvent
-from relay.providers.vendors import grouped
+from relay.providers.vendors import VENDORS, grouped
+
+LOCAL_RIGHTS: Final = (
+    "relay.add_channel", "relay.add_model", "relay.add_channelmodel", "relay.add_modelprice",
+)  # fmt: skip
 
 
 class SetupChannelForm(BaseUrlForm):
@@ -29,9 +40,14 @@ class SetupChannelForm(BaseUrlForm):
 def save_channel(request: HttpRequest, channel: Channel | None) -> Channel | dict[str, Any]:
     """Save the form of the step. Returns the channel, or what the page shows where nothing is saved.
 
-    The channel that the URL names is corrected by those who may change channels; otherwise another one is added.
+    The channel that the URL names is corrected by those who may change channels; otherwise another one is added. A
+    server on this machine that was found is added by its button.
     """
-    edited = channel if _is_chosen(request, channel) and _may(request, "change_channel") else None
+    if request.method == "POST" and "local" in request.POST:
+        added = _add_local(request)
+        if added is not None:
+            return added
+    edited = channel if _is_chosen(request, channel) and may(request.user, "relay.change_channel") else None
     before = edited.effective_base_url if edited is not None else ""
     initial = {} if edited is not None else {"provider": Channel().provider}
     form = SetupChannelForm(request.POST or None, instance=edited, initial=initial)
@@ -56,12 +72,48 @@ def save_channel(request: HttpRequest, channel: Channel | None) -> Channel | dic
         for title, vendors in grouped()
         if title  # what answers inside the portal stands alone
     ]
-    return {"form": form, "groups": groups, "chosen": form["provider"].value(), "edited": edited}
+    found = {"form": form, "groups": groups, "chosen": form["provider"].value(), "edited": edited}
+    return found | {"local": [] if edited is not None else local_offers(request)}
 
 
-def _may(request: HttpRequest, right: str) -> bool:
-    user: Any = request.user
-    return bool(user.is_active and user.has_perm(f"relay.{right}"))
+def local_offers(request: HttpRequest) -> list[tuple[LocalServer, str]]:
+    """The servers on this machine that the reader may add by a click, each with the label of its vendor."""
+    if not may(request.user, *LOCAL_RIGHTS):
+        return []
+    return [
+        (server, _(VENDORS[server.provider].label))
+        for server in offered_servers(_own_ports(request))
+        if may_add(request.user, server)
+    ]
+
+
+def _own_ports(request: HttpRequest) -> set[int]:
+    """The ports at which this portal listens: also llama.cpp's first one."""
+    heard = request.META.get("SERVER_PORT", "")
+    return {settings.CONFIG.port, *([int(heard)] if str(heard).isdecimal() else [])}
+
+
+def _add_local(request: HttpRequest) -> Channel | None:
+    """Add the server at the port that the form names, if it is still there. Says what was made of it."""
+    if not may(request.user, *LOCAL_RIGHTS):
+        raise PermissionDenied
+    wanted = whole_number(request.POST.get("local", ""))
+    found = offered_servers(_own_ports(request), fresh=True)
+    server = next((one for one in found if one.port == wanted), None)
+    if server is None:
+        messages.warning(request, _("The server does not answer any more, or is a channel already."))
+        return None
+    if not may_add(request.user, server):
+        raise PermissionDenied
+    channel = add_channel(server, request.user, request_ip(request))
+    fill_facts([name for name, _upstream in server.models])
+    said = ngettext(
+        "The channel “%(name)s” is there, with %(n)d model, which costs nothing.",
+        "The channel “%(name)s” is there, with %(n)d models, which cost nothing.",
+        len(server.models),
+    ) % {"name": channel.name, "n": len(server.models)}
+    messages.success(request, said)
+    return channel
 
 
 def _is_chosen(request: HttpRequest, channel: Channel | None) -> bool:

@@ -16,6 +16,7 @@ from portal.lib.texts import whole_number
 from relay.errors import AddressBlocked, Forbidden, InvalidToken, RelayUnavailable, TokenUnusable
 from relay.gateway.access.address_block import address_block
 from relay.gateway.access.authorization import check_address
+from relay.gateway.access.open_relay import check_site, comes_from_here, open_relay
 from relay.gateway.access.short_lived_keys import PLAYGROUND_PREFIX, digest_of_key
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.snapshot import load
@@ -51,6 +52,10 @@ def unusable(state: CallerState) -> TokenUnusable:
     return TokenUnusable(message, code=code)
 
 
+_CLOSED: Final = (
+    "This relay answers without a token, but the token that stands for it, “Open relay”, is disabled or has expired, "
+    "or its owner is disabled. Enable it on the portal, or send a token."
+)
 _KEYS: Final = (b"x-api-key", b"api-key", b"x-goog-api-key")
 
 
@@ -69,15 +74,22 @@ def presented_token(headers: Mapping[bytes, bytes]) -> str:
 
 
 async def identify(exchange: Exchange) -> Caller:
-    """The caller of a request. Raises InvalidToken, TokenUnusable, AddressBlocked, Forbidden, RelayUnavailable."""
-    caller = await _caller(exchange, presented_token(exchange.headers))
+    """The caller of a request. Raises InvalidToken, TokenUnusable, AddressBlocked, Forbidden, RelayUnavailable.
+
+    Where the relay is open, its own token stands for none, and for a key that never was one. A token that has expired,
+    or was disabled or revoked, is refused as elsewhere: somebody has ended what it was given for.
+    """
+    secret = presented_token(exchange.headers)
+    caller = await _caller(exchange, secret)
+    if caller is None and open_relay.digest:
+        caller = await _open_caller(exchange, secret)
     if caller is None:
         raise await _refuse(exchange.ip)
     address_block.succeeded(exchange.ip)
     exchange.caller = caller  # also of a request that is refused below
     state = caller.state(exchange.wall)
     if state is not CallerState.ACTIVE:
-        raise unusable(state)
+        raise unusable(state) if caller.digest != open_relay.digest else TokenUnusable(_CLOSED)
     if exchange.pinned and not caller.is_staff:
         raise Forbidden(
             "Only tokens of staff may name a channel. Leave the “-” and the number at the end of your token out.",
@@ -95,7 +107,20 @@ async def name_caller(exchange: Exchange) -> None:
             exchange.caller = await _caller(exchange, secret)
 
 
+async def _open_caller(exchange: Exchange, secret: str) -> Caller | None:
+    """The caller that stands for a request whose key is unknown; None if it needs a token. Raises Forbidden."""
+    if secret.startswith(PLAYGROUND_PREFIX) or not comes_from_here(exchange.ip, exchange.headers):
+        return None  # a key of the playground has expired: it was somebody's
+    if secret and snapshot_cache.was_revoked(digest_of(secret[:TOKEN_LENGTH] if exchange.pinned else secret)):
+        return None
+    check_site(exchange.headers)
+    exchange.pinned = 0  # what an unknown key ends with names no channel
+    return snapshot_cache.cached(open_relay.digest) or await snapshot_cache.caller(open_relay.digest)
+
+
 async def _caller(exchange: Exchange, secret: str) -> Caller | None:
+    if not secret and open_relay.digest:
+        return None
     if secret[TOKEN_LENGTH : TOKEN_LENGTH + 1] == "-" and (pin := whole_number(secret[TOKEN_LENGTH + 1 :])) is not None:
         secret, exchange.pinned = secret[:TOKEN_LENGTH], pin
     playground = secret.startswith(PLAYGROUND_PREFIX)

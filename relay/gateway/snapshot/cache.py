@@ -48,7 +48,8 @@ class SnapshotCache:
         self._channels = ChannelViews()
         self._lock = threading.Lock()
         self._callers: OrderedDict[str, Caller] = OrderedDict()
-        self._unknown: OrderedDict[str, None] = OrderedDict()  # digests of invalid tokens; they must evict no valid one
+        # Digests of invalid tokens, and whether they were revoked; they must evict no valid one.
+        self._unknown: OrderedDict[str, bool] = OrderedDict()
         self._epoch = 0  # grows with every drop, so that a read that began before it is not cached
         self._loading: SingleFlight[Caller | None] = SingleFlight()
         self._threads = ThreadPoolExecutor(2, "airelays-load")
@@ -87,6 +88,10 @@ class SnapshotCache:
         """The caller from memory; None when it is not cached, whether or not it exists."""
         return self._callers.get(digest)
 
+    def was_revoked(self, digest: str) -> bool:
+        """Whether an unknown token, which has just been looked for, is one that was revoked."""
+        return self._unknown.get(digest, False)
+
     async def caller(self, digest: str) -> Caller | None:
         """The caller of a token's digest, from memory or from the database. Raises RelayUnavailable."""
         with self._lock:
@@ -100,13 +105,14 @@ class SnapshotCache:
     def _read_caller(self, digest: str) -> Caller | None:
         epoch = self._epoch
         caller = load.load_caller(digest)
+        revoked = caller is None and load.is_revoked(digest)
         with self._lock:
             if epoch == self._epoch and caller is not None:
                 self._callers[digest] = caller
                 while len(self._callers) > _CALLERS:
                     self._callers.popitem(last=False)
             elif epoch == self._epoch:
-                self._unknown[digest] = None
+                self._unknown[digest] = revoked
                 while len(self._unknown) > _UNKNOWN:
                     self._unknown.popitem(last=False)
         return caller

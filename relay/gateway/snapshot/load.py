@@ -6,6 +6,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
+from django.conf import settings
 from django.db.models import Q
 
 from accounts.models import GroupSettings, User
@@ -208,6 +209,11 @@ def load_caller(digest: str) -> Caller | None:
     """The caller of a token's digest, or None when there is no such token. 5 queries."""
     token = Token.objects.select_related("user").filter(digest=digest, revoked_at__isnull=True).first()
     return caller_from_token(token) if token is not None else None
+
+
+def is_revoked(digest: str) -> bool:
+    """Whether an open relay must refuse a token that is not known: it was revoked. Other relays refuse all of them."""
+    return not settings.CONFIG.require_bearer_auth and Token.objects.filter(digest=digest).exists()
 
 
 def caller_from_token(token: Token) -> Caller:

@@ -232,13 +232,14 @@ def test_one_person_alone_finishes_the_guide(db: None, ollama: Channel) -> None:
     Model.objects.update(is_open=True)
     for model in Model.objects.all():
         ModelPrice.objects.create(model=model, input=0, output=0)
-    assert "only user" in client.get("/admin/").content.decode()
+    page = client.get("/admin/").content.decode()
+    assert "No app can use the portal yet" in page and "create accounts" not in page
     page = client.get(f"/admin/setup/user/?channel={ollama.pk}").content.decode()
     assert "Go on with yourself" in page and f"user={me.pk}" in page
     made = client.post(f"/admin/setup/token/?channel={ollama.pk}", {"user": me.pk, "name": "mine"})
     page = html.unescape(made.content.decode())
     assert "The portal is ready." in page and '"model": "llama3"' in page and "/v1/chat/completions" in page
-    assert "only user" not in client.get("/admin/").content.decode()
+    assert "No app can use the portal yet" not in client.get("/admin/").content.decode()
 
 
 def test_https_typed_for_a_plain_server_is_understood(staff: Client, relay: tuple[str, str]) -> None:

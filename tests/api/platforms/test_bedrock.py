@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import reverse
 
 from relay.channels.base_urls import complete_base_url
-from relay.channels.probe import _list_address, fetch_models, probe_channel
+from relay.channels.probe import fetch_models, list_address, probe_channel
 from relay.models import Channel
 from relay.providers.failures import FailureClass
 from relay.providers.vendors import VENDORS
@@ -214,7 +214,7 @@ def test_profiles_are_fetched_though_the_list_of_models_may_not_be(live: Portal,
 )
 def test_the_list_is_asked_of_no_other_host_but_amazons_own(base_url: str, asked: str) -> None:
     path = VENDORS["bedrock_claude"].models_path
-    assert _list_address(Channel(provider="bedrock_claude", base_url=base_url), path) == asked
+    assert list_address(Channel(provider="bedrock_claude", base_url=base_url), path) == asked
 
 
 def test_the_address_is_the_bare_host() -> None:

@@ -90,6 +90,7 @@ SAY_WHO: Final = {
     "accounts.AuditEvent.actor",
     "accounts.Invitation.created_by",
     "relay.BooksProof.actor",
+    "relay.Diagnosis.actor",
     "relay.RedemptionBatch.created_by",
     "socialaccount.SocialToken.app",
 }
@@ -109,6 +110,7 @@ FACTS: Final = {
     "relay.Notice.data",
     "relay.BooksProof.differences",
     "relay.BooksProof.totals",
+    "relay.Diagnosis.report",
     "relay.RollupMark.gaps",
     "relay.RealtimeCall.running",
     "relay.UsageRecord.attempt_log",

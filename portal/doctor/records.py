@@ -1,0 +1,76 @@
+"""Checks of what the database has: tokens that clients can use, and books that balance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from django.db.models import Q
+from django.utils import formats
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from portal.config import Config
+from portal.doctor.report import Check
+from portal.lib import clock
+from relay.billing.ledger.verify import verify
+from relay.models import BooksProof, LedgerEntry, Token
+
+_READ_AT_ONCE: Final = 50_000  # entries that are verified here; larger books are proved by a process of their own
+
+
+def tokens(config: Config) -> Iterator[Check]:
+    rows = Token.objects.filter(revoked_at=None, built_in=None)
+    usable = rows.filter(Q(expires_at=None) | Q(expires_at__gt=clock.now()), enabled=True, user__is_active=True)
+    count, found = usable.count(), rows.count()
+    data = {"usable": count, "require_bearer_auth": config.require_bearer_auth}
+    if not config.require_bearer_auth:
+        text = _("The relay is open: programs on this machine need no token.")
+        if config.open_relay_on_network:
+            text = _("The relay is open: everybody who reaches it needs no token.")
+        yield Check("relay_token", "skip", text, data=data)
+    elif count:
+        text = ngettext("%(n)d token can be used.", "%(n)d tokens can be used.", count) % {"n": count}
+        yield Check("relay_token", "pass", text, data=data)
+    else:
+        text = (
+            _("Every token is disabled or has expired, so no client can call the relay.")
+            if found
+            else _("There is no token, so no client can call the relay.")
+        )
+        steps = (_("Create one: %(command)s") % {"command": "airelays token create"},)
+        yield Check("relay_token", "fail", text, steps, data)
+
+
+def books(config: Config) -> Iterator[Check]:
+    """Small books are verified now; of larger ones the last proof is told."""
+    newest = LedgerEntry.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+    if newest <= _READ_AT_ONCE:
+        report = verify(lambda _stage: None)
+        data = {"entries": report.entries, "accounts": report.accounts, "differing": len(report.differences)}
+        if report.differences:
+            yield _unbalanced(len(report.differences), data)
+        else:
+            text = _("The books balance: %(accounts)d accounts, %(entries)d entries.") % data
+            yield Check("books", "pass", text, data=data)
+        return
+    last = next((proof for proof in BooksProof.objects.all()[:5] if proof.state in {"clean", "differs"}), None)
+    steps = (_("Run: %(command)s") % {"command": "airelays manage ledger prove"},)
+    if last is None:
+        yield Check("books", "warn", _("The books have never been proved."), steps, {"newest_entry": newest})
+    elif last.differing:
+        yield _unbalanced(last.differing, {"entries": last.entries, "differing": last.differing})
+    else:
+        shown = formats.date_format(last.began_at, "DATETIME_FORMAT")
+        text = _("The books balanced at their last proof, %(at)s.") % {"at": shown}
+        yield Check("books", "pass", text, data={"entries": last.entries, "proved_at": last.began_at.isoformat()})
+
+
+def _unbalanced(count: int, data: dict[str, int]) -> Check:
+    text = ngettext(
+        "The books do not balance: %(n)d figure differs from the ledger's entries.",
+        "The books do not balance: %(n)d figures differ from the ledger's entries.",
+        count,
+    ) % {"n": count}
+    steps = (_("Keep a copy of the database, and run: %(command)s") % {"command": "airelays manage ledger verify"},)
+    return Check("books", "fail", text, steps, data)
