@@ -247,6 +247,27 @@ _BUILT_IN: Final[tuple[tuple[str, int, str, Any, Any], ...]] = (
         _("The administrator of that relay points its channel at the vendor itself. There is nothing to be retried."),
     ),
     (
+        "upstream_auth_missing",
+        503,
+        "you",
+        _("There is no sign-in for the user's own ChatGPT plan, or it does not do any more."),
+        _("Sign in on the page ChatGPT, or with airelays login. x-airelays-upstream-auth says what is wrong."),
+    ),
+    (
+        "usage_limit_reached",
+        429,
+        "upstream",
+        _("A usage window of the user's own ChatGPT plan is used up."),
+        _("Wait for the time in Retry-After, if there is one. Nothing else answers in its place."),
+    ),
+    (
+        "plan_not_eligible",
+        403,
+        "upstream",
+        _("The user's own ChatGPT plan does not include this use."),
+        _("Read the terms that the page ChatGPT links, or use another model."),
+    ),
+    (
         "upstream_credentials_exhausted",
         502,
         "portal",

@@ -20,6 +20,9 @@ RelayError
 ├── UpstreamRefused 4xx         the upstream rejects the request               (client's fault)
 ├── UpstreamRateLimited 429     every channel is at its vendor's limit
 ├── LoopDetected 508            the request has come back, through other relays (the operator can fix it)
+├── PlanAuthError 503           the sign-in behind a user's own plan does not do (its owner can fix it)
+├── PlanLimitError 429          a usage window of a user's own plan is used up
+├── PlanForbidden 403           a user's own plan does not include this
 ├── CredentialsExhausted 502    upstreams refuse our keys                      (the operator can fix it)
 ├── UpstreamFailed 502          unreachable, garbage, cut off
 ├── UpstreamTimeout 504
@@ -255,6 +258,46 @@ class LoopDetected(RelayError):
             "The way to this model leads back to a relay that the request had passed through. Tell the portal's "
             "administrator: the channel of this model, or one behind it, leads in a circle."
         )
+
+
+class PlanAuthError(RelayError):
+    """The sign-in behind a user's own plan does not do. `state`: why, as clients of AIRelays know it."""
+
+    status, type, should_retry = 503, "authentication_error", False
+    code = "upstream_auth_missing"
+
+    def __init__(self, state: str, later: bool = False) -> None:
+        """`later`: it may do in a moment."""
+        super().__init__(_PLAN_LATER if later else _PLAN_STATES[state], code=f"upstream_auth_{state}")
+        self.extra = {"x-airelays-upstream-auth": state}
+        if later:
+            self.retry = True
+
+
+_PLAN_STATES: Final = {
+    "missing": "No ChatGPT login found. Run `airelays login` first, or sign in on the portal's page “ChatGPT”.",
+    "refresh_failed": (
+        "The ChatGPT login could not be renewed. Run `airelays login`, or sign in again on the portal's page “ChatGPT”."
+    ),
+    "rejected": (
+        "Upstream ChatGPT login is missing or expired. Run `airelays login` first, or sign in again on the portal's "
+        "page “ChatGPT”."
+    ),
+    "incomplete": "The ChatGPT login does not include the use of the plan. Sign in again and give that consent.",
+}
+_PLAN_LATER: Final = "The ChatGPT login could not be renewed just now. Try again in a moment."
+
+
+class PlanLimitError(RelayError):
+    """A usage window of a user's own plan is used up."""
+
+    status, type, code, should_retry = 429, "usage_limit_reached", "usage_limit_reached", False
+
+
+class PlanForbidden(RelayError):
+    """A user's own plan does not include this."""
+
+    status, type, code, should_retry = 403, "permission_error", "plan_not_eligible", False
 
 
 class CredentialsExhausted(RelayError):

@@ -55,6 +55,7 @@ def _page(
     shown = account if account is not None and account.state != "signed_out" else None
     context = {
         "account": shown,
+        "waiting": shown is None and account is not None and account.is_on,
         "moved": shown is not None and moved(shown),
         "windows": _windows(shown),
         "address": begun.address if begun is not None else "",
@@ -140,7 +141,7 @@ def plan_finish(request: HttpRequest) -> HttpResponse:
 
 def _account(request: HttpRequest) -> ChatGPTAccount:
     account = store.account_of(signed_in_user(request))
-    if account is None or account.state == "signed_out":
+    if account is None:
         raise Http404
     return account
 
@@ -153,6 +154,8 @@ def plan_switch(request: HttpRequest) -> HttpResponse:
     user, account = signed_in_user(request), _account(request)
     what, on, ip = request.POST.get("what"), request.POST.get("on") == "1", request.META.get("REMOTE_ADDR")
     if what not in {"plan", "api"}:
+        raise Http404
+    if on and account.state == "signed_out":
         raise Http404
     if on and (request.POST.get("read") != "1" or not may_have(user)):
         return _page(request, user, account, _("Tick that you have read the notice."), 422)

@@ -9,7 +9,7 @@ from ninja import Router
 from relay.api.auth import token_auth
 from relay.api.request import exchange_of
 from relay.endpoints.passthrough import pass_through
-from relay.endpoints.text.plan_completions import is_for_plan, plan_completions
+from relay.endpoints.text.plans.completions import is_for_plan, plan_completions
 from relay.gateway.runtime import runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
-from typing import Final, ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final, ParamSpec, TypeVar
 
 import httpx
 from django.db import connection
@@ -18,17 +18,10 @@ from relay.channels.chatgpt_accounts import store
 from relay.channels.chatgpt_accounts.calls import Issuer, RefreshRefused
 from relay.channels.chatgpt_accounts.places import place_of
 from relay.channels.chatgpt_accounts.store import Held
+from relay.errors import PlanAuthError
 from relay.models.chatgpt_account import SignInState
 from relay.providers.failures import FailureClass
-from relay.providers.plan_requests.transport import (
-    INCOMPLETE,
-    MISSING,
-    REFRESH_FAILED,
-    REFRESH_LATER,
-    PlanAuthError,
-    PlanRefused,
-    signed_out,
-)
+from relay.providers.plan_requests.transport import PlanRefused, signed_out
 from relay.providers.plans.shapes import Shape
 
 logger: Final = logging.getLogger(__name__)
@@ -44,7 +37,7 @@ class PlanSession:
     """The sign-in of one account, as the snapshot has it until it changes."""
 
     def __init__(self, held: Held) -> None:
-        self._held, self._noted_at, self._renewing = held, 0.0, None
+        self._held, self._noted_at = held, 0.0
         self._renewing: asyncio.Task[None] | None = None
 
     @property
@@ -76,11 +69,11 @@ class PlanSession:
     def _check(self, held: Held) -> None:
         """Raises PlanRefused when nothing can be sent in the person's name."""
         if held.state == SignInState.EXPIRED:
-            raise signed_out("refresh_failed", REFRESH_FAILED)
+            raise signed_out("refresh_failed")
         if held.state == SignInState.INCOMPLETE:
-            raise signed_out("incomplete", INCOMPLETE)
+            raise signed_out("incomplete")
         if held.state != SignInState.SIGNED_IN or not held.access:
-            raise signed_out("missing", MISSING)
+            raise signed_out("missing")
 
     async def _renewed(self, refused: str, send: httpx.AsyncBaseTransport) -> None:
         """Have another token than `refused`. Goes on when the client leaves: what the issuer gave must be stored."""
@@ -99,7 +92,7 @@ class PlanSession:
         try:
             held = await _in_thread(store.read_held, self._held.pk)
             if held is None:
-                raise signed_out("missing", MISSING)
+                raise signed_out("missing")
             self._held = held
             self._check(held)
             if held.access != refused:
@@ -117,18 +110,16 @@ class PlanSession:
             logger.warning("the ChatGPT sign-in %d could not be refreshed: %s", held.pk, refused.code)
             if refused.terminal:
                 await _in_thread(store.save_expired, held.pk, owner)
-                raise signed_out("refresh_failed", REFRESH_FAILED) from None
+                raise signed_out("refresh_failed") from None
             raise _later() from None
         stored = await _in_thread(store.save_refreshed, held.pk, owner, tokens)
         if stored is None:
-            raise signed_out("missing", MISSING)
+            raise signed_out("missing")
         return stored
 
 
 def _later() -> PlanRefused:
-    error = PlanAuthError("refresh_failed", REFRESH_LATER)
-    error.retry = True
-    return PlanRefused(error, FailureClass.TRANSIENT)
+    return PlanRefused(PlanAuthError("refresh_failed", later=True), FailureClass.TRANSIENT)
 
 
 async def _noted(pk: int, found: Json) -> None:
@@ -138,7 +129,7 @@ async def _noted(pk: int, found: Json) -> None:
         logger.warning("the usage windows of the ChatGPT sign-in %d could not be noted", pk, exc_info=True)
 
 
-def _spawn(work) -> asyncio.Task[None]:  # type: ignore[no-untyped-def]
+def _spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     task: asyncio.Task[None] = asyncio.ensure_future(work)
     _running.add(task)
     task.add_done_callback(_end)

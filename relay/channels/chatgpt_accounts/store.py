@@ -130,8 +130,7 @@ def save_sign_out(account: ChatGPTAccount, actor: Any, ip: str | None) -> None:
         account.state, account.sealed, account.expires_at = SignInState.SIGNED_OUT, "", None
         account.subject = account.email = account.plan = account.account_id = account.client_id = ""
         account.windows, account.signed_in_at, account.refreshed_at = None, None, None
-        account.enabled_at, account.api_enabled = None, False
-        account.save()
+        account.save()  # what is on stays on, so that its models are refused and not answered by others
         AuditEvent.write("chatgpt.sign-out", actor, account, ip, owner=account.user.get_username())
 
 

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Final
 
 from portal.lib import net
-from relay.errors import Forbidden, ModelNotFound
+from relay.errors import Forbidden, ModelNotFound, PlanAuthError
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.snapshot import Snapshot
 from relay.gateway.snapshot.views import ModelView, PlanView, Route
@@ -68,6 +68,8 @@ def permitted_model(caller: Caller, snapshot: Snapshot, name: str, now: float) -
         return own
     model = find_model(snapshot, name)
     shown = name if len(name) <= 100 else name[:99] + "…"
+    if model is None and plan is None and snapshot.needs_plan:
+        raise PlanAuthError("missing")
     if model is None:
         near = ", ".join(get_close_matches(name[:_LONGEST_NAME], plan.models, 3, 0.5)) if plan is not None else ""
         raise ModelNotFound(

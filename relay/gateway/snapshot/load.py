@@ -43,6 +43,7 @@ from relay.models import (
 )
 from relay.models.failure_rule import rules_in_force
 from relay.models.price import CLASSES, PricePurpose
+from relay.providers.vendors import BUILT_IN
 
 _NEVER: Final = float("inf")
 
@@ -129,6 +130,8 @@ def _load_snapshot(known: ChannelViews) -> Snapshot:
         frozenset(name for model in disabled for name in (model.name, *aliases.get(model.pk, ()))),
         aliases={alias: view.name for view in views.values() for alias in view.aliases},
         plans=read_plans(allowed),
+        needs_plan=settings.CONFIG.plan_users != "off"
+        and all(route.channel.provider in BUILT_IN for view in views.values() for route in view.routes),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Final
 import httpx
 
 from portal.lib.json import Json, decode_object, int_of, object_of, text_of
-from relay.errors import RelayError
+from relay.errors import PlanAuthError, PlanForbidden, PlanLimitError, RelayError
 from relay.protocols.events import EventReader, TooLarge, payload
 from relay.providers.credentials.contract import SIGNER
 from relay.providers.credentials.signing import Answer, BodyStream, SigningTransport
@@ -33,28 +33,6 @@ _USED_UP: Final = frozenset(
 _NOT_ELIGIBLE: Final = ("not_eligible", "usage_not_included", "chatpass_v2_", "route_not_supported")
 
 
-class PlanAuthError(RelayError):
-    """The sign-in behind a plan does not do. `state`: why, as clients of AIRelays know it."""
-
-    status, type, should_retry = 503, "authentication_error", False
-
-    def __init__(self, state: str, message: str) -> None:
-        super().__init__(message, code=f"upstream_auth_{state}")
-        self.extra = {"x-airelays-upstream-auth": state}
-
-
-class PlanLimitError(RelayError):
-    """A usage window of a plan is used up."""
-
-    status, type, code, should_retry = 429, "usage_limit_reached", "usage_limit_reached", False
-
-
-class PlanForbidden(RelayError):
-    """The plan does not include this."""
-
-    status, type, code, should_retry = 403, "permission_error", "plan_not_eligible", False
-
-
 class PlanRefused(httpx.TransportError):
     """A request could not be made in the person's name, or the plan refused it."""
 
@@ -63,21 +41,8 @@ class PlanRefused(httpx.TransportError):
         self.error, self.kind, self.status = error, kind, status
 
 
-MISSING: Final = "No ChatGPT login found. Run `airelays login` first, or sign in on the portal's page “ChatGPT”."
-REFRESH_FAILED: Final = (
-    "The ChatGPT login could not be renewed. Run `airelays login`, or sign in again on the portal's page “ChatGPT”."
-)
-REFRESH_LATER: Final = "The ChatGPT login could not be renewed just now. Try again in a moment."
-REJECTED: Final = (
-    "Upstream ChatGPT login is missing or expired. Run `airelays login` first, or sign in again on the portal's page "
-    "“ChatGPT”."
-)
-INCOMPLETE: Final = "The ChatGPT login does not include the use of the plan. Sign in again and give that consent."
-MISMATCH: Final = "The ChatGPT login belongs to another account than the one it is bound to. Sign in again."
-
-
-def signed_out(state: str, message: str) -> PlanRefused:
-    return PlanRefused(PlanAuthError(state, message), FailureClass.KEY_DEAD)
+def signed_out(state: str) -> PlanRefused:
+    return PlanRefused(PlanAuthError(state), FailureClass.KEY_DEAD)
 
 
 class PlanTransport(httpx.AsyncBaseTransport):
@@ -90,7 +55,7 @@ class PlanTransport(httpx.AsyncBaseTransport):
         """Raises PlanRefused, and as the transport behind it does."""
         signer: PlanSigner | None = request.extensions.get(SIGNER)
         if signer is None:
-            raise signed_out("missing", MISSING)
+            raise signed_out("missing")
         headers = dict(request.extensions["headers"])
         body = _content(request)
         if talk := headers.pop(SESSION_HEADER, ""):
@@ -128,7 +93,7 @@ async def _read(response: httpx.Response, signer: PlanSigner) -> httpx.Response:
         signer.saw(found)
     if response.status_code == 401:
         await response.aclose()
-        raise PlanRefused(PlanAuthError("rejected", REJECTED), FailureClass.KEY_DEAD, 401)
+        raise PlanRefused(PlanAuthError("rejected"), FailureClass.KEY_DEAD, 401)
     if response.status_code >= 400:
         body = b""
         async for piece in response.stream:  # type: ignore[union-attr]  # asynchronous: of this transport

@@ -1,7 +1,6 @@
 """ChatGPT plans of people who sign in with their own account.
 
-Source: OpenAI's pages on signing in with ChatGPT for locally hosted apps and its terms of 29 September 2026, and, for
-the older form, the sources of openai/codex, read in November 2026.
+Source: OpenAI's pages on signing in with ChatGPT for locally hosted apps, and openai/codex, read in November 2026.
 """
 
 from __future__ import annotations

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from tests.support.peers.plans.chatgpt import ChatGPT, running_chatgpt
+from tests.support.peers.plans.people import Person
 from tests.support.portal import Portal
 from tests.support.server import Server, serving
 
@@ -51,15 +51,6 @@ def configured(chatgpt: ChatGPT, settings: Any) -> Any:
     own = {"issuer_base_url": chatgpt.url, "upstream_base_url": chatgpt.url, "upstream_allow": ["127.0.0.1"]}
     settings.CONFIG = settings.CONFIG.model_copy(update=own)
     return settings
-
-
-@dataclass
-class Person:
-    """Somebody who has signed in, with a token of the portal."""
-
-    user: Any
-    account: Any
-    token: str
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from relay.gateway.access.authorization import permitted_model
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.snapshot import Snapshot
 from relay.gateway.snapshot.views import ModelView, PlanView, Route
-from tests.channels.chatgpt.test_requests import SignIn, respond
 from tests.gateway.routing.routes import channel
 from tests.support.peers.plans.chatgpt import ChatGPT
+from tests.support.peers.plans.people import SignIn, respond
 from tests.support.portal import Portal
 from tests.support.server import Server
 

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.channels.chatgpt.conftest import Person
 from tests.support.asserts import until
 from tests.support.peers.plans.chatgpt import ChatGPT
+from tests.support.peers.plans.people import SignIn, events_of, respond
 from tests.support.portal import Portal, ask
 from tests.support.server import Server
-
-SignIn = Callable[..., Person]
-
-
-def respond(portal: Server, token: str, **body: Any) -> Any:
-    return portal.post(token, {"model": "gpt-5.5", "input": "Hi", **body}, "/v1/responses")
-
-
-def events_of(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
 
 
 @pytest.mark.parametrize("shape", ["siwc", "codex"])

@@ -105,6 +105,8 @@ FACTS: Final = {
     "mfa.Authenticator.data",
     "accounts.AuditEvent.detail",
     "relay.Channel.listed_models",
+    "relay.ChatGPTAccount.model_list",
+    "relay.ChatGPTAccount.windows",
     "relay.Model.filled_facts",
     "relay.Model.reasoning_levels",
     "relay.Notice.data",
