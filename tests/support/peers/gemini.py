@@ -1,7 +1,8 @@
 """An upstream that speaks Gemini's generateContent, for `tests.support.upstream`: as strict as the real one.
 
 Source: google-genai 3.6.1, ai.google.dev/gemini-api/docs/{function-calling,thought-signatures,troubleshooting}, and
-reports of refused requests in public trackers; November 2026.
+reports of refused requests in public trackers, all of which are about `parameters` where they name an unknown keyword
+(zed-industries/zed #52670, google-gemini/gemini-cli #13326); November 2026.
 """
 
 from __future__ import annotations
@@ -35,11 +36,12 @@ _TOP = {
     "safety_settings", "generationConfig", "generation_config", "cachedContent", "labels", "serviceTier", "store",
     "model", "generateContentRequest", "content", "requests", "taskType", "outputDimensionality",
 }  # fmt: skip
-# Keywords of JSON Schema that it takes in function declarations.
+# Members of `Schema`, the form of `parameters`; `additionalProperties` is Vertex's alone. What `parametersJsonSchema`
+# has is any JSON: of its keywords those that the API does not know are passed over.
 _SCHEMA = {
-    "$id", "$defs", "$ref", "$anchor", "type", "format", "title", "description", "enum", "items", "prefixItems",
-    "minItems", "maxItems", "minimum", "maximum", "anyOf", "oneOf", "properties", "additionalProperties", "required",
-    "propertyOrdering",
+    "type", "format", "title", "description", "nullable", "enum", "items", "maxItems", "minItems", "properties",
+    "required", "minProperties", "maxProperties", "minimum", "maximum", "minLength", "maxLength", "pattern", "example",
+    "anyOf", "propertyOrdering", "default",
 }  # fmt: skip
 
 
@@ -181,7 +183,10 @@ def _wrong_tools(body: dict[str, Any]) -> str:
     for one in declared:
         if not _NAME.fullmatch(one["name"]):
             return "Invalid function name. Must start with a letter or an underscore."
-        if wrong := _wrong_schema(one.get("parametersJsonSchema")):
+        if "parameters" in one and "parametersJsonSchema" in one:
+            return "parameters and parameters_json_schema must not both be set."
+        place = f"tools[0].function_declarations[{declared.index(one)}].parameters"
+        if wrong := _wrong_schema(one.get("parameters"), place) or _wrong_json_schema(one.get("parametersJsonSchema")):
             return wrong
     config = body.get("toolConfig", {}).get("functionCallingConfig", {})
     if config.get("allowedFunctionNames") and config.get("mode") not in {"ANY", "VALIDATED"}:
@@ -191,17 +196,41 @@ def _wrong_tools(body: dict[str, Any]) -> str:
     return ""
 
 
-def _wrong_schema(schema: Any) -> str:
+def _wrong_schema(schema: Any, place: str) -> str:
     if not isinstance(schema, dict):
         return ""
     for name, value in schema.items():
+        name = re.sub("_([a-z])", lambda found: found[1].upper(), name)
         if name not in _SCHEMA:
-            return f'Invalid JSON payload received. Unknown name "{name}" at tools[0]: Cannot find field.'
-        inner = (
-            list(value.values()) if name in {"properties", "$defs"} else value if isinstance(value, list) else [value]
-        )
-        if name not in {"enum", "required"} and (wrong := next(filter(None, map(_wrong_schema, inner)), "")):
+            return f"Invalid JSON payload received. Unknown name \"{name}\" at '{place}': Cannot find field."
+        if name == "type" and not isinstance(value, str):
+            return f"Invalid value at '{place}': Proto field is not repeating, cannot start list."
+        if name == "enum" and any(not isinstance(one, str) for one in value):
+            return f"Invalid value at '{place}.enum' (TYPE_STRING)"
+        inner = value.values() if name == "properties" else value if name == "anyOf" else ()
+        inner = [value] if name == "items" else inner
+        if wrong := next(filter(None, (_wrong_schema(one, f"{place}.{name}") for one in inner)), ""):
             return wrong
-    if schema.get("type") == "array" and not {"items", "prefixItems"} & schema.keys():
-        return "items: missing field."
+    if str(schema.get("type")).lower() == "array" and "items" not in schema:
+        return f"* GenerateContentRequest.{place}.items: missing field."
     return ""
+
+
+def _wrong_json_schema(schema: Any) -> str:
+    """What is refused of a JSON Schema: a root that is no object, and references to nothing."""
+    if schema is None:
+        return ""
+    if not isinstance(schema, dict) or schema.get("type", "object") != "object":
+        return "parameters schema should be of type OBJECT."
+    known = {f"#/{holder}/{name}" for holder in ("$defs", "definitions") for name in schema.get(holder) or {}} | {"#"}
+    return _undefined(schema, known, "")
+
+
+def _undefined(value: Any, known: set[str], place: str) -> str:
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str) and value["$ref"] not in known:
+            return f"reference to undefined schema at {place}"
+        parts: Any = value.items()
+    else:
+        parts = enumerate(value) if isinstance(value, list) else ()
+    return next(filter(None, (_undefined(one, known, f"{place}.{name}".strip(".")) for name, one in parts)), "")

@@ -11,7 +11,7 @@ from typing import Final
 
 from portal.lib.json import Json, encode, object_of, objects_of, text_of
 
-# Keywords that Gemini takes in JSON Schema. Of others it refuses the request, or ignores them (Zed #52670, CPA #2142).
+# Keywords that Gemini knows in JSON Schema. It passes over others, and refuses a `Schema` with them (Zed #52670).
 _TAKEN: Final = frozenset(
     (
         "type", "format", "title", "description", "enum", "items", "prefixItems", "minItems", "maxItems", "minimum",
