@@ -2,7 +2,8 @@
 
 Source: its reference of settings and variables (geminicli.com/docs), read in November 2026, and the models of its own
 that are in Gemini CLI 0.61: whatever model a person chose, it compresses conversations with one of them, and asks again
-and again, without a pause, where that is not there.
+and again, without a pause, where that is not there. It does so at a share of the window that it has for any model, and
+can be told another share alone.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _HELPING: Final = (
     *("classifier", "prompt-completion", "fast-ack-helper", "edit-corrector", "summarizer-default"),
     *("summarizer-shell", "loop-detection-double-check", "agent-history-provider-summarizer"),
 )
+_WINDOW: Final = 1_048_576  # tokens, that it has for any model
+_SHARE: Final = 0.5  # of the window, from which on it compresses
 
 
 def _variables(environment: Environment, home: Path) -> Path:
@@ -52,6 +55,9 @@ def _edit_settings(text: str, target: Target) -> str:
         ("modelConfigs", "customAliases", name): {"extends": "base", "modelConfig": {"model": model}}
         for name, model in models.items()
     }
+    window = next((one.context_window for one in target.models if one.name == own), None)
+    if window and window < _WINDOW:
+        values["model", "compressionThreshold"] = round(_SHARE * window / _WINDOW, 4)
     return in_json(text, {("security", "auth", "selectedType"): "gemini-api-key", **values})
 
 

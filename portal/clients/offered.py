@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from portal.clients.target import OfferedModel
+from portal.clients.target import PRICE_CLASSES, OfferedModel
 from relay.catalog.first_call import kinds_of
 from relay.catalog.offers import Offer
 
@@ -16,6 +16,7 @@ def chat_models(offers: Iterable[Offer]) -> list[OfferedModel]:
         model = offer.model
         if "chat" in kinds_of(offer):
             limits = model.context_window, model.max_output_tokens
-            found.append(OfferedModel(model.name, *limits))
-            found += [OfferedModel(alias.name, *limits, is_alias=True) for alias in model.aliases.all()]
+            known = tuple(model.known_abilities), offer.price.amounts(PRICE_CLASSES, offer.factor)
+            found.append(OfferedModel(model.name, *limits, False, *known))
+            found += [OfferedModel(alias.name, *limits, True, *known) for alias in model.aliases.all()]
     return found

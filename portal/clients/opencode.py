@@ -1,6 +1,7 @@
 """opencode.
 
-Source: its documentation of providers and of opencode.json, read in November 2026.
+Source: its documentation of providers and of opencode.json, and `packages/opencode/src/config/provider.ts` in
+anomalyco/opencode, read in November 2026.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from portal.clients.edits import in_json
 from portal.clients.target import OfferedModel, Target
 
 _PROVIDER: Final = "airelays"
+_READS: Final = {"vision": "image", "audio": "audio", "files": "pdf"}  # by ability
 
 
 def _place(environment: Environment, home: Path) -> Path:
@@ -36,10 +38,22 @@ def _edit(text: str, target: Target) -> str:
 
 
 def _model(one: OfferedModel) -> dict[str, Any]:
-    """It wants both limits of a model, or none."""
-    known = one.context_window and one.max_output_tokens
-    limit = {"limit": {"context": one.context_window, "output": one.max_output_tokens}} if known else {}
-    return {"name": one.name, **limit}
+    """It wants both limits of a model, or none; without more it takes a model for one that is blind and costs nothing.
+
+    A model that thinks gets its thoughts back: some upstreams refuse a conversation without them.
+    """
+    found: dict[str, Any] = {"name": one.name}
+    if one.context_window and one.max_output_tokens:
+        found["limit"] = {"context": one.context_window, "output": one.max_output_tokens}
+    if reads := [_READS[ability] for ability in one.abilities if ability in _READS]:
+        found |= {"attachment": True, "modalities": {"input": ["text", *reads], "output": ["text"]}}
+    if "reasoning" in one.abilities:
+        found |= {"reasoning": True, "interleaved": {"field": "reasoning_content"}}
+    if "input" in one.prices and "output" in one.prices:
+        read = one.prices.get("cached_input", one.prices["input"])
+        cost = {"input": one.prices["input"], "output": one.prices["output"], "cache_read": read}
+        found["cost"] = {**cost, "cache_write": one.prices.get("cache_write", one.prices["input"])}
+    return found
 
 
 def _imported(target: Target) -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import httpx
@@ -11,6 +11,7 @@ import httpx
 _SECONDS: Final = 10.0
 _CHAT: Final = "chat"
 _SHOWN: Final = 20  # models that an error names
+PRICE_CLASSES: Final = ("input", "output", "cached_input", "cache_write")  # that apps can be told
 
 
 class CannotConnect(Exception):
@@ -25,6 +26,8 @@ class OfferedModel:
     context_window: int | None = None
     max_output_tokens: int | None = None
     is_alias: bool = False  # it is a further name of another one
+    abilities: Sequence[str] = ()  # as the portal's list of models calls them; empty: not known
+    prices: Mapping[str, float] = field(default_factory=dict)  # USD per 1M tokens, by class; empty: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,4 +103,6 @@ def _get(url: str, headers: dict[str, str]) -> httpx.Response:
 
 def _offered(found: dict[str, Any]) -> OfferedModel:
     limits = found.get("context_window"), found.get("max_output_tokens")
-    return OfferedModel(str(found["id"]), *limits, is_alias="alias_target" in found)
+    pricing = found.get("pricing") or {}
+    prices = {name: float(pricing[name]) for name in PRICE_CLASSES if name in pricing}
+    return OfferedModel(str(found["id"]), *limits, "alias_target" in found, tuple(found.get("abilities", ())), prices)

@@ -57,6 +57,11 @@ class PriceNow:
         """Whether requests find a price."""
         return bool(self.tiers)
 
+    def amounts(self, classes: Iterable[str], factor: Decimal = ONE) -> dict[str, float]:
+        """Return the amounts of those of these classes that have one, for prompts of any length; the highest ones."""
+        highest = self.tiers[0].highest if self.tiers else {}
+        return {name: float(highest[name] * factor) for name in classes if name in highest}
+
     def sides(self, factor: Decimal = ONE) -> tuple[str, str] | None:
         """Return the prices of input and output per 1M tokens. None when tokens cost nothing, or depend on more."""
         if not self.tiers or not factor or not any(self.tiers[0].highest.get(side) for side in _SIDES):

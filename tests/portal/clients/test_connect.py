@@ -18,6 +18,7 @@ from django.core.management import CommandError, call_command
 from portal.management.commands import connect
 from relay.models import Budget, Model, ModelAlias, Token
 from tests.support.asserts import until
+from tests.support.money import PRICE
 from tests.support.portal import Portal, ask
 from tests.support.server import Server, free_port
 from tests.support.upstream import hello
@@ -150,7 +151,9 @@ def test_claude_code_is_told_what_it_cannot_know_of_other_models(home: Path, own
 
 
 def test_opencode_and_gemini_get_files_of_their_own(home: Path, own: Any, live: Portal, server: Server) -> None:
-    model, token = live.model(hello), live.token(own)
+    model, token = live.model(hello, price=PRICE, max_output_tokens=8_000), live.token(own)
+    Model.objects.filter(name=model).update(context_window=131_072, abilities=["chat", "vision", "reasoning"])
+    Model.objects.get(name=model).save()
     server.catch_up()
     url = f"http://127.0.0.1:{server.port}/v1/"
     for app in ("opencode", "gemini"):
@@ -160,6 +163,11 @@ def test_opencode_and_gemini_get_files_of_their_own(home: Path, own: Any, live: 
     provider = found["provider"]["airelays"]
     assert found["model"] == f"airelays/{model}" and model in provider["models"]
     assert provider["options"] == {"baseURL": url.rstrip("/"), "apiKey": token}
+    known = provider["models"][model]
+    assert known["limit"] == {"context": 131_072, "output": 8_000} and known["reasoning"] is True
+    assert known["attachment"] is True and known["modalities"] == {"input": ["text", "image"], "output": ["text"]}
+    prices = {"input": PRICE["input"], "output": PRICE["output"], "cache_read": PRICE["cached_input"]}
+    assert known["cost"] == {**prices, "cache_write": PRICE["input"]}
     assert f"GEMINI_API_KEY={token}\n" in (home / ".gemini/.env").read_text()
     settings = json.loads((home / ".gemini/settings.json").read_text())
     assert settings["security"]["auth"]["selectedType"]
@@ -167,6 +175,7 @@ def test_opencode_and_gemini_get_files_of_their_own(home: Path, own: Any, live: 
     compressing = aliases["chat-compression-default"]["modelConfig"]["model"]
     assert f"GEMINI_MODEL={compressing}\n" in (home / ".gemini/.env").read_text()
     assert aliases["loop-detection-double-check"]["extends"] == "base"
+    assert settings["model"]["compressionThreshold"] == 0.0625, "half of the model's window, as a share of its own"
     run("gemini", undo=True)
     assert list((home / ".gemini").iterdir()) == []
 

@@ -48,7 +48,7 @@ def links_of(page: str) -> dict[str, dict[str, str]]:
 @pytest.fixture
 def model(live: Portal) -> str:
     """A model that chats, with a further name as Claude Code wants it."""
-    name = live.model()
+    name = live.model(price={"input": 2, "output": 2})
     row = Model.objects.get(name=name)
     row.context_window, row.max_output_tokens, row.abilities = 64_000, 8_000, ["chat"]
     row.save()
@@ -72,7 +72,10 @@ def test_the_page_has_what_the_command_writes(live: Portal, model: str, settings
     assert provider["wire_api"] == "responses"
     opencode = json.loads(shown["opencode"])
     assert opencode["model"] == f"airelays/{model}"
-    assert opencode["provider"]["airelays"]["models"][model]["limit"] == {"context": 64_000, "output": 8_000}
+    known = opencode["provider"]["airelays"]["models"][model]
+    assert known["limit"] == {"context": 64_000, "output": 8_000} and "modalities" not in known
+    assert known["cost"] == dict.fromkeys(("input", "output", "cache_read", "cache_write"), 2)
+    assert json.loads(shown["gemini-1"])["model"]["compressionThreshold"] == 0.0305
     assert f"GOOGLE_GEMINI_BASE_URL={address}\n" in shown["gemini"]
     assert json.loads(shown["gemini-1"])["security"]["auth"]["selectedType"] == "gemini-api-key"
     for place in ("~/.claude/settings.json", "~/.codex/config.toml", "~/.config/opencode/opencode.json"):
