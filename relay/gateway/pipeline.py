@@ -50,6 +50,7 @@ async def serve(
         check_named(caller, snapshot, request.named, exchange.wall)
     writer.admit()
     run.own_limits.tell(exchange, caller)
+    run.catalogue_tags.tell(exchange, caller)
     terms = snapshot.terms(caller)
     charge = RequestCharge(
         run.reservations, caller, model, exchange.multiplier(terms.multiplier), run.fallback_price, exchange.wall

@@ -30,6 +30,7 @@ from relay.errors import RelayUnavailable
 from relay.gateway.access.address_block import address_block
 from relay.gateway.access.address_limits import address_limits
 from relay.gateway.access.admission import Admission
+from relay.gateway.access.codex_models import CatalogueTags
 from relay.gateway.access.own_limits import OwnLimits
 from relay.gateway.access.refusals import Refusals
 from relay.gateway.charging.charge import fallback_price
@@ -95,6 +96,7 @@ class Runtime:
         self.unstored = RunningResponses()
         self.worker_status = WorkerStatus(self.health.worker, self.watchdog)
         self.fallback_price = fallback_price(config.unpriced)
+        self.catalogue_tags = CatalogueTags(self.fallback_price is not None)
         self._maintenance: asyncio.Task[None] | None = None
         self._background_tasks: list[asyncio.Task[None]] = []
         self._periodic_tasks: dict[str, asyncio.Task[None]] = {}

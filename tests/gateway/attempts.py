@@ -84,6 +84,7 @@ class Run(SimpleNamespace):
         self.health, self.reservations, self.admission = Health("w"), Books(), Admission("", lambda work: None)
         self.config = SimpleNamespace(max_attempts=5, retry_seconds=30.0, routing_strategy="weighted")
         self.unseen, self.own_limits = UnseenTokens(), SimpleNamespace(tell=lambda exchange, caller: None)
+        self.catalogue_tags = self.own_limits
         self.fallback_price, self.telling, self.stopping = None, False, False
         self.continuity = Continuity()
 

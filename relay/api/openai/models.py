@@ -18,11 +18,12 @@ from relay.billing.prices import ONE, Price, PriceList
 from relay.endpoints.errors import invalid
 from relay.errors import ModelNotFound
 from relay.gateway.access.authorization import find_model, serving_routes, usable_models
+from relay.gateway.access.codex_models import CatalogueTags
 from relay.gateway.runtime import runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.views import ModelView, Route
 from relay.protocols.anthropic_messages.models import model_info, model_page
-from relay.protocols.codex.catalogue import catalogue, etag, is_known
+from relay.protocols.codex.catalogue import catalogue, is_known
 from relay.protocols.fields import BadRequest
 from relay.protocols.gemini.models import model_entry, model_list
 from relay.providers.model_facts import modalities
@@ -38,7 +39,7 @@ async def list_models(request: HttpRequest) -> HttpResponse:
     """
     data = await _model_objects(request, _listed(request))
     if "client_version" in request.GET:
-        return _catalogue(request, data)
+        return _catalogue(request, data, (await runtime()).catalogue_tags)
     page = {"messages": model_page, "generate_content": model_list}.get(exchange_of(request).error_shape.api)
     if page is not None:
         try:
@@ -73,17 +74,16 @@ async def retrieve_model(request: HttpRequest, name: str) -> HttpResponse:
 
 
 def _listed(request: HttpRequest) -> Iterable[ModelView]:
-    """The models of the portal, with those of the caller's own plan in the place of others of the same name."""
     caller, snapshot = exchange_of(request).caller, snapshot_cache.snapshot
-    plan = snapshot.plan_of(caller) if caller is not None else None
-    return ({**snapshot.models, **plan.models} if plan is not None else snapshot.models).values()
+    return snapshot.models_of(caller) if caller is not None else ()
 
 
-def _catalogue(request: HttpRequest, data: list[dict[str, object]]) -> HttpResponse:
-    body = catalogue(data)
-    tag = etag(body)
-    known = exchange_of(request).headers.get(b"if-none-match", b"").decode("latin-1")
-    response = HttpResponse(b"" if is_known(known, tag) else body, content_type="application/json")
+def _catalogue(request: HttpRequest, data: list[dict[str, object]], tags: CatalogueTags) -> HttpResponse:
+    exchange = exchange_of(request)
+    assert exchange.caller is not None  # noqa: S101  # token_auth has run
+    tag = tags.tag(exchange.caller, exchange.wall, fresh=True)
+    known = exchange.headers.get(b"if-none-match", b"").decode("latin-1")
+    response = HttpResponse(b"" if is_known(known, tag) else catalogue(data), content_type="application/json")
     if not response.content:
         response.status_code = 304
         del response.headers["Content-Type"]

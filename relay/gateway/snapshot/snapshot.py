@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -49,6 +49,11 @@ class Snapshot:
         plan = self.plans.get(caller.user_id)
         serves = plan is not None and plan.serves(caller.user_id, caller.playground) and caller.models is None
         return plan if serves else None
+
+    def models_of(self, caller: Caller) -> Collection[ModelView]:
+        """The models of the portal, with those of the caller's own plan in the place of others of the same name."""
+        plan = self.plan_of(caller)
+        return ({**self.models, **plan.models} if plan is not None else self.models).values()
 
     def family_member(self, name: str) -> ModelView | None:
         """The model of a name in a family such as `gpt-4-gizmo-*`; None when no family matches.

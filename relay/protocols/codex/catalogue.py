@@ -7,7 +7,6 @@ Codex reads at most 1 MiB (`codex-rs/model-provider/src/models_endpoint.rs`). No
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from typing import Final
 
@@ -40,11 +39,6 @@ def catalogue(models: Iterable[Json]) -> bytes:
             break
         entries.append(entry)
     return b'{"models":[%s]}' % b",".join(entries)
-
-
-def etag(body: bytes) -> str:
-    """The entity tag of a body, in its quotes."""
-    return f'"{hashlib.sha256(body).hexdigest()[:32]}"'
 
 
 def is_known(found: str, tag: str) -> bool:

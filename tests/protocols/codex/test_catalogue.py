@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from relay.protocols.codex.catalogue import catalogue, etag, is_known
+from relay.protocols.codex.catalogue import catalogue, is_known
 
 # Members without a default in `ModelInfo` of openai/codex, between 0.99 and 0.171: a catalogue that lacks one is passed
 # over as a whole.
@@ -65,6 +65,5 @@ def test_it_is_never_longer_than_codex_reads() -> None:
     ("found", "known"), [("", False), ('"x"', False), ("*", True), ("{tag}", True), ('"x", W/{tag}', True)]
 )
 def test_a_tag_is_known_again(found: str, known: bool) -> None:
-    tag = etag(b"body")
+    tag = '"0123"'
     assert is_known(found.format(tag=tag), tag) is known
-    assert etag(b"other") != tag
