@@ -112,7 +112,7 @@ def names_in_texts() -> list[tuple[str, str]]:
     found = []
     for folder in (*PACKAGES, "docs", "templates", "static"):
         for path in sorted((ROOT / folder).rglob("*")):
-            if path.suffix in {".py", ".md", ".html", ".js", ".css"}:
+            if path.suffix in {".py", ".md", ".html", ".js", ".css"} and "node_modules" not in path.parts:
                 names = re.findall(rf"`((?:{'|'.join(PACKAGES)})(?:\.\w+)+)", path.read_text(encoding="utf-8"))
                 found += [(name, str(path.relative_to(ROOT))) for name in names]
     return found
