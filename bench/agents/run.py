@@ -1,9 +1,10 @@
 """Drives coding agents through a portal, at an upstream of each protocol, and writes down what was said.
 
-    python -m bench.agents.run NODE_MODULES OUT [--agents codex,claude] [--upstreams chat,gemini]
+    python -m bench.agents.run NODE_MODULES OUT [--agents codex,claude] [--upstreams chat,gemini] [--window 80000]
 
 `NODE_MODULES`: where the agents are installed from npm. `OUT`: a folder that gets the screens and the exchanges, from
-which `bench.agents.clean` makes recordings. Needs tmux.
+which `bench.agents.clean` makes recordings. `--window`: of the models, which a turn of its own fills then, so that the
+agent makes the conversation shorter by itself. Needs tmux.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from tests.support.upstream import Call, Upstream
 Reached = tuple[str, str]  # the portal's address, a token
 _QUIET = 3.0  # seconds without a request, after which a turn is over
 _NEWEST = 8  # lines at the end of a screen that tell whether the agent works
+_WINDOW = 200_000  # tokens, that nothing here fills
 _LONGEST = 600.0  # seconds for one turn
 
 
@@ -62,7 +64,7 @@ class Session:
 
 
 @contextlib.contextmanager
-def portal(folder: Path, upstream: Upstream) -> Iterator[tuple[str, dict[str, str]]]:
+def portal(folder: Path, upstream: Upstream, window: int) -> Iterator[tuple[str, dict[str, str]]]:
     """A portal of its own: its address, and its tokens by upstream."""
     port = free_port()
     environ = {
@@ -73,7 +75,7 @@ def portal(folder: Path, upstream: Upstream) -> Iterator[tuple[str, dict[str, st
         "AIRELAYS_PORT": str(port),
     }
     if not (folder / "tokens.json").exists():
-        command = [sys.executable, "-m", "bench.agents.setup", upstream.base_url]
+        command = [sys.executable, "-m", "bench.agents.setup", upstream.base_url, str(window)]
         done = subprocess.run(command, cwd=ROOT, env=environ, check=True, capture_output=True, text=True)
         (folder / "tokens.json").write_text(done.stdout.splitlines()[-1])
     with (folder / "portal.log").open("wb") as log:
@@ -93,10 +95,10 @@ def portal(folder: Path, upstream: Upstream) -> Iterator[tuple[str, dict[str, st
         served.wait(60)
 
 
-async def drive(session: Session, proxy: Proxy, screen: Screen) -> None:
-    """The whole task on a screen, with a compaction that the person asks for."""
+async def drive(session: Session, proxy: Proxy, screen: Screen, prompts: tuple[str, ...]) -> None:
+    """The whole task on a screen."""
     await appears(screen, session.agent)
-    for typed in (task.ONE, session.agent.compact, task.TWO):
+    for typed in prompts:
         before = len(session.answers)
         await asyncio.to_thread(screen.put, typed)
         await waited(lambda typed=typed: typed[:40] in screen.text(), "what is typed does not appear")  # type: ignore[misc]
@@ -145,14 +147,15 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--agents", default=",".join(AGENTS))
     parser.add_argument("--upstreams", default=",".join(UPSTREAMS))
+    parser.add_argument("--window", type=int, default=0)
     asked = parser.parse_args()
     asked.out, asked.modules = asked.out.resolve(), asked.modules.resolve()
-    folder = asked.out / "portal"  # kept for the next run
+    folder = asked.out / f"portal{asked.window or ''}"  # kept for the next run
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     port = folder / "upstream-port"
     upstream = Upstream(int(port.read_text()) if port.exists() else free_port())
     port.write_text(str(upstream.port))
-    with portal(folder, upstream) as (address, tokens):
+    with portal(folder, upstream, asked.window or _WINDOW) as (address, tokens):
         for name in asked.agents.split(","):
             reached = {spoken: (address, tokens[spoken]) for spoken in asked.upstreams.split(",")}
             asyncio.run(all_upstreams(AGENTS[name], asked, reached, upstream))
@@ -177,6 +180,7 @@ async def one(agent: Agent, spoken: str, asked: Any, reached: Reached, up: Upstr
     session = Session(agent, model, work, up)
     for file in ("first.txt", "second.txt"):
         (work / file).write_text(f"This is the {file[:-4]} note.\n")
+    (work / "long.txt").write_text(task.LONG_NOTE)
     await asyncio.to_thread(subprocess.run, ["git", "init", "-q", str(work)], check=True)
     target = await asyncio.to_thread(look_up, f"http://127.0.0.1:{proxy.port}", token, model)
     for settings in APPS[agent.name].files:  # as `manage.py connect` writes them
@@ -191,7 +195,8 @@ async def one(agent: Agent, spoken: str, asked: Any, reached: Reached, up: Upstr
     own = {"HOME": str(home), "PATH": path, "TERM": "xterm-256color", "LANG": "C.UTF-8", **agent.environ}
     screen = Screen(f"{agent.name}-{spoken}", agent.start, work, own)
     try:
-        await drive(session, proxy, screen)
+        compacted = (task.LONG, task.TWO) if asked.window else (task.ONE, agent.compact, task.TWO)
+        await drive(session, proxy, screen, compacted)
     except Stuck as stuck:
         print(agent.name, spoken, stuck)
     finally:

@@ -1,6 +1,6 @@
-"""Prepares a portal for agents: `python -m bench.agents.setup URL`. Prints a token for each upstream, as JSON.
+"""Prepares a portal for agents: `python -m bench.agents.setup URL WINDOW`. Prints a token for each upstream, as JSON.
 
-`URL`: the base URL of the upstream, which speaks every protocol.
+`URL`: the base URL of the upstream, which speaks every protocol. `WINDOW`: of the models, in tokens.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any, Final
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 
-WINDOW: Final = 200_000  # tokens
 # By protocol of the upstream: the model, and the options of its channel. Names whose abilities and levels are known.
 UPSTREAMS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "chat": ("gpt-oss-120b", {"provider": "openai", "text_api": "chat"}),
@@ -22,7 +21,7 @@ UPSTREAMS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 }
 
 
-def main(base: str) -> dict[str, str]:
+def main(base: str, window: int) -> dict[str, str]:
     import django
 
     django.setup()
@@ -41,7 +40,7 @@ def main(base: str) -> dict[str, str]:
         key = ApiKey(channel=channel)
         key.set_secret(f"sk-upstream-{name}-0123456789abcdef")
         key.save()
-        known = {"context_window": WINDOW, "max_output_tokens": 32_000}
+        known = {"context_window": window, "max_output_tokens": 32_000}
         abilities = ["chat", "vision", "tools", "reasoning"]
         model = Model.objects.create(name=model_name, is_open=True, abilities=abilities, **known)
         ModelPrice.objects.create(model=model, input=1, output=4)
@@ -52,4 +51,4 @@ def main(base: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1])))
+    print(json.dumps(main(sys.argv[1], int(sys.argv[2]))))

@@ -1,8 +1,8 @@
 """What the scripted model tells a coding agent to do: read files, write one, use the shell and a sub-agent.
 
 A prompt names the steps that it is for with a mark: `[[ONE]]` for all of them, `[[SUB]]` for those of the sub-agent,
-`[[TWO]]` for a turn after the conversation was compacted. Tools are found by the names that agents have for them, and
-arguments are made for what their schemas require.
+`[[TWO]]` for a turn after the conversation was compacted, `[[LONG]]` for one that fills the window. Tools are found by
+the names that agents have for them, and arguments are made for what their schemas require.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ SUMMARY: Final = "Noted so far: a greeting was printed, and the colour is blue."
 COLOUR: Final = "The colour is blue."
 THOUGHT: Final = "First I look at what is there, then I choose."
 ONE: Final = "[[ONE]] Read both notes, write a third, print a greeting, and let a sub-agent name a colour."
+LONG: Final = "[[LONG]] Read the long note again and again."
+LONG_NOTE: Final = "This line is as long as those of most notes are, and says nothing.\n" * 400
 TWO: Final = "[[TWO]] Print the greeting once more."
 SUB: Final = "[[SUB]] Print a greeting, then name a colour."
 _SHELL: Final = ("Bash", "bash", "run_shell_command", "exec_command", "shell_command", "shell")
@@ -34,8 +36,9 @@ _STEPS: Final = {
     "ONE": (("read", "read again"), ("write",), ("shell",), ("agent",), ("wait",)),
     "SUB": (("shell",), ("complete",)),
     "TWO": (("shell",),),
+    "LONG": (("long",),) * 10,
 }
-_MARK: Final = re.compile(r"\[\[(ONE|TWO|SUB)\]\]")
+_MARK: Final = re.compile(r"\[\[(ONE|TWO|SUB|LONG)\]\]")
 _SHORTER: Final = re.compile(
     r"create a detailed summary|context checkpoint|hand-over of the conversation|state_snapshot|anchored summary"
     r"|continuing our conversation|summary of (the|our) conversation",
@@ -54,16 +57,21 @@ class Model:
         happened = list(history(body, protocol(call)))
         said = [text for kind, text in happened if kind == "user"]
         last = said[-1] if said else ""
-        if _SHORTER.search(last) and not _MARK.search(last) and SUMMARY not in last:
+        asks = _SHORTER.search(last) and SUMMARY not in last
+        if asks and not (_MARK.search(last) and tools(body)):  # opencode shows the conversation within this prompt
             return Said(f"<summary>{SUMMARY}</summary>" if protocol(call) == MESSAGES else SUMMARY)
-        plan, results = "", 0
+        plan, results, compacted = "", 0, SUMMARY in json.dumps(body)
         for kind, text in happened:
             if kind == "user" and (found := _MARK.findall(text)):
                 plan, results = found[-1], 0
             elif kind == "result":
                 results += 1
+        if not plan and compacted and tools(body):  # the agent goes on by itself, behind a summary
+            return Said(DONE, (), THOUGHT)
         if not plan or not tools(body):
             return _aside(body)
+        if plan == "LONG" and compacted:
+            return Said(DONE, (), THOUGHT)
         for step in _STEPS[plan]:
             calls = tuple(call for call in (self._call(tools(body), kind) for kind in step) if call)
             if results < len(calls):
@@ -83,6 +91,8 @@ class Model:
                 name = _named(offered, _WRITE) or shell
             case "agent":
                 name, file, command = _named(offered, _AGENT), "", ""
+            case "long":
+                name, file, command = shell, "", "cat long.txt"
             case "complete":
                 name, file, command = _named(offered, _COMPLETE), "", ""
             case "wait":
@@ -179,6 +189,8 @@ _VALUES: Final = {
 def _value(name: str, schema: Json, file: str, command: str) -> Any:
     kind = schema.get("type", "string")
     kind = str(kind[0] if isinstance(kind, list) else kind).lower()
+    if kind == "object" and schema.get("properties"):
+        return _arguments(schema, file, command)
     if "path" in name.lower():
         return file or "."
     if name in {"command", "cmd"}:

@@ -33,7 +33,7 @@ from tests.support.server import NO_CERTIFICATES, Server
 
 pytestmark = pytest.mark.shared
 
-AGENTS = ("claude", "codex", "gemini")
+AGENTS = ("claude", "codex", "gemini", "opencode")
 # By protocol of the upstream: the channel's options, and what it calls the model.
 UPSTREAMS: dict[str, tuple[dict[str, Any], str]] = {
     CHAT: ({"text_api": "chat"}, "gpt-oss-120b"),
@@ -59,11 +59,13 @@ IGNORED: dict[tuple[str, str], set[str]] = {
     },
     ("gemini", CHAT): {"generationConfig.topK"},
     ("gemini", RESPONSES): {"generationConfig.topK"},
+    ("opencode", RESPONSES): {"messages[].reasoning_content"},
+    ("opencode", GEMINI): {"tools[].function.parameters.exclusiveMinimum"},
     ("gemini", MESSAGES): {f"generationConfig.{name}" for name in ("temperature", "topK", "topP")},
 }
-
-# The scripted upstream of Gemini refuses keywords of schemas that Gemini CLI sends.
-UNRECORDED: dict[str, set[str]] = {"gemini": {GEMINI}}
+# They send back what they were shown of a thought, and nothing sealed: chat completions have no member for it.
+WITHOUT_SEALED = {"opencode"}
+LAST_CALL = "complete_task"  # of a sub-agent of Gemini CLI: its conversation ends with it
 
 
 @cache
@@ -113,12 +115,14 @@ def test_a_session_goes_through_every_upstream(live: Portal, server: Server, age
     replay = Replay(live, server, agent, spoken)
     script = replay.script
     for number, one in enumerate(recording(agent).exchanges(spoken)):
-        before = len(script.asked)
+        before, needed = len(script.asked), len(script.needed)
         answer = replay.play(number, one)
         if not asks_the_model(one):
             continue
         (asked,) = script.asked[before:]
         said = replay.said
+        if any(name == LAST_CALL for name, _ in said.calls):
+            del script.needed[needed:]
         got = heard(one.path, answer.text)
         assert got == Heard(said.text, script.thoughts[-1], said.calls), (number, got)
         assert len(tool_names(asked)) >= len(tool_names(one.body or {})), "every tool of the agent is offered"
@@ -129,14 +133,15 @@ def test_a_session_goes_through_every_upstream(live: Portal, server: Server, age
         cost = CACHED * PRICE["cached_input"] + (prompt - CACHED) * PRICE["input"] + WRITTEN * PRICE["output"]
         assert record.cost == cost * 1000 and record.usage_source == "reported"
     assert not script.wrong
-    assert set(script.needed) <= {sealed for body in script.asked for sealed in sealed_in(body)}
+    returned = {sealed for body in script.asked for sealed in sealed_in(body)}
+    assert agent in WITHOUT_SEALED or set(script.needed) <= returned
     assert replay.ignored == IGNORED.get((agent, spoken), set()), sorted(replay.ignored)
 
 
 @pytest.mark.parametrize("agent", AGENTS)
 def test_a_recording_is_of_the_whole_task(agent: str) -> None:
     """At every upstream: calls of several tools at once, a sub-agent, a compaction, and a turn behind it."""
-    assert set(recording(agent).sessions) == set(UPSTREAMS) - UNRECORDED.get(agent, set())
+    assert set(recording(agent).sessions) == set(UPSTREAMS)
     for spoken in recording(agent).sessions:
         session = recording(agent).exchanges(spoken)
         texts = [json.dumps(one.body) for one in session]
