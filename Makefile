@@ -42,7 +42,7 @@ browser: dev ## chromium from Debian's packages, for the tests of pages
 	@$(VENV) -m tests.support.services browser
 
 node: ## the official SDKs for Node, for the tests that drive them (needs npm)
-	@npm install --prefix tests/support/node --no-audit --no-fund --loglevel=error
+	@npm install --prefix tests/support/node --no-package-lock --no-audit --no-fund --loglevel=error
 
 services-stop: dev ## end them and remove their data
 	@$(VENV) -m tests.support.services stop

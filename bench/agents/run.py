@@ -51,7 +51,7 @@ class Session:
     """One agent at one upstream."""
 
     def __init__(self, agent: Agent, model: str, work: Path, upstream: Upstream) -> None:
-        self.agent, self.answers = agent, list[Said]()
+        self.agent, self.model, self.answers = agent, model, list[Said]()
         decide = task.Model(work)
 
         def noted(call: Call) -> Said:
@@ -207,15 +207,19 @@ async def one(agent: Agent, spoken: str, asked: Any, reached: Reached, up: Upstr
             shown += await asyncio.to_thread(screen.text)
         screen.close()
         await proxy.stop()
-    stem = asked.out / f"{agent.name}.{spoken}"
-    stem.with_suffix(f".{spoken}.screen").write_text(shown)
+        written(session, proxy, asked.out / f"{agent.name}.{spoken}", shown, {"home": str(home), "token": token})
+
+
+def written(session: Session, proxy: Proxy, stem: Path, shown: str, known: dict[str, Any]) -> None:
+    """Writes what was seen and said to files, also where an agent got stuck or was interrupted."""
+    stem.with_name(f"{stem.name}.screen").write_text(shown)
     rows = [{**asdict(one), "body": one.body.decode("utf-8", "replace")} for one in proxy.exchanges]
-    found = {"home": str(home), "token": token, "model": model, "refused": session.script.wrong, "exchanges": rows}
+    found = {**known, "model": session.model, "refused": session.script.wrong, "exchanges": rows}
     found["asked"], found["sealed"] = session.script.asked, session.script.sealed
-    stem.with_suffix(f".{spoken}.json").write_text(json.dumps(found))
+    stem.with_name(f"{stem.name}.json").write_text(json.dumps(found))
     ignored = sorted({one.answer_headers.get("x-airelays-ignored-parameters", "") for one in proxy.exchanges} - {""})
     bad = [f"{one.method} {one.path} {one.status}" for one in proxy.exchanges if one.status != 200]
-    print(agent.name, spoken, len(rows), "exchanges; refused:", session.script.wrong, "ignored:", ignored, "bad:", bad)
+    print(stem.name, len(rows), "exchanges; refused:", session.script.wrong, "ignored:", ignored, "bad:", bad)
 
 
 if __name__ == "__main__":
