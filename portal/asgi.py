@@ -36,6 +36,7 @@ from relay.api.paths import relay_path  # noqa: E402
 from relay.billing import notices  # noqa: E402
 from relay.endpoints.batches import runner  # noqa: E402
 from relay.endpoints.realtime import running_calls  # noqa: E402
+from relay.endpoints.text.interactions import interrupted  # noqa: E402
 from relay.gateway.exchange.exchange import AsgiScope, Receive, Send  # noqa: E402
 from relay.gateway.runtime import Runtime, current, runtime_of_server  # noqa: E402
 from relay.storage import retention  # noqa: E402
@@ -54,7 +55,7 @@ Runtime.periodic_tasks = {
     "deleting switches from warm caches": switches.work,
     **({"scheduled work": jobs.run_once} if settings.CONFIG.jobs else {}),
 }
-Runtime.background_tasks = (runner.run_batches, running_calls.keep_calls)
+Runtime.background_tasks = (runner.run_batches, running_calls.keep_calls, interrupted.keep_interactions)
 # The websockets of apps, by their path.
 relay_sockets: dict[str, Any] = {"/v1/realtime": RealtimeConsumer.as_asgi()}  # type: ignore[no-untyped-call]
 _OF_APPS = ("POST", "HEAD")  # methods at the address itself, which apps use and browsers do not

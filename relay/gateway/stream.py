@@ -10,14 +10,14 @@ from typing import Final, Protocol
 
 from portal.lib.json import Json
 from relay.billing.ledger.rows import RowWrite
-from relay.errors import InternalError, RelayError, RelayUnavailable, UpstreamFailed, UpstreamTruncated
+from relay.errors import InternalError, RelayError, RelayUnavailable, UpstreamFailed, UpstreamTimeout, UpstreamTruncated
 from relay.gateway.attempt import Attempt, interrupt_error, interrupt_failure
 from relay.gateway.charging.meter import meter_of, weight
 from relay.gateway.exchange.interrupts import Ended, Interrupt, ended_error
 from relay.gateway.outcome import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Outcome, end_reason
 from relay.gateway.replies import EventStream
 from relay.gateway.upstream import GARBAGE, UpstreamAnswer
-from relay.protocols.codec import EVENT_STREAM, JSON_STREAM, BrokenOff, Codec
+from relay.protocols.codec import EVENT_STREAM, JSON_STREAM, BrokenOff, Codec, Conversion
 from relay.protocols.sse import BOUNDARY
 from relay.protocols.usage import Delivered
 from relay.providers.classify import Failure
@@ -156,8 +156,11 @@ class Pump:
         exchange.farewell = self._farewell
         try:
             error, detail, broke = await self._run_to_end()
-            if not codec.done:
+            reusable = codec.done
+            if not reusable:
                 self._upstream.close()
+            if error is not None and (broke or isinstance(error, UpstreamTimeout)) and self._ends_whole():
+                error = None  # the client has the whole answer
             if broke:
                 self._attempt.broke_off(detail, codec.error)
             elif codec.failed is not None:
@@ -177,7 +180,7 @@ class Pump:
                 await self._write_failure(error)
             else:
                 await exchange.write_last(codec.terminal or codec.ending)
-            self._release_connection()
+            self._release_connection(reusable)
         except asyncio.CancelledError:
             self._upstream.close()
             self._record_interruption()
@@ -294,9 +297,14 @@ class Pump:
                 return
             raise why from None
 
-    def _release_connection(self) -> None:
+    def _ends_whole(self) -> bool:
+        """Whether the client has all that it asked for, of an answer whose upstream broke off; ends it then."""
+        codec = self._codec
+        return self._held is None and isinstance(codec, Conversion) and codec.end_whole()
+
+    def _release_connection(self, reusable: bool) -> None:
         """Give the connection back, once the upstream has ended the body after its end marker."""
-        if self._codec.done and not self._upstream.at_end():
+        if reusable and not self._upstream.at_end():
             self._attempt.run.watchdog.spawn(self._upstream.drain(_DRAIN))
         else:
             self._upstream.close()

@@ -8,6 +8,7 @@ from django.db import models
 from relay.models.byte_count import byte_count
 from relay.models.channel import ApiKey, Channel
 from relay.models.fields import LooseForeignKey
+from relay.models.token import Token
 
 
 class StoredResponse(models.Model):
@@ -38,6 +39,7 @@ class StoredResponse(models.Model):
     body = models.TextField(blank=True)
     # The worker that makes it, while it is made in the background.
     owner = models.CharField(max_length=120, blank=True)
+    token = LooseForeignKey(Token, null=True)  # of an interaction in the background, which pays for it
     created_at = models.DateTimeField()
     expires_at = models.DateTimeField(db_index=True)
     size = byte_count("input", "output", "body")
@@ -46,7 +48,10 @@ class StoredResponse(models.Model):
         verbose_name = "stored response"
         ordering = ["-id"]
         # Summed without reading the texts, which SQLite keeps before the sum.
-        indexes = [models.Index(fields=["user", "size"], name="response_bytes_of_user")]
+        indexes = [
+            models.Index(fields=["user", "size"], name="response_bytes_of_user"),
+            models.Index(fields=["owner"], condition=~models.Q(owner=""), name="response_of_worker"),
+        ]
         constraints = [models.UniqueConstraint(fields=["user", "response_id"], name="response_once_per_user")]
 
     def __str__(self) -> str:

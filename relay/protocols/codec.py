@@ -126,6 +126,7 @@ class Conversion(EventCodec):
 
     decoder: Decoder
     encoder: Encoder
+    stops: StopSearch | None = None  # of `decoder`, which ends the answer where this finds something
     _chunked: bool = False  # a chunk with choices has arrived
     _unread: list[bytes] = field(default_factory=list)  # events in which nothing opaque has been looked for
     _unread_size: int = 0
@@ -163,6 +164,13 @@ class Conversion(EventCodec):
         out, self._terminal = self.encoder.end()
         self.done = self.started = True
         return out
+
+    def end_whole(self) -> bool:
+        """End an answer that the upstream broke off behind a stop sequence. Returns False: there was none."""
+        if self.done or self.stops is None or not self.stops.found:
+            return False
+        self._terminal = self._end() + self._terminal
+        return True
 
     def delivered_units(self) -> float:
         return self.encoder.units
@@ -264,7 +272,8 @@ class Codec(Protocol):
 class Stopping:
     """A decoder whose answer ends before the first stop sequence in its text.
 
-    For upstreams that cannot stop there: what they write behind it is read for its usage alone.
+    For upstreams that cannot stop there: what they write behind it is read for its usage alone. The choice has its
+    finish_reason as soon as its text is whole.
     """
 
     decoder: Decoder
@@ -288,16 +297,18 @@ class Stopping:
 
     def _stop(self, choice: Json, delta: Json) -> None:
         over = bool(self.search.found)
-        said = self.search.feed(text_of(delta, "content"))
         if over:
-            choice["delta"] = delta = {}
-        elif said or "content" in delta:
+            choice["delta"], choice["finish_reason"], choice["logprobs"] = {}, None, None
+            return
+        said = self.search.feed(text_of(delta, "content"))
+        if said or "content" in delta:
             delta["content"] = said
-        if not self.search.found and (choice.get("finish_reason") or delta.get("tool_calls")):
+        if self.search.found:
+            delta.pop("tool_calls", None)
+            _stopped(choice, self.search, self.member)
+        elif choice.get("finish_reason") or delta.get("tool_calls"):
             rest = self.search.rest()
             choice["delta"] = {**delta, "content": text_of(delta, "content") + rest} if rest else delta
-        if self.search.found and choice.get("finish_reason"):
-            _stopped(choice, self.search, self.member)
 
 
 def stop_completion(completion: Json, search: StopSearch, member: str) -> None:

@@ -140,14 +140,20 @@ def output_of(row: StoredResponse) -> list[Json]:
 
 
 def response_body(row: StoredResponse) -> str:
-    """Return the response as JSON. Marks it failed first when the worker that makes it is gone."""
-    if row.status in RUNNING and row.owner and is_dead(row.owner):
+    """Return the response as JSON. Marks it failed first when the worker that makes it is gone.
+
+    One that runs at an upstream of its own goes on there: it is settled first.
+    """
+    if row.status in RUNNING and row.owner and not row.upstream_id and is_dead(row.owner):
         end_response(row, "The portal was stopped while it made this response. Send the request again.")
     return row.body
 
 
 def end_response(row: StoredResponse, message: str, code: str = "server_error", status: str = "failed") -> None:
-    """End a response that is not answered yet, with `status` "failed" or "cancelled"."""
+    """End a response that is not answered yet, with `status` "failed" or "cancelled".
+
+    One that runs at an upstream of its own has to be ended there: when it is cancelled, it keeps whoever does that.
+    """
     body = decode_object(row.body) or {}
     body["status"] = status
     told = {"code": code, "message": message} if status == "failed" else None
@@ -155,8 +161,9 @@ def end_response(row: StoredResponse, message: str, code: str = "server_error", 
         body.update({"errors": [told]} if told is not None else {})
     else:
         body["error"] = told
-    row.body, row.status, row.owner = encode(body).decode(), status, ""
-    StoredResponse.objects.filter(pk=row.pk, status__in=RUNNING).update(body=row.body, status=status, owner="")
+    row.owner = row.owner if status == "cancelled" and row.upstream_id else ""
+    row.body, row.status = encode(body).decode(), status
+    StoredResponse.objects.filter(pk=row.pk, status__in=RUNNING).update(body=row.body, status=status, owner=row.owner)
 
 
 def create_queued(
@@ -272,6 +279,6 @@ def delete_expired(now: datetime) -> int:
 
 
 def fail_orphans() -> None:
-    """Mark background responses as failed whose worker is gone."""
-    for row in StoredResponse.objects.filter(status__in=RUNNING).exclude(owner="")[:200]:
+    """Mark background responses as failed whose worker is gone, and with it their requests to upstreams."""
+    for row in StoredResponse.objects.filter(status__in=RUNNING, upstream_id="").exclude(owner="")[:200]:
         response_body(row)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache, partial
 from typing import Final
 
@@ -16,20 +15,16 @@ from relay.endpoints.realtime.call_upstream import CallConnection, check_call_ch
 from relay.endpoints.realtime.connection import ENDPOINT, Handshake
 from relay.endpoints.realtime.models import SessionModels
 from relay.endpoints.realtime.responses import RealtimeResponses
+from relay.endpoints.served import Begun, Served, candidate_of, serving, settling_attempt
 from relay.errors import Forbidden, ObjectNotFound, RelayError, RelayUnavailable, Stopping, UpstreamFailed
 from relay.gateway.access.authorization import check_purpose, permitted_model
-from relay.gateway.attempt import Attempt
-from relay.gateway.charging.charge import RequestCharge
 from relay.gateway.exchange.interrupts import Ended
 from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.outcome import SHUTDOWN
-from relay.gateway.record import Record
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
-from relay.gateway.snapshot.load import load_withdrawn
-from relay.gateway.snapshot.views import KeyView, ModelView
 from relay.models import RealtimeCall
 from relay.protocols.naming.sessions import NO_IDS
 from relay.providers.classify import Failure
@@ -46,15 +41,6 @@ _sessions: dict[str, CallSession] = {}  # by the id of the call
 def owner() -> str:
     """The name of this worker as the owner of calls."""
     return new_owner()
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What serves a call, in service or not."""
-
-    candidate: Candidate
-    model: ModelView | None  # by whose prices it is charged, None: it is not offered any more
-    reachable: bool = True  # requests can be sent there
 
 
 async def find_call(caller: Caller, call_id: str) -> RealtimeCall:
@@ -76,7 +62,7 @@ async def joined_call(caller: Caller, call_id: str, now: float) -> tuple[Realtim
     """
     call = await find_call(caller, call_id)
     permitted_model(caller, snapshot_cache.snapshot, call.model, now)
-    found = candidate_of(call)
+    found = candidate_of(_begun(call))
     if found is None:
         raise UpstreamFailed("The channel of this call is not in service any more. Make another call.")
     return call, found[1]
@@ -103,32 +89,16 @@ async def hang_up_own_call(caller: Caller, run: Runtime, call_id: str) -> None:
         raise UpstreamFailed("The upstream could not hang up the call. Try again.")
 
 
+def _begun(call: RealtimeCall) -> Begun:
+    return Begun(call.model, call.channel_id, call.key_id)
+
+
 async def _serving(call: RealtimeCall) -> Served | None:
     """What serves a call, also when it has gone out of service meanwhile. None: its channel is gone."""
-    own, session = snapshot_cache.snapshot.models.get(call.model), _sessions.get(call.call_id)
+    session = _sessions.get(call.call_id)
     if session is not None:
-        return Served(session.candidate, own)
-    found = candidate_of(call)
-    if found is not None and found[0] is (own or found[0]):  # not at the price of another model
-        return Served(found[1], found[0])
-    route = await snapshot_cache.in_thread(load_withdrawn, call.model, call.channel_id, call.key_id)
-    if route is None:
-        return None
-    reachable = bool(route.channel.keys) and not route.channel.refusal
-    key = route.channel.keys[0] if reachable else KeyView(call.key_id, 1, {})
-    return Served(Candidate(route, key), own, reachable)
-
-
-def candidate_of(call: RealtimeCall) -> tuple[ModelView, Candidate] | None:
-    """The model of a call, and the channel and key that it was made with, None: they are not in service any more."""
-    models = snapshot_cache.snapshot.models
-    own = models.get(call.model)
-    for model in (*([own] if own is not None else []), *models.values()):
-        for route in model.routes:
-            key = next((one for one in route.channel.keys if one.id == call.key_id), None)
-            if route.channel.id == call.channel_id and key is not None:
-                return model, Candidate(route, key)
-    return None
+        return Served(session.candidate, snapshot_cache.snapshot.models.get(call.model))
+    return await serving(_begun(call))
 
 
 # -- those of this worker ----------------------------------------------------------------------------------------------
@@ -237,7 +207,8 @@ async def _settle(run: Runtime, call: RealtimeCall, ids: Sequence[str], caller: 
     error = Stopping("The worker of the portal that metered this call ended. Call again.")
     run.watchdog.add(exchange)
     try:
-        attempt = await _attempt(run, exchange, model, candidate)
+        request = GatewayRequest(ENDPOINT, model.name, partial(check_call_channel, run), stream=True, output_limit=None)
+        attempt = await settling_attempt(run, exchange, model, candidate, request)
         running = ids, call.input_tokens, float(call.output_tokens)
         try:
             if not served.reachable:
@@ -255,16 +226,3 @@ async def _settle(run: Runtime, call: RealtimeCall, ids: Sequence[str], caller: 
         await session.relay_to_client()
     finally:
         run.watchdog.remove(exchange)
-
-
-async def _attempt(run: Runtime, exchange: Handshake, model: ModelView, candidate: Candidate) -> Attempt:
-    """An attempt at the channel that has the call, for which nothing is held. Raises RelayError."""
-    caller = exchange.caller
-    assert caller is not None  # noqa: S101  # `_settle` has set it
-    check = partial(check_call_channel, run)
-    request = GatewayRequest(ENDPOINT, model.name, check, stream=True, output_limit=None)
-    multiplier = snapshot_cache.snapshot.terms(caller).multiplier
-    charge = RequestCharge(run.reservations, caller, model, multiplier, run.fallback_price, exchange.wall)
-    charge.grant = await run.reservations.reserve(exchange, caller, 0, 0)
-    record = Record(exchange, run.reservations, request, model.name, charge)
-    return Attempt(run, record, candidate, model.id, exchange.wall)

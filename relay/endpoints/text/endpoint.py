@@ -316,10 +316,13 @@ class _Converted:
         decoder = self._protocol.decoder(dialect_of(self._attempt.channel))
         if self._form.names:
             decoder = NameRestoring(decoder, self._form.names)
-        if self._form.stops:
-            decoder = Stopping(decoder, StopSearch(self._form.stops), STOP)
+        stops = StopSearch(self._form.stops) if self._form.stops else None
         return Conversion(
-            decoder=decoder, encoder=encoder, ending=encoder.ending, content_type=self._request.stream_type
+            decoder=Stopping(decoder, stops, STOP) if stops is not None else decoder,
+            encoder=encoder,
+            stops=stops,
+            ending=encoder.ending,
+            content_type=self._request.stream_type,
         )
 
     async def read_whole(self) -> tuple[bytes, Usage | None]:

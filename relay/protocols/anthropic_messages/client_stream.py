@@ -21,6 +21,11 @@ from relay.protocols.events import typed_event
 from relay.protocols.token_estimate import token_units
 
 _STOPS: Final = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
+# Those of this API; other upstreams have words of their own, of which the finish reason tells as much.
+_OWN_STOPS: Final = frozenset((
+    "end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "refusal", "compaction",
+    "model_context_window_exceeded",
+))  # fmt: skip
 _PING: Final = b'event: ping\ndata: {"type":"ping"}\n\n'
 _TEXT: Final = "text"
 _THOUGHT: Final = "thinking"
@@ -39,7 +44,7 @@ def stop_of(choices: Sequence[Json], called: bool) -> Json:
         if finish and finish != "stop":
             break
     stop = object_of(found, "stop")
-    if stop:
+    if text_of(stop, "reason") in _OWN_STOPS:
         shown: Json = {"stop_reason": stop.get("reason"), "stop_sequence": stop.get("sequence")}
         return {**shown, "stop_details": stop["details"]} if stop.get("details") else shown
     reason = _STOPS.get(text_of(found, "finish"), "end_turn")

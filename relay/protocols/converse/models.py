@@ -68,7 +68,8 @@ def set_own(hub: Json, model: str, body: Json) -> list[str]:
     dropped += _set_effort(hub, model, own)
     if own:
         body[_OWN] = own
-    fit_effort(body)
+    if fit_effort(body):
+        dropped.append("reasoning_effort" if hub.get("reasoning_effort") else "thinking")
     return dropped
 
 
@@ -89,9 +90,11 @@ def _set_effort(hub: Json, model: str, own: Json) -> list[str]:
     return []
 
 
-def fit_effort(body: Json) -> None:
-    """Keep an effort beside a limit and sampling: Nova takes neither with the highest."""
+def fit_effort(body: Json) -> bool:
+    """Keep an effort beside a limit and sampling: Nova takes neither with the highest. Returns whether it is lower."""
     own, config = object_of(body, _OWN), object_of(body, "inferenceConfig")
     reasoning = object_of(own, "reasoningConfig")
     if reasoning.get(_NOVA_EFFORT) == "high" and config.keys() & {"maxTokens", "temperature", "topP"}:
         body[_OWN] = {**own, "reasoningConfig": {**reasoning, _NOVA_EFFORT: "medium"}}
+        return True
+    return False

@@ -148,7 +148,7 @@ def _set_format(hub: Json, model: str, body: Json, system: list[Json]) -> list[s
     if kind == "json_schema" and (schema := object_of(object_of(shape, "json_schema"), "schema")):
         if not models.has_formats(model):
             system.append({"text": f"{_BY_SCHEMA}\n{encode(schema).decode()}"})
-            return ["response_format"]
+            return ["response_format.json_schema.schema"]
         described: Json = {"schema": encode(_closed(schema)).decode()}
         if name := text_of(object_of(shape, "json_schema"), "name"):
             described["name"] = name

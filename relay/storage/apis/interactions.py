@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
+from portal import limits
 from portal.lib import clock
 from portal.lib.json import Json, decode, decode_object, encode, int_of, object_of, text_of
-from relay.models import StoredResponse
+from portal.lib.processes import is_dead
+from relay.models import StoredResponse, Token, UsageRecord
 from relay.storage.responses import (
     INTERACTION,
     RUNNING,
@@ -24,6 +26,8 @@ from relay.storage.responses import (
 )
 
 _GONE: Final = "cancelled"
+_LATE: Final = timedelta(seconds=limits.INTERACTION_SECONDS + 600)  # after which no worker follows an interaction
+_CLAIMED_AT_ONCE: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class Accepted:
     key_id: int
     upstream_id: str
     previous_id: str
+    token_id: int  # that pays for it
     owner: str  # the worker that asks for its end
     keep: timedelta  # until it expires
 
@@ -85,7 +90,7 @@ def find_previous(user_id: int, interaction_id: str) -> StoredInteraction | None
 
 
 def shown(user_id: int, interaction_id: str) -> tuple[Json, bytes, object] | None:
-    """The interaction, the log of its events, and its input. It has failed when the worker that follows it is gone."""
+    """The interaction, the log of its events, and its input."""
     row = find_interaction(user_id, interaction_id)
     if row is None:
         return None
@@ -111,6 +116,7 @@ def create_accepted(accepted: Accepted, interaction: Json, given: object) -> Non
         output="[]",
         body=encode(interaction).decode(),
         owner=accepted.owner,
+        token_id=accepted.token_id,
         created_at=now,
         expires_at=now + accepted.keep,
     )
@@ -125,14 +131,17 @@ def update_running(user_id: int, interaction_id: str, body: str) -> bool:
 def store_cancelled(user_id: int, interaction_id: str, body: str) -> bool:
     """Store what a cancelled interaction had come to; returns whether it is still there."""
     rows = StoredResponse.objects.filter(user=user_id, response_id=interaction_id, status=_GONE)
-    return bool(rows.update(body=body))
+    return bool(rows.update(body=body, owner=""))
 
 
 def fail(user_id: int, interaction_id: str, message: str, code: str) -> None:
-    """Mark an interaction as failed, if it still exists and has not ended."""
-    row = StoredResponse.objects.filter(user=user_id, response_id=interaction_id, status__in=RUNNING).first()
+    """Mark an interaction as failed, if it still exists and has not ended; nobody follows it any more."""
+    rows = StoredResponse.objects.filter(user=user_id, response_id=interaction_id)
+    row = rows.filter(status__in=RUNNING).first()
     if row is not None:
         end_response(row, message, code)
+    else:
+        rows.exclude(owner="").update(owner="")
 
 
 def delete_interaction(user_id: int, interaction_id: str) -> StoredTurn | None:
@@ -145,3 +154,41 @@ def delete_interaction(user_id: int, interaction_id: str) -> StoredTurn | None:
         return None
     StoredResponse.objects.filter(user=user_id, response_id=interaction_id).delete()
     return replace(found.turn, upstream_id="") if found.turn.running else found.turn
+
+
+# -- those whose worker is gone ----------------------------------------------------------------------------------------
+
+
+def is_interrupted(row: StoredResponse) -> bool:
+    """Whether nobody follows an interaction that may still run at its upstream."""
+    return bool(row.owner and row.upstream_id) and (is_dead(row.owner) or row.created_at < clock.now() - _LATE)
+
+
+def claim_interrupted(owner: str) -> list[StoredResponse]:
+    """Claim interactions whose worker is gone, for the worker `owner`. They tell the one that they had."""
+    found: list[StoredResponse] = []
+    for row in StoredResponse.objects.exclude(owner="").exclude(upstream_id="").order_by("pk"):
+        if len(found) < _CLAIMED_AT_ONCE and row.owner != owner and is_interrupted(row):
+            mine = StoredResponse.objects.filter(pk=row.pk, owner=row.owner)
+            found += [row] if mine.update(owner=owner) else []
+    return found
+
+
+def put_back(row: StoredResponse, owner: str) -> None:
+    """Let any worker claim an interaction once more. `owner`: whose it is now."""
+    StoredResponse.objects.filter(pk=row.pk, owner=owner).update(owner=row.owner)
+
+
+def payer_of(row: StoredResponse) -> Token | None:
+    """The token that pays for an interaction, also when it is revoked."""
+    return Token.objects.select_related("user").filter(pk=row.token_id or 0).first()
+
+
+def is_recorded(row: StoredResponse) -> bool:
+    """Whether its request has a usage record, with which it was charged."""
+    return UsageRecord.objects.filter(request_id=row.request_id).exists()
+
+
+def exists(row: StoredResponse) -> bool:
+    """Whether it was not deleted meanwhile."""
+    return StoredResponse.objects.filter(user=row.user_id, response_id=row.response_id).exists()

@@ -8,10 +8,12 @@ import anthropic
 import openai
 import pytest
 
+from tests.endpoints.text.responses_upstream import response
 from tests.support.agents.model import CACHED, WRITTEN, Said, ScriptedModel
 from tests.support.asserts import check
 from tests.support.portal import Portal, ask
 from tests.support.server import Server
+from tests.support.upstream import Call, Script
 
 HOW = pytest.mark.parametrize("streamed", [False, True], ids=["plain", "stream"])
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
@@ -81,3 +83,78 @@ def test_probabilities_of_what_is_cut_off_would_be_told(live: Portal, server: Se
     model, _ = model_saying(live, server, Said("Never asked."))
     answer = server.post(live.token(), ask(model, stop="x", logprobs=True))
     check(answer, 422, "invalid_request_error", "unsupported_parameter", "stop")
+
+
+async def _drops(call: Call) -> None:
+    call.cut()
+
+
+async def _fails(call: Call) -> None:
+    failed = {"status": "failed", "error": {"code": "server_error", "message": "The model broke."}}
+    await call.event({"type": "response.failed", "response": response(1, "") | failed})
+    await call.end()
+
+
+async def _errs(call: Call) -> None:
+    await call.event({"type": "error", "code": "server_error", "message": "Overloaded."})
+    await call.end()
+
+
+async def _falls_silent(call: Call) -> None:
+    await call.closed_event()
+
+
+async def _ends(call: Call) -> None:
+    await call.end()
+
+
+@pytest.mark.parametrize("breaks", [_drops, _fails, _errs, _falls_silent, _ends])
+@pytest.mark.parametrize("client", ["messages", "chat"])
+def test_an_answer_is_whole_whose_upstream_breaks_off_behind_the_stop_sequence(
+    live: Portal, server: Server, breaks: Script, client: str
+) -> None:
+    """The client has all that it asked for. It is charged by what it has, unless the upstream has said its usage."""
+
+    async def script(call: Call) -> None:
+        await call.open_stream()
+        for text in ("One ", "two ST", "OP three ", "four"):
+            await call.event({"type": "response.output_text.delta", "item_id": "m", "delta": text})
+        await breaks(call)
+
+    model, token = (
+        live.model(script, text_api="responses", idle_timeout=1, price={"input": 1, "output": 10}),
+        live.token(),
+    )
+    server.catch_up()
+    if client == "messages":
+        body: Any = {"model": model, "max_tokens": 99, "messages": [{"role": "user", "content": "Count."}]}
+        with (
+            anthropic.Anthropic(base_url=server.url, api_key=token, max_retries=0) as sdk,
+            sdk.messages.stream(**body, stop_sequences=["STOP"]) as stream,
+        ):
+            said = stream.get_final_message()
+            request_id = stream.response.headers["x-request-id"]
+        assert [block.text for block in said.content if block.type == "text"] == ["One two "]
+        assert (said.stop_reason, said.stop_sequence) == ("stop_sequence", "STOP")
+    else:
+        answer = server.post(token, ask(model, stop=["STOP"], stream=True))
+        assert answer.text.endswith("data: [DONE]\n\n") and '"error"' not in answer.text
+        assert answer.text.count('"finish_reason":"stop"') == 1 and "three" not in answer.text
+        request_id = answer.headers["x-request-id"]
+    record = live.record(request_id)
+    reported = breaks is _fails
+    assert (record.end_reason, record.usage_source) == ("completed", "reported" if reported else "estimated")
+    assert record.output_tokens == (7 if reported else record.output_tokens) and 1 <= record.output_tokens <= 7
+    assert record.cost == record.input_tokens * 1_000 + record.output_tokens * 10_000
+    assert record.attempt_log[-1]["detail"]
+
+
+def test_an_answer_without_its_stop_sequence_that_breaks_off_is_an_error(live: Portal, server: Server) -> None:
+    async def script(call: Call) -> None:
+        await call.open_stream()
+        await call.event({"type": "response.output_text.delta", "item_id": "m", "delta": "One two ST"})
+        await _drops(call)
+
+    answer = server.post(live.token(), ask(live.model(script, text_api="responses"), stop=["STOP"], stream=True))
+    assert '"code":"upstream_truncated"' in answer.text and "[DONE]" not in answer.text
+    assert live.record(answer).end_reason == "truncated"

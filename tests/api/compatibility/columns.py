@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Final
 
-from tests.api.compatibility.apis import chat, cohere, gemini, messages, ollama, responses
+from tests.api.compatibility.apis import chat, cohere, converse, gemini, messages, ollama, responses
 from tests.api.compatibility.conversation import Json
 from tests.support.peers import cohere as cohere_peer
 from tests.support.peers import gemini as gemini_peer
 from tests.support.peers import messages as messages_peer
 from tests.support.peers import ollama as ollama_peer
-from tests.support.peers.clouds import bedrock, converse, frames, vertex
+from tests.support.peers.clouds import bedrock, frames, vertex
+from tests.support.peers.clouds import converse as converse_peer
 from tests.support.peers.clouds.google_tokens import TokenEndpoint
 from tests.support.portal import Portal
 from tests.support.upstream import Call
@@ -96,7 +97,7 @@ async def _anthropic(site: Site, call: Call, whole: Json) -> None:
 
 async def _bedrock(site: Site, call: Call, whole: Json) -> None:
     if call.path.endswith("/count-tokens"):
-        await converse.saying(ACCOUNT, tokens=COUNTED)(call)
+        await converse_peer.saying(ACCOUNT, tokens=COUNTED)(call)
     else:
         await bedrock.saying(ACCOUNT, **whole)(call)
 
@@ -111,6 +112,10 @@ async def _gemini(site: Site, call: Call, whole: Json) -> None:
 
 async def _vertex_gemini(site: Site, call: Call, whole: Json) -> None:
     await vertex.gemini_saying(site.tokens, **whole)(call)
+
+
+async def _converse(site: Site, call: Call, whole: Json) -> None:
+    await converse_peer.answering(ACCOUNT, lambda _call: whole)(call)
 
 
 def _refusing(api: ModuleType) -> Callable[[Call, str], Awaitable[None]]:
@@ -234,6 +239,16 @@ GROUPS: Final[dict[Column, tuple[Column, ...]]] = {
     _GEMINI: (
         replace(_GEMINI, name="vertex gemini", label="Vertex AI", channel=_at_vertex("vertex"), send=_vertex_gemini),
     ),
+    Column(
+        "converse",
+        "Bedrock Converse",
+        converse,
+        "us.amazon.nova-2-lite-#-v1:0",
+        _at_vendor("bedrock_claude", "", keys=(ACCOUNT.api_key,)),
+        _converse,
+        _bedrock_refuses,
+        _breaking(converse, _FRAMES),
+    ): (),
     Column(
         "cohere",
         "Cohere",

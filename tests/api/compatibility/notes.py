@@ -30,6 +30,7 @@ class Note:
         )
 
 
+UNHEARD: Final = frozenset(("tokens of audio",))
 NOTES: Final = (
     Note(
         "a",
@@ -53,5 +54,13 @@ NOTES: Final = (
         "Refusal",
         frozenset(("end of the answer",)),
         clients=frozenset(("gemini",)),
+    ),
+    Note(
+        "d",
+        "The usage does not tell which tokens are audio. Where they have a price of their own, the portal counts them by "
+        "the length of the recording, and the usage record says that it is an estimate.",
+        "Audio in the request",
+        UNHEARD,
+        upstreams=frozenset(("converse",)),
     ),
 )

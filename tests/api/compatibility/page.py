@@ -47,7 +47,8 @@ an envelope of their own (addresses, keys, event streams): they are tried with e
 where one differs, the cell names it. Other OpenAI-compatible vendors are in the column “OpenAI chat”, as far as their
 own parameters go: see [what apps call](api.md). Rows that a client's API has no form for are not in its table.
 
-The models in question: Claude Opus 4.7, which thinks adaptively and takes no sampling parameters, and Gemini 3 Pro.
+The models in question: Claude Opus 4.7, which thinks adaptively and takes no sampling parameters, Gemini 3 Pro, and
+Nova 2 at Converse, which fetches no images or documents by their addresses, and whose usage has no tokens of thinking.
 Older ones take budgets of thinking, and sampling. The requests ask for nothing that the row does not name.
 """  # noqa: E501  # tables cannot be broken
 

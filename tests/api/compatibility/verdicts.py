@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tests.api.compatibility.columns import COUNTED
 from tests.api.compatibility.conversation import Reply, Used, lost_of_ask, lost_of_reply
 from tests.api.compatibility.features import PARTLY, TELLING
 from tests.api.compatibility.matrix import Cell, cost, counted
-from tests.api.compatibility.notes import NOTES, Note
+from tests.api.compatibility.notes import NOTES, UNHEARD, Note
 
 CARRIED: Final = "✓"
 NOTHING: Final = "—"  # the upstream's API has no form for it
@@ -56,6 +56,8 @@ def _carried(cell: Cell) -> Verdict:
         return Verdict("✗", f"told that {_names(cell.ignored)} is left out, and all is there")
     if foreign := [name for name in cell.ignored if not _is_own(name, cell)]:
         return Verdict("✗", f"what is left out is called {_names(foreign)}, which is not in the request")
+    if not silent and (unheard := _unheard(cell, cell.said)) is not None:
+        return unheard
     if wrong := _wrong_usage(cell, cell.said, cell.came):
         return Verdict("✗", wrong)
     if silent and note is not None:
@@ -76,6 +78,17 @@ def _is_told(lost: str, ignored: list[str]) -> bool:
 def _is_own(name: str, cell: Cell) -> bool:
     """Whether a name is one of a member that the client has sent, or of a place in one."""
     return re.split(r"[.[]", name)[0] in cell.body
+
+
+def _unheard(cell: Cell, said: Reply) -> Verdict | None:
+    """Of a recording whose tokens the upstream's usage does not tell apart: the portal counts them. None: it does."""
+    record = cell.records[0]
+    if said.used.audio_in is not None or record is None or not record.audio_input_tokens:
+        return None
+    counted = replace(said.used, audio_in=record.audio_input_tokens)
+    right = (record.input_tokens, record.output_tokens, record.cost) == (counted.input, counted.output, cost(counted))
+    note = next(one for one in NOTES if one.lost == UNHEARD)
+    return Verdict(f"{CARRIED} ({note.key})", "" if right else f"cost {record.cost} ≠ {cost(counted)}", note)
 
 
 def _wrong_usage(cell: Cell, said: Reply, came: Reply) -> str:

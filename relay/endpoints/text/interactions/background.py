@@ -181,6 +181,7 @@ async def _accept(work: _Work, attempt: Attempt, text: bytes, answer: Interactio
         key,
         answer.id,
         turn.parsed.previous_id,
+        turn.caller.token_id,
         attempt.run.reservations.owner,
         turn.lifetime or timedelta(),
     )

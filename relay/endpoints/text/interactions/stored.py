@@ -14,7 +14,7 @@ from accounts.models.change import announce
 from portal.lib.json import Json
 from relay.endpoints.text.deletion import delete_stored
 from relay.endpoints.text.interactions.upstream import API
-from relay.errors import InvalidRequest, ObjectNotFound, RelayError, UpstreamTimeout
+from relay.errors import InvalidRequest, ObjectNotFound, RelayError, RelayUnavailable, UpstreamTimeout
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.replies import EventStream
 from relay.gateway.runtime import Runtime
@@ -28,6 +28,7 @@ from relay.storage import responses as stored_responses
 from relay.storage.apis import interactions
 
 _POLL_SECONDS: Final = 0.5
+_SETTLED_SECONDS: Final = 5.0  # in which an interaction is settled whose worker ended
 
 
 def _not_found(interaction_id: str) -> ObjectNotFound:
@@ -126,9 +127,18 @@ def _cancel(row: StoredResponse) -> None:
 
 
 async def delete_interaction(run: Runtime, caller: Caller, interaction_id: str) -> Json:
-    """Delete an interaction, here and at its upstream; one that runs is cancelled. Raises ObjectNotFound."""
+    """Delete an interaction, here and at its upstream; one that runs is cancelled.
+
+    Raises ObjectNotFound, RelayUnavailable.
+    """
     user = caller.user_id
     row = await snapshot_cache.in_thread(interactions.find_interaction, user, interaction_id)
+    if row is not None and interactions.is_interrupted(row):
+        raise RelayUnavailable(
+            "The worker of the portal that followed this interaction ended, and another one ends it. Try again in a "
+            "moment.",
+            retry_after=_SETTLED_SECONDS,
+        )
     if not await delete_stored(run, user, interaction_id, interactions.delete_interaction, API):
         raise _not_found(interaction_id)
     if row is not None and row.status in stored_responses.RUNNING:

@@ -163,21 +163,65 @@ def test_its_room_and_its_time_are_limited(live: Portal, tmp_path: Path) -> None
         assert none.get(token, f"{PATH}/{made.json()['id']}").status_code == 404
 
 
-def test_one_whose_worker_is_killed_has_failed(live: Portal, server: Server, tmp_path: Path) -> None:
+def test_one_whose_worker_is_killed_is_ended_at_the_upstream_and_charged(
+    live: Portal, server: Server, tmp_path: Path
+) -> None:
+    from relay.models import Token
+    from relay.tokens.lifecycle import revoke_token
+
     with upstream_of() as (peer, upstream):
-        token = live.token()
+        users = [live.user(balance=PLENTY) for _ in range(3)]
+        token, second, third = map(live.token, users)
         peer.polls_needed = NEVER
         model = model_at(live, upstream)
         with serving(tmp_path / "log", env={"AIRELAYS_FEED_POLL_SECONDS": "0.05"}) as other:
-            name = create(other, token, {"model": model, "input": "Hi.", "background": True}).json()["id"]
+            body = {"model": model, "input": "Hi.", "background": True}
+            running, cancelled, done, revoked = (create(other, one, body) for one in (token, token, second, third))
             # It is cancelled on any worker, and its state read on any.
-            assert server.get(token, f"{PATH}/{name}").json()["status"] == "in_progress"
-            second = create(other, token, {"model": model, "input": "Hi.", "background": True}).json()["id"]
-            assert server.request("POST", token, f"{PATH}/{second}/cancel").json()["status"] == "cancelled"
-            until(lambda: peer.cancelled)
+            assert server.get(token, f"{PATH}/{running.json()['id']}").json()["status"] == "in_progress"
             other.kill()
-        found = ended(server, token, name)
+            name = cancelled.json()["id"]
+            assert server.request("POST", token, f"{PATH}/{name}/cancel").json()["status"] == "cancelled"
+        theirs = list(peer.kept)[2]
+        peer.kept[theirs].status = "completed"  # it ends by itself before anybody asks
+        revoke_token(Token.objects.get(user=users[2]), actor=None)
+        found = ended(server, token, running.json()["id"])
         assert found["status"] == "failed" and "stopped" in found["errors"][0]["message"]
+        assert found["steps"] and found["id"] == running.json()["id"]
+        ended_well = ended(server, second, done.json()["id"])
+        assert ended_well["status"] == "completed" and ended_well["steps"] == [THOUGHT, HELLO]
+        for answer, reason in (
+            (running, "shutdown"), (cancelled, "shutdown"), (done, "completed"), (revoked, "shutdown"),
+        ):  # fmt: skip
+            record = live.record(answer)
+            assert (record.end_reason, record.cost, record.usage_source) == (reason, COST, "reported")
+        assert len(peer.cancelled) == 3 and theirs not in peer.cancelled
+        assert server.get(token, f"{PATH}/{name}").json()["status"] == "cancelled"
+        assert server.request("DELETE", token, f"{PATH}/{name}").json() == {}  # nobody follows it any more
+        assert all(settled(user) for user in users)
+        books_balance()
+
+
+def test_one_whose_worker_is_killed_and_whose_upstream_does_not_answer_is_charged_by_what_is_known(
+    live: Portal, server: Server, tmp_path: Path
+) -> None:
+    from relay.models import Channel
+
+    with upstream_of() as (peer, upstream):
+        token = live.token(user := live.user(balance=PLENTY))
+        peer.polls_needed = NEVER
+        model = model_at(live, upstream)
+        with serving(tmp_path / "log", env={"AIRELAYS_FEED_POLL_SECONDS": "0.05"}) as other:
+            answer = create(other, token, {"model": model, "input": "Say much. " * 50, "background": True})
+            until(lambda: server.get(token, f"{PATH}/{answer.json()['id']}").json()["steps"])
+            Channel.objects.get(served__model__name=model).keys.all().delete()
+            other.kill()
+        assert ended(server, token, answer.json()["id"])["status"] == "failed"
+        record = live.record(answer)
+        assert (record.end_reason, record.usage_source) == ("shutdown", "estimated") and not peer.cancelled
+        assert record.input_tokens > 100 and record.cost == record.input_tokens * 1000 + record.output_tokens * 8000
+        settled(user)
+        books_balance()
 
 
 def test_one_that_the_portal_stops_is_cancelled_at_the_upstream(live: Portal, tmp_path: Path) -> None:
