@@ -16,8 +16,10 @@ class RelayConfig(AppConfig):
         from relay import roles, signals
         from relay.models import AllowedUpstream
         from relay.protocols.naming.references import allow_objects
+        from relay.protocols.naming.unpriced_tools import allow_unpriced_tools
 
         signals.connect_signals()
         roles.connect(self)
         outbound.allowances = AllowedUpstream.allowances
         allow_objects(settings.CONFIG.upstream_objects == "allow")
+        allow_unpriced_tools(settings.CONFIG.unpriced_tools == "allow")

@@ -174,6 +174,7 @@ def server(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> I
             "AIRELAYS_FEED_POLL_SECONDS": "0.05",
             "AIRELAYS_KEEPALIVE_SECONDS": "1",
             "AIRELAYS_MAX_BODY_BYTES": str(8 * 1024 * 1024),
+            "AIRELAYS_UNPRICED_TOOLS": "allow",
         },
     ) as running:
         yield running

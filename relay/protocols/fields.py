@@ -28,6 +28,7 @@ from portal.lib.json import (
     without_long_strings,
 )
 from relay.protocols.naming.references import Reference, may_name_objects, references_in
+from relay.protocols.naming.unpriced_tools import may_use_unpriced_tools, unpriced_tool
 
 T = TypeVar("T")
 Fields = dict[str, msgspec.Raw]
@@ -172,6 +173,8 @@ def read_document(body: bytes, model: str = "", named: list[Reference] | None = 
     check_inner_names(found)
     if may_name_objects(body):
         _check_references(found, named)
+    if any(may_use_unpriced_tools(bytes(fields[name])) for name in ("tools", "input") if name in fields):
+        _check_tools(found)
     if model and (raw := encode(model)) != bytes(fields.get("model", b"")):
         fields["model"] = msgspec.Raw(raw)
         body = encode(fields)
@@ -196,6 +199,17 @@ def _check_references(value: object, own: list[Reference] | None, where: str = "
         if own is None or not found.may_be_own:
             raise refused_reference(found)
         own.append(found)
+
+
+def _check_tools(found: Json) -> None:
+    """Raise BadRequest for a tool that has no price."""
+    tool = unpriced_tool(found)
+    if tool is not None:
+        raise unsupported(
+            f"This portal does not offer the tool “{tool.name}”: its vendor bills it apart from tokens, and it has no "
+            "price here. Leave it out.",
+            tool.param,
+        )
 
 
 def refused_reference(found: Reference) -> BadRequest:

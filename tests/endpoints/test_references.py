@@ -77,7 +77,9 @@ def test_a_portal_whose_users_may_know_its_accounts_sends_them_on(live: Portal, 
     model, token = live.model(worked, text_api="responses"), live.token()
     tools = [STORE, {"type": "code_interpreter", "container": CONTAINER}]
     items = [{"type": "item_reference", "id": MESSAGE}, {"role": "user", "content": "why?"}]
-    with serving(tmp_path / "log", env={"AIRELAYS_UPSTREAM_OBJECTS": "allow"}) as open_portal:
+    with serving(
+        tmp_path / "log", env={"AIRELAYS_UPSTREAM_OBJECTS": "allow", "AIRELAYS_UNPRICED_TOOLS": "allow"}
+    ) as open_portal:
         answer = open_portal.post(token, {"model": model, "tools": tools, "input": items}, path="/v1/responses")
     assert answer.status_code == 200, answer.text
     sent = live.upstream.last(model).json

@@ -57,8 +57,8 @@ NOTES: Final = (
     ),
     Note(
         "d",
-        "The usage does not tell which tokens are audio. Where they have a price of their own, the portal counts them by "
-        "the length of the recording, and the usage record says that it is an estimate.",
+        "The usage does not tell which tokens are audio. Where they have a price of their own, the portal counts them "
+        "by the length of the recording, and the usage record says that it is an estimate.",
         "Audio in the request",
         UNHEARD,
         upstreams=frozenset(("converse",)),

@@ -55,7 +55,7 @@ def converted(model: str = LLAMA, messages: list[dict[str, Any]] = HELLO, **more
             NOVA,
             {"reasoning_effort": "max", "max_tokens": 9},
             {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "medium"}},
-            [],
+            ["reasoning_effort"],
         ),
         ("us.amazon.nova-pro-v1:0", {"reasoning_effort": "low"}, None, ["reasoning_effort"]),
         (OPEN, {"reasoning_effort": "xhigh"}, {"reasoning_effort": "high"}, []),
@@ -146,9 +146,12 @@ def test_schemas_hold_answers_where_the_model_can_be_held() -> None:
     closed = json.loads(inner["schema"])
     assert inner["name"] == "found" and closed["additionalProperties"] is False
     assert closed["properties"]["a"]["additionalProperties"] is False and not form.dropped
-    for model, asked in ((NOVA, shape), (OPEN, {"type": "json_object"})):
+    for model, asked, lost in (
+        (NOVA, shape, "response_format.json_schema.schema"),
+        (OPEN, {"type": "json_object"}, "response_format"),
+    ):
         form = converted(model, response_format=asked)
-        assert form.dropped == ["response_format"] and "outputConfig" not in form.body
+        assert form.dropped == [lost] and "outputConfig" not in form.body
         assert "JSON" in str(form.body["system"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,6 +16,15 @@ from relay.protocols.naming.references import (
     may_name_objects,
     references_in,
 )
+from relay.protocols.naming.unpriced_tools import allow_unpriced_tools
+
+
+@pytest.fixture(autouse=True)
+def _unpriced_tools_are_offered() -> Iterator[None]:
+    allow_unpriced_tools(True)
+    yield
+    allow_unpriced_tools(False)
+
 
 SEARCH = {"type": "file_search", "vector_store_ids": ["vs_1"]}
 NAMED: dict[str, tuple[dict[str, Any], str]] = {
