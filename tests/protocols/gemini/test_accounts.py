@@ -43,7 +43,7 @@ def part(**members: Any) -> dict[str, Any]:
     ],
 )
 def test_objects_of_the_account_are_refused(body: dict[str, Any]) -> None:
-    with pytest.raises(BadRequest, match="of the portal's account at the upstream|has no price here") as caught:
+    with pytest.raises(BadRequest, match=r"of the portal's account at the upstream|has no price here") as caught:
         parsed(body)
     assert caught.value.param
 
@@ -67,7 +67,7 @@ def test_what_is_the_clients_own_is_not() -> None:
 @pytest.mark.parametrize("kind", ["image_url", "video_url"])
 def test_a_client_of_another_api_cannot_name_them_as_addresses(kind: str, url: str) -> None:
     message = {"role": "user", "content": [{"type": kind, kind: {"url": url}}]}
-    with pytest.raises(BadRequest, match="of the portal's account at the upstream|has no price here"):
+    with pytest.raises(BadRequest, match="of the portal's account at the upstream"):
         gemini_request({"model": "gemini-3", "messages": [message]}, GEMINI)
 
 
