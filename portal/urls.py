@@ -67,6 +67,7 @@ urlpatterns = [
     path("usage/<slug:request_id>/", usage.usage_receipt, name="receipt"),
     path("storage/", files.file_list, name="my-files"),
     path("storage/kept/delete/", files.stored_delete, name="kept-delete"),
+    path("storage/<slug:file_id>/content/", files.file_download, name="my-file-download"),
     path("storage/<slug:file_id>/delete/", files.file_delete, name="my-file-delete"),
     path("docs/", docs.docs, name="docs"),
     path("balance/", balance.balance, name="balance"),

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from typing import IO, Final
+
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
+from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
@@ -16,6 +22,7 @@ from relay.storage import files
 from relay.storage.batches import counts_of, error_summary, wait_of
 
 _PAGE = 50
+_BLOCK: Final = 64 * 1024  # bytes of a file that are read at once
 
 
 @login_required
@@ -42,6 +49,32 @@ def file_list(request: HttpRequest) -> HttpResponse:
         "here": "files",
     }
     return render(request, "portal/files.html", context)
+
+
+@login_required
+@require_POST
+def file_download(request: HttpRequest, file_id: str) -> HttpResponseBase:
+    """The bytes of a file. By POST, so that nobody reads them who only looks at the portal as its user."""
+    upload = files_of(signed_in_user(request)).filter(file_id=file_id).first()
+    if upload is None:
+        raise Http404
+    try:
+        file = files.open_file(upload)
+    except OSError:
+        messages.error(request, _("“%(name)s” cannot be read at the moment.") % {"name": upload.filename})
+        return redirect("my-files")
+    response = StreamingHttpResponse(_blocks(file), content_type="application/octet-stream")
+    response["Content-Disposition"] = content_disposition_header(True, upload.filename) or "attachment"
+    response["Content-Length"] = str(upload.size)
+    return response
+
+
+async def _blocks(file: IO[bytes]) -> AsyncIterator[bytes]:
+    try:
+        while block := await sync_to_async(file.read)(_BLOCK):
+            yield block
+    finally:
+        await sync_to_async(file.close)()
 
 
 @login_required

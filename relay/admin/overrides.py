@@ -178,7 +178,7 @@ class OverridesAdmin(BaseAdmin):
         context = {
             **self.admin_site.each_context(request),
             "title": _("Overrides of “%(channel)s”") % {"channel": channel},
-            "opts": self.model._meta,
+            "content_title": _("Overrides"),
             "object": channel,
             "form": form,
             "media": self.media + form.media,

@@ -13,6 +13,7 @@ from decimal import Decimal
 from functools import cache
 from typing import Any, Final
 
+from relay.providers.model_facts import abilities_of_name
 from relay.providers.vendors import VENDORS
 
 # Price classes of this portal, and the fields of genai-prices for them.
@@ -27,6 +28,7 @@ _CLASSES: Final = {
     "image_input": "input_image_mtok",
 }
 _THOUSANDS: Final = {"per_call": "requests_kcount", "per_search": "web_searches_kcount"}  # the same of what is counted
+_NO_OUTPUT: Final = frozenset(("output",))
 _ZERO: Final = Decimal(0)
 
 
@@ -50,8 +52,12 @@ class Listing:
 
     @property
     def complete(self) -> bool:
-        """Whether no side is missing. One without a price for input or output would be free there."""
-        return not any(tier.unlisted for tier in self.tiers)
+        """Whether no side is missing. One without a price for input or output would be free there.
+
+        Models of embeddings have no output.
+        """
+        needless = _NO_OUTPUT if abilities_of_name(self.name) == ("embeddings",) else frozenset()
+        return not any(tier.unlisted - needless for tier in self.tiers)
 
 
 def look_up(preferred: Sequence[str], names: Sequence[str], at: datetime) -> Listing | None:

@@ -7,7 +7,7 @@ price of its own is charged at the price of the class that it is a part of. Only
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from relay.protocols.usage import NO_USAGE, Usage
@@ -51,6 +51,8 @@ class Price:
     dearest_output: int = field(init=False, default=0)  # the highest price of any class of output
     has_units: bool = field(init=False, default=False)  # something is charged per unit
     prices_parts: bool = field(init=False, default=False)  # audio or images have another price than text
+    # The same for a request that cannot have anything kept for an hour.
+    short: Price = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         written = (self.input if self.cache_write is None else self.cache_write, self.cache_write_1h)
@@ -66,6 +68,8 @@ class Price:
         object.__setattr__(self, "has_units", bool(units))
         parts = (self.audio_input, self.image_input, self.audio_output)
         object.__setattr__(self, "prices_parts", any(part is not None for part in parts))
+        short = self if self.cache_write_1h is None else replace(self, cache_write_1h=None)
+        object.__setattr__(self, "short", short)
 
     @property
     def is_by_units(self) -> bool:

@@ -78,22 +78,16 @@ def finish(
     batch.finalizing_at = batch.finalizing_at or clock.now()
     status = batch.status if batch.status == Status.CANCELLING else Status.FINALIZING
     _name_files(batch)
-    Batch.objects.filter(pk=batch.pk).update(status=status, finalizing_at=batch.finalizing_at)
+    known = _outcomes(batch)
+    ok = sum(known.values())
+    # `total`: of one that was cancelled before it began.
+    counts = {"succeeded": ok, "failed": len(known) - ok, "total": max(batch.total, len(known))}
+    Batch.objects.filter(pk=batch.pk).update(status=status, finalizing_at=batch.finalizing_at, **counts)
     try:
         written = _write_files(batch, owner)
     except (RequestTooLarge, StorageFull) as full:
         return _without_room(batch, full, outcome, errors)
-    known = _outcomes(batch)
-    ok = sum(known.values())
-    _end(
-        Batch.objects.filter(pk=batch.pk),
-        outcome,
-        errors,
-        total=max(batch.total, len(known)),  # of one that was cancelled before it began
-        succeeded=ok,
-        failed=len(known) - ok,
-        **written,
-    )
+    _end(Batch.objects.filter(pk=batch.pk), outcome, errors, **counts, **written)
     delete_lines(batch.pk)
     _remove_input(batch)
     return None

@@ -8,6 +8,7 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
+from relay.billing.list_prices import ListedPrice, Listing
 from relay.billing.price_import import add_list_prices, listings_for, propose_changes
 from relay.models import Channel, ChannelModel, Model, ModelPrice
 
@@ -72,3 +73,14 @@ def test_the_channels_vendor_comes_first_and_upstream_names_count(models: list[M
     assert add_list_prices([model], listings) == 1 and add_list_prices([model], listings) == 0
     assert listings_for("openai", [("fast", "gpt-4o")]) == {}, "it has a price"
     assert listings_for("openai", [("new", "gpt-4o"), ("strange", "")]).keys() == {"new"}
+
+
+def test_models_of_embeddings_are_priced_without_being_asked_about(db: None) -> None:
+    """Their lists have no price of output, which they have not. One of another model would be free there."""
+    found = listings_for("openai", [("text-embedding-3-small", ""), ("gpt-6-luna", ""), ("gpt-4o", "")])
+    assert "text-embedding-3-small" in found and "gpt-4o" in found
+    assert found["text-embedding-3-small"].tiers[0].classes["output"] == 0
+    assert listings_for("voyage", [("voyage-4", "")])["voyage-4"].complete
+    one_sided = Listing("openai-decisions", "gpt-6-luna", (ListedPrice(0, {}, frozenset(("output",))),))
+    assert not one_sided.complete
+    assert not Listing("x", "text-embedding-9", (ListedPrice(0, {}, frozenset(("input",))),)).complete

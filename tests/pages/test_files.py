@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from relay.storage.files import path_of
 from tests.support.portal import People, stored_for
 
 pytestmark = pytest.mark.shared
@@ -26,6 +28,28 @@ def test_the_page_of_files_is_ones_own(people: People, client: Any) -> None:
     client.force_login(people.owner)
     assert client.post(f"/storage/{mine.file_id}/delete/").status_code == 302
     assert mine.file_id not in client.get("/storage/").content.decode()
+
+
+async def _read(answer: Any) -> bytes:
+    return b"".join([block async for block in answer.streaming_content])
+
+
+def test_a_file_is_downloaded_by_its_owner_alone(people: People, client: Any) -> None:
+    mine = stored_for(people.owner, 'a "b"\r\n<c>.html')
+    path = f"/storage/{mine.file_id}/content/"
+    assert client.post(path).status_code == 302  # to sign in
+    for stranger in (people.other, people.staff):
+        client.force_login(stranger)
+        assert client.post(path).status_code == 404
+    client.force_login(people.owner)
+    assert client.get(path).status_code == 405
+    answer = client.post(path)
+    assert answer.status_code == 200 and answer["content-type"] == "application/octet-stream"
+    assert answer["content-disposition"].startswith("attachment;") and answer["x-content-type-options"] == "nosniff"
+    assert asyncio.run(_read(answer)) == b"abc" and answer["content-length"] == "3"
+    path_of(mine.storage_name).unlink()
+    gone = client.post(path, follow=True)
+    assert gone.redirect_chain == [("/storage/", 302)] and "cannot be read" in gone.content.decode()
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ SIGNED_IN = frozenset(
         "session",
         "my-files",
         "kept-delete",
+        "my-file-download",
         "my-file-delete",
         "docs",
         "balance",

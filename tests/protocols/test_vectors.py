@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from relay.protocols.cohere_chat.vectors import CohereVectors
+from relay.protocols.fields import BadRequest
 from relay.protocols.gemini.embedding.upstream import GeminiVectors, PredictVectors
 from relay.protocols.vectors import VectorUpstream
 
@@ -49,3 +50,28 @@ def test_a_text_without_a_count_leaves_the_whole_to_an_estimate(
 ) -> None:
     found = PredictVectors().read(json.dumps(predicted(*counts)).encode(), len(counts))
     assert found is not None and (found.usage.input if found.usage is not None else None) == expected
+
+
+@pytest.mark.parametrize("upstream", [CohereVectors(), GeminiVectors(), PredictVectors()])
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"input": [1, 2]}, "input"),
+        ({"input": [{"image": "data:image/png;base64,AAAA"}]}, "input"),
+        ({"input": "a", "images": ["data:image/png;base64,AAAA"]}, "images"),
+        ({"input": "a", "inputs": [{"content": []}]}, "inputs"),
+    ],
+)
+def test_what_is_no_text_is_refused_by_name(upstream: VectorUpstream, fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        upstream.request(fields, "m")
+    assert (refused.value.param, refused.value.status) == (param, 422)
+
+
+def test_the_model_of_pictures_is_sent_texts_as_it_takes_them() -> None:
+    asked = PredictVectors().request({"input": ["a", "b"], "dimensions": 128}, "multimodalembedding@001")
+    assert asked.body == {"instances": [{"text": "a"}, {"text": "b"}], "parameters": {"dimension": 128}}
+    body = json.dumps({"predictions": [{"textEmbedding": VECTOR}, {"textEmbedding": VECTOR}]}).encode()
+    found = PredictVectors().read(body, 2)
+    assert found is not None and (found.vectors, found.usage) == ([VECTOR, VECTOR], None)
+    assert PredictVectors().read(b'{"predictions":[{"imageEmbedding":[1]}]}', 1) is None

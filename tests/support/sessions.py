@@ -19,6 +19,7 @@ POSTS = {
     "token-revoke": "/tokens/{token}/revoke/",
     "token-enabled": "/tokens/{token}/enabled/",
     "token-limits": "/tokens/{token}/limits/",
+    "my-file-download": "/storage/{file}/content/",
     "my-file-delete": "/storage/{file}/delete/",
     "playground-key": "/playground/key/",
     "kept-delete": "/storage/kept/delete/",

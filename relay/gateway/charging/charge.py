@@ -54,6 +54,7 @@ class RequestCharge:
         "_choices",
         "_fallback",
         "_highest_price",
+        "_hour_writes",
         "_kept",
         "_least_output",
         "_limit",
@@ -100,6 +101,7 @@ class RequestCharge:
         self._kept = 0  # what is held beside that, for a prompt that has more tokens than estimated
         self._highest_price = _FREE  # of the routes that may serve
         self._choices = 1
+        self._hour_writes = True
         self._limit: int | None = None  # tokens of each answer, as the upstream is told it; None: it is told none
         self._promised = 0  # tokens that all answers together may have; 0: no limit
         self._least_output = MIN_OUTPUT  # tokens of an answer that is worth beginning
@@ -141,6 +143,7 @@ class RequestCharge:
             request.units,
         )
         caller, multiplier = self._caller, self.multiplier
+        self._hour_writes = request.hour_writes
         own = self._prices(prompt_tokens)
         if not own:
             raise ModelNotPriced(
@@ -218,7 +221,9 @@ class RequestCharge:
                 if route.price is not None and (price := self.price(route, prompt_tokens)) is not None
             ]
         listed = self.price(None, prompt_tokens)
-        return found if listed is None else [*found, listed]
+        if listed is not None:
+            found.append(listed)
+        return found if self._hour_writes else [price.short for price in found]
 
     def _uncertainty(self, request: GatewayRequest, parts: Usage | None) -> int:
         """What the prompt may cost beyond its estimate, in nano-USD, also at the price of longer prompts.

@@ -72,6 +72,7 @@ class GatewayRequest:
     least_input: Callable[[float], float] | None = None
     # Tokens of thinking that it names for each answer, beside the limit where the upstream counts so; None: none.
     thinking: int | None = None
+    hour_writes: bool = True  # it may have a part of its prompt kept in a cache for an hour, which is dearer
     # What a route's channel makes of it, by the model's own name; None: it is sent as it is. Asked before money is
     # held.
     overridden: Callable[[str, Route], Overridden | None] | None = None
@@ -105,6 +106,7 @@ class GatewayRequest:
             most_prompt=_longer(self.most_prompt, added, unsure),
             most_input=_longer(self.most_input, added * _BYTES_PER_TOKEN, unsure),
             least_input=(lambda _enough: 0.0) if unsure and least is not None else least,
+            hour_writes=True,
         )
 
 

@@ -8,16 +8,22 @@ from typing import Final
 from portal.lib.json import Json
 from relay.protocols.fields import unsupported
 
+_PICTURES: Final = ("images", "inputs")  # in which Cohere's API has more than texts
 _NOTHING: Final[tuple[object, ...]] = (None, "", [], {})
 
 
 def texts_of(fields: Json) -> list[str]:
-    """The texts of a request. Raises BadRequest for token numbers, which are those of one vendor's models."""
+    """The texts of a request. Raises BadRequest for token numbers, which are those of one vendor's models, and images."""
+    for name in _PICTURES:
+        if fields.get(name):
+            raise unsupported(f"The upstream of this model is sent texts only here. Leave “{name}” out.", name)
     given = fields.get("input")
     texts = given if isinstance(given, list) else [given]
     found = [text for text in texts if isinstance(text, str)]
     if len(found) < len(texts):
-        raise unsupported("The upstream of this model makes vectors of texts only, not of token numbers.", "input")
+        raise unsupported(
+            "The upstream of this model is sent texts only here: no token numbers, and no images.", "input"
+        )
     return found
 
 

@@ -60,6 +60,29 @@ def test_several_answers_are_paid_for_ahead_one_by_one(live: Portal, server: Ser
     assert four - one == 3 * 1000 * 10_000
 
 
+def test_what_is_kept_for_an_hour_is_held_for_where_it_is_asked_for(live: Portal, server: Server) -> None:
+    """Twice the price of input, as Anthropic's is, which most requests cannot come to."""
+    price = {**PRICE, "cache_write": "1.25", "cache_write_1h": 2}
+    token = live.token(live.user(balance=10**12))
+    says = {"type": "ephemeral"}
+
+    def reserved(model: str, **mark: Any) -> int:
+        content = [{"type": "text", "text": "Say hello. " * 400, **mark}]
+        return live.record(
+            server.post(token, ask(model, messages=[{"role": "user", "content": content}], max_tokens=100))
+        ).reserved
+
+    plain = live.model(price=PRICE)
+    model = live.model(price=price)
+    prompt = reserved(plain) - 100 * 10_000
+    short, hour = (reserved(model, **mark) for mark in ({}, {"cache_control": {**says, "ttl": "1h"}}))
+    assert 1.2 * prompt < short - 100 * 10_000 < 1.3 * prompt < 1.9 * prompt < hour - 100 * 10_000
+    overridden = live.model(
+        price=price, overrides=[{"do": "set", "path": "cache_control", "value": {**says, "ttl": "1h"}}]
+    )
+    assert reserved(overridden) > 1.9 * prompt
+
+
 @pytest.mark.parametrize(
     ("path", "text_api"), [(CHAT, "chat"), (CHAT, "responses"), (RESPONSES, "chat"), (RESPONSES, "responses")]
 )

@@ -85,6 +85,7 @@ async def generate_content(
         input_parts=request.media,
         dearer_input=lambda: None if parsed.at_most(0) is None else request.media(),
         thinking=parsed.thinking(),
+        hour_writes=False,  # its clients mark nothing that is to be kept
         overridden=partial(overridden_text, run, request),
     )
     return await serve(exchange, caller, run, wanted, partial(try_text, request))

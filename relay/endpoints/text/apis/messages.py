@@ -97,6 +97,7 @@ async def create_message(exchange: Exchange, caller: Caller, run: Runtime, beta:
         input_parts=request.media,
         dearer_input=lambda: None if parsed.at_most(0) is None else request.media(),
         thinking=parsed.thinking(),
+        hour_writes=b'"1h"' in parsed.body,  # as the marks of caches say it
         overridden=partial(overridden_text, run, request),
     )
     return await serve(exchange, caller, run, wanted, partial(try_text, request))

@@ -21,6 +21,7 @@ _BATCH: Final = "generate_content.embed_batch"
 _ONE: Final = "generate_content.embed"
 _MODEL: Final = "models/"
 _SIZE: Final = "outputDimensionality"
+_MULTIMODAL: Final = "multimodalembedding"
 _KNOWN: Final = frozenset(("model", "input", "dimensions", "encoding_format"))
 
 
@@ -59,7 +60,8 @@ class _Values(msgspec.Struct):
 
 
 class _Prediction(msgspec.Struct):
-    embeddings: _Values
+    embeddings: _Values | None = None
+    textEmbedding: list[float] = msgspec.field(default_factory=list)  # of the model of texts, images and films
 
 
 class _Answer(Envelope):
@@ -71,14 +73,15 @@ _envelope: Final = msgspec.json.Decoder(Envelope)
 
 
 class PredictVectors:
-    """Vertex AI's `:predict`, of its models of text that are no Gemini."""
+    """Vertex AI's `:predict`, of its models that are no Gemini: of texts alone, also where they know pictures."""
 
     api = "predict"
 
     def request(self, fields: Json, model: str) -> VectorRequest:
-        body: Json = {"instances": [{"content": text} for text in texts_of(fields)]}
+        told, size = ("text", "dimension") if model.startswith(_MULTIMODAL) else ("content", _SIZE)
+        body: Json = {"instances": [{told: text} for text in texts_of(fields)]}
         if fields.get("dimensions") is not None:
-            body["parameters"] = {_SIZE: fields["dimensions"]}
+            body["parameters"] = {size: fields["dimensions"]}
         return VectorRequest(self.api, body, lost_of(fields, _KNOWN))
 
     def read(self, body: bytes, wanted: int) -> Embedded | None:
@@ -88,10 +91,10 @@ class PredictVectors:
             found = _answer.decode(body).predictions or []
         except (msgspec.DecodeError, ValueError, RecursionError):
             return None
-        vectors = [one.embeddings.values for one in found]
+        vectors = [one.embeddings.values if one.embeddings is not None else one.textEmbedding for one in found]
         if len(vectors) != wanted or not all(vectors):
             return None
-        counts = [one.embeddings.statistics for one in found]
+        counts = [one.embeddings.statistics if one.embeddings is not None else None for one in found]
         tokens = [count(one.token_count) if one is not None else 0 for one in counts]
         if not all(tokens):  # a text without a count would cost nothing
             return Embedded(vectors)
