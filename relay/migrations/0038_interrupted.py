@@ -28,7 +28,7 @@ def _whole():
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('relay', '0034_searches'),
+        ('relay', '0037_personal'),
     ]
 
     operations = [

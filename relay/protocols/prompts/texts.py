@@ -13,7 +13,7 @@ _NOTHING: Final[tuple[object, ...]] = (None, "", [], {})
 
 
 def texts_of(fields: Json) -> list[str]:
-    """The texts of a request. Raises BadRequest for token numbers, which are those of one vendor's models, and images."""
+    """The texts of a request. Raises BadRequest for images, and for token numbers, which one vendor's models read."""
     for name in _PICTURES:
         if fields.get(name):
             raise unsupported(f"The upstream of this model is sent texts only here. Leave “{name}” out.", name)

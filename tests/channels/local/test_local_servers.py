@@ -17,7 +17,7 @@ from relay.channels.local import servers
 from relay.channels.local.offers import add_channel, offered_servers
 from relay.channels.local.servers import LocalServer, local_servers
 from relay.models import AllowedUpstream, Channel, Model, ModelPrice, Token
-from tests.support.peers import local_servers as peers
+from tests.support.peers.local import servers as peers
 from tests.support.server import Server
 from tests.support.sessions import clerk, signed_in, with_config
 
