@@ -55,6 +55,28 @@ def test_what_a_full_disk_has_not_taken_is_let_go_of(people: People) -> None:
     assert Upload.objects.count() == 0 and not files.partial_path(sink.upload.storage_name).exists()
 
 
+def test_one_person_has_all_of_256_mib_and_several_a_quarter_of_a_gibibyte(db: None, settings: Any) -> None:
+    from accounts.models import User
+    from relay.storage import files
+
+    def numbers() -> tuple[int, int, int]:
+        found = files.storage_limits()
+        return found.file >> 20, found.total >> 20, found.user >> 20
+
+    User.objects.all().delete()
+    assert numbers() == (32, 256, 256)
+    User.objects.create_user("alice")
+    assert numbers() == (32, 256, 256)
+    settings.CONFIG = settings.CONFIG.model_copy(update={"max_total_upload_bytes": 100 << 20})
+    assert numbers() == (32, 100, 100)
+    User.objects.create_user("bob")
+    assert numbers() == (32, 100, 25)
+    settings.CONFIG = settings.CONFIG.model_copy(update={"max_total_upload_bytes": 0})
+    assert numbers() == (32, 1024, 256)
+    settings.CONFIG = settings.CONFIG.model_copy(update={"max_user_upload_bytes": 7 << 20})
+    assert numbers() == (32, 1024, 7)
+
+
 def test_the_files_of_a_user_go_with_the_user(people: People, django_capture_on_commit_callbacks: Any) -> None:
     from relay.models import Upload
     from relay.storage import files

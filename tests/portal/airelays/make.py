@@ -117,8 +117,8 @@ def use(v1: str, token: str) -> None:
     call(f"{v1}/files/{ids[2]}", token, None, method="DELETE")
     seeds = [{"type": "message", "role": "user", "content": "Answer in one sentence."}]
     made = call(f"{v1}/conversations", token, json.dumps({"metadata": {"topic": "greeting"}, "items": seeds}).encode())
-    content = [{"type": "input_file", "file_id": ids[0]}, {"type": "input_text", "text": "What does it say?"}]
-    turn = {"model": "gpt-5.5", "conversation": made["id"], "input": [{"role": "user", "content": content}]}
+    parts = [{"type": "input_file", "file_id": ids[0]}, {"type": "input_text", "text": "What does it say?"}]
+    turn = {"model": "gpt-5.5", "conversation": made["id"], "input": [{"role": "user", "content": parts}]}
     call(f"{v1}/responses", token, json.dumps(turn).encode())
     call(f"{v1}/conversations", token, b"{}")
 

@@ -50,18 +50,17 @@ def test_the_lock_is_given_up_with_the_process(tmp_path: Path) -> None:
         ("", "pid unknown"),
         ("not a number\n", "pid unknown"),
         ("4242\n", "pid 4242"),
-        ("OWN\n{host} {start}\nbox\n", "pid OWN"),
-        ("OWN\n{host} 1\nbox\n", "pid unknown"),
+        ("{pid}\n{host} {start}\nbox\n", "pid {pid}"),
+        ("{pid}\n{host} 1\nbox\n", "pid unknown"),
         ("7\nbox-4026531836 99\nbox\n", "pid 7 on box, another machine or container"),
     ],
 )
 def test_the_holder_is_named_only_where_its_number_means_something(text: str | None, said: str, tmp_path: Path) -> None:
     """A number may have been given to another process since, and in another container it is another process."""
-    own = str(os.getpid())
+    own = {"pid": os.getpid(), "host": host_id(), "start": process_start(os.getpid())}
     if text is not None:
-        text = text.replace("OWN", own).replace("{host}", host_id()).replace("{start}", str(process_start(os.getpid())))
-        (tmp_path / "relay.pid").write_text(text)
-    assert holder(tmp_path) == said.replace("OWN", own)
+        (tmp_path / "relay.pid").write_text(text.format(**own))
+    assert holder(tmp_path) == said.format(**own)
 
 
 def test_a_file_system_without_locks_keeps_nobody_from_starting(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,7 +18,8 @@ import httpx
 import pytest
 
 from accounts.models import User
-from portal.installation.sign_ins import find_sign_ins
+from portal.installation import sign_ins
+from portal.installation.sign_ins import find_sign_ins, user_name
 from portal.lib import clock
 from relay.models import Adoption, Conversation, Upload
 from relay.storage import files, files_check
@@ -216,3 +219,51 @@ def test_several_accounts_come_in_their_order_and_each_once(tmp_path: Path) -> N
 def test_conversations_are_kept_from_then_on(owner: User, folder: Path) -> None:
     adoption.adopt(folder, owner)
     assert Conversation.objects.filter(expires_at__gt=clock.now()).count() == 2
+
+
+class Keychain:
+    """The system's keychain as the library `keyring` shows it."""
+
+    def __init__(self, entries: dict[tuple[str, str], str], hangs: threading.Event | None = None) -> None:
+        self.entries, self.hangs, self.asked = entries, hangs, 0
+
+    def get_password(self, service: str, user: str) -> str | None:
+        self.asked += 1
+        if self.hangs is not None:
+            self.hangs.wait(60)
+            raise RuntimeError("locked")
+        return self.entries.get((service, user))
+
+
+def auth_of(token: str, account: str, at: str) -> str:
+    return json.dumps({"tokens": {"refresh_token": token, "account_id": account}, "last_refresh": at})
+
+
+def test_the_keychain_has_older_sign_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path)
+    user = user_name(link)
+    assert user == f"cli|{hashlib.sha256(str(tmp_path.resolve()).encode()).hexdigest()[:16]}"
+    old, new = auth_of("older", "1", "2026-01-01T00:00:00+00:00"), auth_of("newer", "1", "2026-01-02T00:00:00+00:00")
+    other = auth_of("another", "2", "2026-01-02T00:00:00+00:00")
+    keychain = Keychain({("AIRelays Auth", user): new, ("AIRelay Auth", user): old})
+    monkeypatch.setitem(sys.modules, "keyring", keychain)  # type: ignore[arg-type]
+    (found,) = find_sign_ins(link)
+    assert found.auth["tokens"]["refresh_token"] == "newer" and "AIRelays Auth" in found.source
+    keychain.entries.pop(("AIRelays Auth", user))
+    (tmp_path / "auth.json").write_text(other)
+    assert [entry.auth["tokens"]["refresh_token"] for entry in find_sign_ins(link)] == ["another", "older"]
+    keychain.entries[("AIRelays Auth", user)] = "not JSON"
+    assert len(find_sign_ins(link)) == 2 and len(find_sign_ins(link, keychain=False)) == 1
+
+
+def test_a_keychain_that_is_locked_or_missing_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sign_ins, "_PATIENCE", 0.01)
+    go = threading.Event()
+    monkeypatch.setitem(sys.modules, "keyring", Keychain({}, go))  # type: ignore[arg-type]
+    assert find_sign_ins(tmp_path) == [] and "the keychain does not answer" in caplog.text
+    go.set()
+    monkeypatch.setitem(sys.modules, "keyring", None)  # type: ignore[arg-type]
+    assert find_sign_ins(tmp_path) == []
