@@ -1,7 +1,8 @@
 """One portal per data folder: a lock on `relay.lock`, which AIRelays 0.22 takes as well, for as long as one serves.
 
 The system gives the lock up when the process ends, however it ends, so that no file of a dead process is in the way.
-It holds across containers on one machine, and on NFS across machines. `relay.pid` only says who holds it.
+It holds across containers on one machine, and on NFS across machines. What is written in it and in `relay.pid` only
+says who holds it.
 """
 
 from __future__ import annotations
@@ -56,12 +57,17 @@ class FolderLock:
                     self.release()
                     raise FolderInUse(_in_use(self._folder)) from None
             time.sleep(_AGAIN_SECONDS)
-        path = self._folder / _HOLDER
-        descriptor = crypto.open_private(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            # The number alone in the first line: AIRelays 0.22 reads it.
-            file.write(f"{os.getpid()}\n{host_id()} {process_start(os.getpid())}\n{socket.gethostname()}\n")
+        self._sign()
         return True
+
+    def _sign(self) -> None:
+        """Write down who holds the lock: the number alone for AIRelays 0.22, which shows all that is in its file."""
+        pid = os.getpid()
+        descriptor = crypto.open_private(self._folder / _HOLDER, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(f"{pid}\n")
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, f"{pid} {host_id()} {process_start(pid)} {socket.gethostname()}\n".encode(), 0)
 
     def release(self) -> None:
         file, self._file = self._file, -1
@@ -82,15 +88,15 @@ def holder(folder: Path) -> str:
     Its number means something on the machine, and in the container, where it was given, and while it has not ended.
     """
     try:
-        lines = (folder / _HOLDER).read_text(encoding="utf-8").splitlines()
+        pid = (folder / _HOLDER).read_text(encoding="utf-8").strip()
+        about = (folder / _LOCK).read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError):
         return "pid unknown"
-    pid = lines[0].strip() if lines else ""
     if not pid.isdecimal():
         return "pid unknown"
-    if len(lines) < 3:  # of AIRelays 0.22
+    if len(about) != 4 or about[0] != pid:  # of AIRelays 0.22
         return f"pid {pid}"
-    host, _, start = lines[1].partition(" ")
+    _, host, start, name = about
     if host != host_id():
-        return f"pid {pid} on {lines[2]}, another machine or container"
+        return f"pid {pid} on {name}, another machine or container"
     return f"pid {pid}" if process_start(int(pid)) == start else "pid unknown"

@@ -32,6 +32,12 @@ class SignIn:
     auth: dict[str, Any]
     source: str  # where it was, for people: a path, or the service of the keychain
 
+    @property
+    def fingerprint(self) -> str:
+        """By which it is known again without being kept: of its tokens, which are others after the next sign-in."""
+        tokens = self.auth["tokens"]
+        return hashlib.sha256(str(tokens.get("refresh_token") or tokens.get("access_token")).encode()).hexdigest()[:32]
+
 
 def find_sign_ins(data_dir: Path, keychain: bool = True) -> list[SignIn]:
     """The sign-ins of a data folder, the first account first.

@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -63,6 +64,16 @@ def adopt(folder: Path, owner: User) -> Adopted:
             with suppress(IntegrityError):
                 _adopt_conversation(conversation, owner, done)
     return done
+
+
+def adopt_once(source: str, take: Callable[[], bool]) -> bool:
+    """Take over something else of AIRelays 0.x, unless that was done before. Returns whether it was taken over now.
+
+    `source`: what it is, and a fingerprint. `take` returns whether it took it; otherwise it is asked again next time.
+    """
+    if Adoption.objects.filter(source=source).exists() or not take():
+        return False
+    return Adoption.objects.get_or_create(source=source)[1]
 
 
 # -- files -----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from portal.installation import lock
 from portal.installation.lock import FolderInUse, FolderLock, holder
 from portal.lib.processes import host_id, process_start
 from tests.support.server import ROOT
@@ -39,27 +38,30 @@ def test_the_lock_is_given_up_with_the_process(tmp_path: Path) -> None:
         FolderLock(tmp_path).hold(patience=0)
     one.release()
     other.release()
-    (tmp_path / "relay.pid").write_text(f"{os.getpid()}\n")  # as 0.22 writes it
-    assert FolderLock(tmp_path).hold(patience=0)
+    assert (tmp_path / "relay.pid").read_text() == f"{os.getpid()}\n", "as 0.22 writes it"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("pid", "about", "said"),
     [
-        (None, "pid unknown"),
-        ("", "pid unknown"),
-        ("not a number\n", "pid unknown"),
-        ("4242\n", "pid 4242"),
-        ("{pid}\n{host} {start}\nbox\n", "pid {pid}"),
-        ("{pid}\n{host} 1\nbox\n", "pid unknown"),
-        ("7\nbox-4026531836 99\nbox\n", "pid 7 on box, another machine or container"),
+        (None, None, "pid unknown"),
+        ("", "", "pid unknown"),
+        ("not a number\n", "", "pid unknown"),
+        ("4242\n", "", "pid 4242"),
+        ("4242\n", "7 box-1 99 box\n", "pid 4242"),
+        ("{pid}\n", "{pid} {host} {start} box\n", "pid {pid}"),
+        ("{pid}\n", "{pid} {host} 1 box\n", "pid unknown"),
+        ("7\n", "7 box-4026531836 99 box\n", "pid 7 on box, another machine or container"),
     ],
 )
-def test_the_holder_is_named_only_where_its_number_means_something(text: str | None, said: str, tmp_path: Path) -> None:
+def test_the_holder_is_named_only_where_its_number_means_something(
+    pid: str | None, about: str | None, said: str, tmp_path: Path
+) -> None:
     """A number may have been given to another process since, and in another container it is another process."""
     own = {"pid": os.getpid(), "host": host_id(), "start": process_start(os.getpid())}
-    if text is not None:
-        (tmp_path / "relay.pid").write_text(text.format(**own))
+    for name, text in (("relay.pid", pid), ("relay.lock", about)):
+        if text is not None:
+            (tmp_path / name).write_text(text.format(**own))
     assert holder(tmp_path) == said.format(**own)
 
 
@@ -76,5 +78,5 @@ def test_a_file_system_without_locks_keeps_nobody_from_starting(
 def test_a_portal_that_is_just_ending_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = FolderLock(tmp_path)
     assert first.hold(patience=0)
-    monkeypatch.setattr(lock.time, "sleep", lambda _seconds: first.release())
+    monkeypatch.setattr("portal.installation.lock.time.sleep", lambda _seconds: first.release())
     assert FolderLock(tmp_path).hold(patience=60)

@@ -123,6 +123,15 @@ def test_what_was_taken_over_once_is_not_taken_over_again(owner: User, folder: P
     assert Upload.objects.count() == 0
 
 
+def test_something_else_is_taken_over_once(db: None) -> None:
+    """A sign-in that its owner has ended here does not come back at the next start; a new one is another."""
+    answers = [False, True, True]
+    assert [adoption.adopt_once("sign-in:1", lambda: answers.pop(0)) for _ in range(4)] == [False, True, False, False]
+    assert answers == [True]
+    one, other = (sign_ins.SignIn({"tokens": {"refresh_token": token}}, "") for token in ("a" * 40, "b" * 40))
+    assert one.fingerprint != other.fingerprint and "aaaa" not in one.fingerprint
+
+
 def test_a_portal_that_is_killed_meanwhile_goes_on_where_it_was(
     owner: User, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,7 +256,7 @@ def test_the_keychain_has_older_sign_ins(tmp_path: Path, monkeypatch: pytest.Mon
     old, new = auth_of("older", "1", "2026-01-01T00:00:00+00:00"), auth_of("newer", "1", "2026-01-02T00:00:00+00:00")
     other = auth_of("another", "2", "2026-01-02T00:00:00+00:00")
     keychain = Keychain({("AIRelays Auth", user): new, ("AIRelay Auth", user): old})
-    monkeypatch.setitem(sys.modules, "keyring", keychain)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "keyring", keychain)
     (found,) = find_sign_ins(link)
     assert found.auth["tokens"]["refresh_token"] == "newer" and "AIRelays Auth" in found.source
     keychain.entries.pop(("AIRelays Auth", user))
@@ -262,8 +271,8 @@ def test_a_keychain_that_is_locked_or_missing_keeps_nobody_waiting(
 ) -> None:
     monkeypatch.setattr(sign_ins, "_PATIENCE", 0.01)
     go = threading.Event()
-    monkeypatch.setitem(sys.modules, "keyring", Keychain({}, go))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "keyring", Keychain({}, go))
     assert find_sign_ins(tmp_path) == [] and "the keychain does not answer" in caplog.text
     go.set()
-    monkeypatch.setitem(sys.modules, "keyring", None)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "keyring", None)
     assert find_sign_ins(tmp_path) == []

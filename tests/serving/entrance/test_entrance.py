@@ -86,7 +86,8 @@ def line_of(server: Server, path: str, client: str) -> dict[str, Any]:
             if entry["logger"] == "airelays.access" and (entry["path"], entry["client"]) == (path, client)
         ]
 
-    (entry,) = until(find)
+    found: list[dict[str, Any]] = until(find)
+    (entry,) = found
     return entry
 
 
