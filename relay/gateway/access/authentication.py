@@ -111,8 +111,8 @@ async def _open_caller(exchange: Exchange, secret: str) -> Caller | None:
     """The caller that stands for a request whose key is unknown; None if it needs a token. Raises Forbidden."""
     if secret.startswith(PLAYGROUND_PREFIX) or not comes_from_here(exchange.ip, exchange.headers):
         return None  # a key of the playground has expired: it was somebody's
-    if secret and snapshot_cache.was_revoked(digest_of(secret[:TOKEN_LENGTH] if exchange.pinned else secret)):
-        return None
+    if any(snapshot_cache.was_revoked(digest_of(one)) for one in (secret, secret[:TOKEN_LENGTH]) if one):
+        return None  # with a channel at its end, or without
     check_site(exchange.headers)
     exchange.pinned = 0  # what an unknown key ends with names no channel
     return snapshot_cache.cached(open_relay.digest) or await snapshot_cache.caller(open_relay.digest)

@@ -174,6 +174,7 @@ def test_a_token_counts_as_itself_and_one_that_was_ended_is_refused(
     answer = call(relay, authorization=f"Bearer {secret}")
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
     assert call(relay, authorization=f"Bearer {secret}-1").status_code == 401
+    assert call(relay, authorization=f"Bearer {secret}-0").status_code == 401
     assert call(relay, authorization="Bearer pg_expired").status_code == 401, "it stood for somebody's token"
 
 
