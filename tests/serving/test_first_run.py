@@ -218,9 +218,9 @@ def test_a_database_that_is_away_is_one_sentence(command: list[str], tmp_path: P
 
 
 def test_serve_says_where_it_serves_and_what_check_would(tmp_path: Path) -> None:
-    env = {"AIRELAYS_PUBLIC_URL": "https://ai.example.org", "AIRELAYS_LOGS_DIR": "/nowhere"}
+    env = {"AIRELAYS_PUBLIC_URL": "https://ai.example.org", "AIRELAYS_CLAUDE_BIN": "claude"}
     with serving(tmp_path / "log", env=env) as server:
         text = (tmp_path / "log").read_text()
     assert f"serves https://ai.example.org (listening on 127.0.0.1:{server.port})" in text
     assert len([line for line in text.splitlines() if "AIRELAYS_TRUSTED_PROXIES" in line]) == 1
-    assert len([line for line in text.splitlines() if "logs_dir" in line]) == 1
+    assert len([line for line in text.splitlines() if "claude_bin" in line]) == 1
