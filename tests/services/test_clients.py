@@ -54,6 +54,8 @@ CONNECTING = {
 }  # fmt: skip
 ALLOWED = {
     "accounts/sign_in/outbound.py": {"requests.Session"},  # is the base of the session with limits
+    "portal/doctor/database.py": {"redis.Redis"},  # with the options of `portal.services.redis`
+    "portal/doctor/port.py": {"httpx.get"},  # this machine alone; its waits are limited there
     "portal/clients/target.py": {"httpx.get"},  # a command that somebody waits for; its waits are limited there
 }
 

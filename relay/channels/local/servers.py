@@ -170,7 +170,8 @@ def _entries(answer: Mapping[str, Any] | None, member: str) -> Entries | None:
     found = (answer or {}).get(member)
     if not isinstance(found, list):
         return None
-    return [entry for entry in found if isinstance(entry, dict)][:_MOST_MODELS]
+    entries: Entries = [entry for entry in found if isinstance(entry, dict)]
+    return entries[:_MOST_MODELS]
 
 
 def _names(entries: Entries, member: str) -> list[str]:
