@@ -215,6 +215,7 @@ def test_an_open_relay_is_not_taken_for_a_server_of_models(
     live.model()
     assert call(relay).json()["data"]
     monkeypatch.setattr(servers, "PORTS", (relay.port,))
+    monkeypatch.setattr(servers, "_SECONDS", 30.0)
     assert servers.local_servers((), fresh=True) == ()
 
 
