@@ -33,6 +33,14 @@ def only(checks: Iterator[Check]) -> Check:
     return found
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine of a test may be busy."""
+    for name in ("PHASE_SECONDS", "ANSWER_SECONDS", "ALL_SECONDS"):
+        monkeypatch.setattr(upstreams, name, 60.0)
+    monkeypatch.setattr(port, "_SECONDS", 30.0)
+
+
 # -- settings, data folder, port -------------------------------------------------------------------------------------
 
 
@@ -102,11 +110,12 @@ def test_a_disk_that_is_nearly_full(
     assert found["disk"] == "pass", "btrfs has no fixed number of files"
 
 
-def test_a_port_that_is_free_and_one_that_another_program_has() -> None:
+def test_a_port_that_is_free_and_one_that_another_program_has(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         number = listener.getsockname()[1]
         listener.listen()
+        monkeypatch.setattr(port, "_SECONDS", 0.2)  # it says nothing
         check = only(port.port(settings_of(PORT=str(number))))
         assert check.status == "fail" and f"(process {os.getpid()})" in check.message
         assert "AIRELAYS_PORT" in check.next_steps[-1]
@@ -323,6 +332,7 @@ def test_the_time_for_all_upstreams_is_limited(
     monkeypatch.setattr(upstreams, "ALL_SECONDS", 0.3)
     checks, _found = checked(settings)
     assert checks[f"channel:{channel.pk}"].status == "warn"
+    monkeypatch.setattr(upstreams, "ALL_SECONDS", 60.0)
     monkeypatch.setattr(upstreams, "ANSWER_SECONDS", 0.1)
     checks, _found = checked(settings)
     assert checks[f"channel:{channel.pk}"].data["failed"] == "http"
