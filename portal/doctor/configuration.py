@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -14,11 +13,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from portal.config import Config
-from portal.doctor.report import Check
+from portal.doctor.report import Check, tidy
 from portal.installation import sources
 
 # Settings that are secrets, or have one inside.
-_SECRET: Final = ("key", "password", "token", "_url", "url")
+_SECRET: Final = ("key", "keys", "password", "token", "url")
+_NO_SECRET: Final = ("public_url", "base_url")
 _OF_FOLDER: Final = frozenset(("portal.E001", "portal.W008", "portal.W009", "portal.E002"))  # of `data_folder`
 _OF_SETTINGS: Final = "portal.W007"
 
@@ -35,7 +35,7 @@ def configuration(config: Config) -> Iterator[Check]:
         else _("There is no configuration file; the settings are the defaults and %(variables)s.")
         % {"variables": given}
     )
-    data = {"files": [str(path) for path in config.files], "variables": variables}
+    data = {"files": [tidy(str(path)) for path in config.files], "variables": variables}
     exposed = [path for path in config.files if _has_secrets(path) and stat.S_IMODE(path.stat().st_mode) & 0o077]
     for path in exposed:
         yield Check(
@@ -76,9 +76,11 @@ def _system_checks() -> Iterator[Check]:
 
 
 def _has_secrets(path: Path) -> bool:
+    """Whether a file of settings, in TOML or as `.env`, has one that is a secret or has one inside."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         return False
-    names = [name for key, value in document.items() for name in (value if isinstance(value, dict) else {key: value})]
-    return any(name.endswith(_SECRET) and not name.startswith(("public", "base")) for name in names)
+    names = [line.partition("=")[0].strip().removeprefix("export ").strip().lower() for line in lines if "=" in line]
+    secret = [name for name in names if name.endswith(_SECRET) and not name.startswith("#")]
+    return any(not name.endswith(_NO_SECRET) for name in secret)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -14,7 +15,8 @@ from portal.config import Config
 from portal.doctor.report import Check
 from portal.lib import clock
 from relay.billing.ledger.verify import verify
-from relay.models import BooksProof, LedgerEntry, Token
+from relay.models import BooksProof, ChatGPTAccount, LedgerEntry, Token
+from relay.models.chatgpt_account import SignInState
 
 _READ_AT_ONCE: Final = 50_000  # entries that are verified here; larger books are proved by a process of their own
 
@@ -74,3 +76,22 @@ def _unbalanced(count: int, data: dict[str, int]) -> Check:
     ) % {"n": count}
     steps = (_("Keep a copy of the database, and run: %(command)s") % {"command": "airelays manage ledger verify"},)
     return Check("books", "fail", text, steps, data)
+
+
+def plans(config: Config) -> Iterator[Check]:
+    """The sign-ins of users at ChatGPT, counted: whose they are, no report says. Nothing is sent."""
+    states = Counter(ChatGPTAccount.objects.exclude(state=SignInState.SIGNED_OUT).values_list("state", flat=True))
+    count, ready = sum(states.values()), states[SignInState.SIGNED_IN]
+    data = {"sign_ins": count, "ready": ready}
+    if not count:
+        yield Check("plan_sign_ins", "skip", _("Nobody is signed in with a plan of their own."), data=data)
+    elif ready == count:
+        text = ngettext("%(n)d sign-in with a plan can be used.", "%(n)d sign-ins with plans can be used.", count)
+        yield Check("plan_sign_ins", "pass", text % {"n": count}, data=data)
+    else:
+        text = ngettext(
+            "%(n)d sign-in with a plan has expired, or lacks a consent.",
+            "%(n)d sign-ins with plans have expired, or lack a consent.",
+            count - ready,
+        ) % {"n": count - ready}
+        yield Check("plan_sign_ins", "warn", text, (_("Whose it is signs in again: airelays login."),), data)

@@ -66,6 +66,7 @@ def run(config: Config, wish: Wish, tell: Tell = silent) -> Report:
     add("relay_token", gettext_noop("Tokens"), lambda: records.tokens(config))
     add("books", gettext_noop("Books"), lambda: records.books(config))
     add("upstream_auth", reaching, partial(upstreams.upstreams, config, found, lambda s: tell(s, len(report.checks))))
+    add("plan_sign_ins", reaching, lambda: records.plans(config))
     add("clock", gettext_noop("Clock"), lambda: clock.clock(began, found.skews))
     asked = partial(response.response, found.working, wish.response, wish.with_costs)
     add("response", gettext_noop("One request"), asked)

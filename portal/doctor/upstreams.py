@@ -67,7 +67,8 @@ class Found:
 
 def upstreams(config: Config, found: Found, tell: Callable[[str], None]) -> Iterator[Check]:
     """One result per channel; where there are very many, those without a fault are summed up."""
-    channels = list(Channel.objects.filter(enabled=True).order_by("-priority", "pk"))
+    # A plan of one person's is private: it is neither reached nor asked, and only counted.
+    channels = list(Channel.objects.filter(enabled=True, chatgpt_account=None).order_by("-priority", "pk"))
     real = [channel for channel in channels if channel.provider not in BUILT_IN]
     states = {one.id: one for one in channel_status.channel_statuses()} if channels else {}
     yield _sign_in(real, states)

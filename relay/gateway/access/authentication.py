@@ -115,7 +115,7 @@ async def _open_caller(exchange: Exchange, secret: str) -> Caller | None:
         return None  # with a channel at its end, or without
     check_site(exchange.headers)
     exchange.pinned = 0  # what an unknown key ends with names no channel
-    return snapshot_cache.cached(open_relay.digest) or await snapshot_cache.caller(open_relay.digest)
+    return await _known(open_relay.digest)
 
 
 async def _caller(exchange: Exchange, secret: str) -> Caller | None:
@@ -125,10 +125,16 @@ async def _caller(exchange: Exchange, secret: str) -> Caller | None:
         secret, exchange.pinned = secret[:TOKEN_LENGTH], pin
     playground = secret.startswith(PLAYGROUND_PREFIX)
     digest = digest_of_key(secret, exchange.wall) if playground else digest_of(secret)
+    caller = await _known(digest)
+    return replace(caller, playground=True) if playground and caller is not None else caller
+
+
+async def _known(digest: str) -> Caller | None:
+    """The caller of a token's digest, of which the access log hears."""
     caller = snapshot_cache.cached(digest) or await snapshot_cache.caller(digest)
     if caller is not None and (seen := callers_seen.get()) is not None:
         seen.append(caller.token_name)
-    return replace(caller, playground=True) if playground and caller is not None else caller
+    return caller
 
 
 async def _refuse(ip: str) -> InvalidToken | AddressBlocked:

@@ -66,6 +66,18 @@ def test_a_configuration_file_with_secrets_is_for_its_owner(tmp_path: Path, monk
     path.write_text("[server]\nport = 9000\n")
     path.chmod(0o644)
     assert result().status == "pass", "a port is no secret"
+    path.write_text('public_url = "https://ai.example.org"\n# email_password = "none"\n')
+    assert result().status == "pass"
+
+
+def test_a_dotenv_file_with_secrets_is_for_its_owner(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("AIRELAYS_PORT=9000\nexport AIRELAYS_DATABASE_URL=postgresql://a:hunter2@db/a\n")
+    path.chmod(0o644)
+    found = config.load({}, {"AIRELAYS_CONFIG": ""}, tmp_path)
+    assert path in found.files
+    check = next(configuration.configuration(found))
+    assert check.status == "warn" and "hunter2" not in str(check)
 
 
 def test_the_portals_own_checks_are_among_the_results(settings: Any) -> None:
@@ -297,6 +309,22 @@ def test_a_channel_that_may_not_be_used_is_not_reached(live_free: Portal, settin
     checks, _found = checked(settings)
     assert checks["upstream_auth"].status == "fail" and len(upstream.calls) == calls
     assert {checks[f"channel:{one.pk}"].status for one in (forbidden, keyless)} == {"fail"}
+
+
+def test_a_plan_of_one_person_is_counted_and_not_reached(live_free: Portal, settings: Any, upstream: Upstream) -> None:
+    from relay.models import ChatGPTAccount
+
+    assert only(records.plans(settings.CONFIG)).status == "skip"
+    user, channel = live_free.user(), live_free.channel(keys=())
+    live_free.model(channels=[channel])
+    ChatGPTAccount.objects.create(user=user, channel=channel, state="signed_in", email="alice@example.org")
+    calls = len(upstream.calls)
+    checks, found = checked(settings)
+    assert found.working == [] and len(upstream.calls) == calls and f"channel:{channel.pk}" not in checks
+    assert only(records.plans(settings.CONFIG)).status == "pass"
+    ChatGPTAccount.objects.update(state="expired")
+    check = only(records.plans(settings.CONFIG))
+    assert check.status == "warn" and "alice" not in str(check)
 
 
 def test_many_channels_of_one_upstream_are_measured_once(live_free: Portal, settings: Any, upstream: Upstream) -> None:

@@ -91,8 +91,13 @@ def test_what_was_found_is_shown_failures_first_and_downloaded(
 
 
 def test_what_upstreams_charge_is_told_to_those_who_may_know(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
-    wishes = []
-    monkeypatch.setattr(runs, "run", lambda config, wish, tell: wishes.append(wish) or Report([]))
+    wishes: list[Any] = []
+
+    def run(config: object, wish: Any, tell: object) -> Report:
+        wishes.append(wish)
+        return Report([])
+
+    monkeypatch.setattr(runs, "run", run)
     for actor in (people.owner, None):
         runs.make_run(Diagnosis.objects.create(actor=actor))
     assert [wish.with_costs for wish in wishes] == [False, False]
