@@ -56,6 +56,18 @@ class Config(Listening, Data, Stored, Requests, Upstreams, Plans, People, Money,
         """The token of AIRelays 0.x in the data folder or its settings, empty without one. Raises ValueError."""
         return legacy.relay_token(self._old, self.data_dir)
 
+    def given_token(self) -> str:
+        """The token that the settings of AIRelays 0.x give themselves, empty without one."""
+        return str(self._old.get("bearer_token") or "").strip()
+
+    def relay_token_file(self) -> Path | None:
+        """The file in which AIRelays 0.x keeps its token, None without one."""
+        try:
+            path = legacy.token_file(self._old, self.data_dir)
+            return path if path.is_file() else None
+        except (OSError, RuntimeError):
+            return None
+
     def origin(self, request: HttpRequest) -> str:
         """The URL of this portal without a trailing slash: as configured, otherwise that of the request."""
         return self.public_url or f"{request.scheme}://{request.get_host()}"

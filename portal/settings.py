@@ -16,6 +16,9 @@ from portal.lib import crypto, net
 from portal.services import databases, redis
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+# Templates and static files are beside the packages in a checkout; in an installed package they are in `portal/assets`.
+_INSTALLED = BASE_DIR / "portal" / "assets"
+_ASSETS = _INSTALLED if _INSTALLED.is_dir() else BASE_DIR
 
 try:
     CONFIG = config.load()
@@ -117,7 +120,7 @@ ASGI_APPLICATION = "portal.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "templates"],
+        "DIRS": [_ASSETS / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -261,8 +264,8 @@ USE_I18N = True
 USE_TZ = True
 TIME_ZONE = CONFIG.time_zone
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
-STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = _ASSETS / "staticfiles"
+STATICFILES_DIRS = [_ASSETS / "static"]
 SERVESTATIC_USE_FINDERS = True  # no collectstatic needed to run
 SERVESTATIC_AUTOREFRESH = DEBUG
 DATA_UPLOAD_MAX_NUMBER_FIELDS = limits.FORM_FIELDS

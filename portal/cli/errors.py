@@ -1,29 +1,25 @@
 """How commands end when they cannot do what was asked: one line on stderr, and an exit code.
 
-    Refusal      1   what was asked cannot be done now; the message says what to do
-    Occupied     75  another portal uses the data folder (EX_TEMPFAIL of sysexits.h)
-    CannotBind   3   the address or port cannot be bound
-
-A wrong option, argument or setting ends with 2, a server that was stopped by SIGTERM with 143.
+1   what was asked cannot be done now; the line says what to do
+2   a wrong option, argument or setting
+3   the address or port cannot be bound
+75  another portal uses the data folder (EX_TEMPFAIL of sysexits.h)
+143 a server was stopped by SIGTERM
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import IO, Any
 
 import click
 
 
 class Refusal(click.ClickException):
-    exit_code: ClassVar[int] = 1
+    """What was asked cannot be done. The message is one line."""
 
-    def show(self, file: object = None) -> None:
-        click.echo(self.format_message(), err=True)
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
 
-
-class Occupied(Refusal):
-    exit_code: ClassVar[int] = 75
-
-
-class CannotBind(Refusal):
-    exit_code: ClassVar[int] = 3
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(self.format_message(), file=file, err=file is None)

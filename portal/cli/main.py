@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import io
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -11,6 +12,7 @@ from typing import Final
 import click
 
 from portal import __version__
+from portal.cli.errors import Refusal
 from portal.cli.options import Group
 
 NAMES: Final = (
@@ -39,22 +41,58 @@ def airelays() -> None:
     """A relay for AI APIs, run on your own machine: one address and one token for all of your clients."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit. Ctrl-C ends it without a traceback."""
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command, and return its exit code. Ctrl-C ends it without a traceback."""
+    if any(not _is_text(word) for word in (sys.argv[1:] if arguments is None else arguments)):
+        click.echo("airelays: an argument is not valid UTF-8.", err=True)
+        return 2
     try:
         code = airelays.main(args=arguments, prog_name="airelays", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        sys.exit(2)
+        return 2
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "airelays"
-        said = " ".join(error.format_message().split()).rstrip(".?") + "."
+        said = " ".join(error.format_message().split())
+        said = said if said.endswith((".", "?")) else f"{said}."
         click.echo(f"{path}: {said} `{path} --help` tells more.", err=True)
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
+        return error.exit_code
+    except Refusal as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.code
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
-        sys.exit(130)
-    sys.exit(code if isinstance(code, int) else 0)
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """Run the command that was typed, and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may not have every character of a name
+    try:
+        code = run()
+    finally:
+        _close_database()
+    sys.exit(code)
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _close_database() -> None:
+    """SQLite puts all that was written into one file when its last connection is closed."""
+    if "django.db" in sys.modules:
+        from django.core.exceptions import ImproperlyConfigured
+        from django.db import connections
+
+        try:
+            connections.close_all()
+        except ImproperlyConfigured:
+            pass  # the settings were refused

@@ -9,19 +9,25 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _File = click.Path(dir_okay=False, path_type=Path)
 _Folder = click.Path(file_okay=False, path_type=Path)
+PORT: Final = click.IntRange(1, 65535)
+NETWORK_SCOPE: Final = click.Choice(["loopback", "private", "any"], case_sensitive=False)
 
 
 def _name_in_environment(variable: str) -> Callable[[click.Context, click.Parameter, Path | None], None]:
     def remember(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
-        if value is not None and not context.resilient_parsing:
-            os.environ[variable] = str(Path(os.path.abspath(value.expanduser())))  # noqa: PTH100  # keeps links
+        if value is None or context.resilient_parsing:
+            return
+        try:
+            os.environ[variable] = os.path.abspath(os.path.expanduser(value))  # noqa: PTH100, PTH111  # keeps links
+        except FileNotFoundError:
+            raise click.BadParameter("the folder that this shell is in is gone", context, parameter) from None
 
     return remember
 
@@ -73,12 +79,12 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def command(name: str | None = None) -> Callable[[Callable[..., None]], click.Command]:
+def command(name: str, **settings: Any) -> Callable[[Callable[..., None]], Command]:
     """Make a command of a function. Its docstring is the help; `main` knows it by the name of its file."""
-    return click.command(name, cls=Command)
+    return click.command(name, cls=Command, **settings)
 
 
-def group(name: str | None = None, **settings: Any) -> Callable[[Callable[..., None]], Group]:
+def group(name: str, **settings: Any) -> Callable[[Callable[..., None]], Group]:
     """Make a command of a function that has commands of its own: `@command.command("show")`."""
     return click.group(name, cls=Group, **settings)
 
@@ -89,3 +95,15 @@ def json_option(function: _F) -> _F:
 
 def one_of(values: Iterable[str]) -> click.Choice[str]:
     return click.Choice(list(values), case_sensitive=False)
+
+
+def set_flags(**flags: object) -> None:
+    """Put flags of a command that stand for settings into the environment, which stands above the files.
+
+    None: not given. `no_auth`: a flag for `require_bearer_auth`.
+    """
+    if flags.pop("no_auth", False):
+        flags["require_bearer_auth"] = "false"
+    for name, value in flags.items():
+        if value is not None:
+            os.environ[f"AIRELAYS_{name.upper()}"] = str(value)

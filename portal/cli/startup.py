@@ -6,20 +6,31 @@ completion answer at once and where no settings are valid.
 
 from __future__ import annotations
 
+import gc
+import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from portal.cli.errors import Refusal
 from portal.config import Config, load
+from portal.installation import command
 from portal.installation.sources import ConfigError
+
+_T = TypeVar("_T")
 
 
 def settings() -> Config:
     """The settings, without Django and without making the data folder. Bad ones: one line, exit code 2."""
+    return checked(load)
+
+
+def checked(work: Callable[[], _T]) -> _T:
+    """What work on the settings gives. Bad ones: one line, exit code 2."""
     try:
-        return load()
+        return work()
     except ConfigError as error:
         sys.stderr.write(f"airelays: {error}\n")
         raise SystemExit(2) from None
@@ -28,26 +39,57 @@ def settings() -> Config:
 def django_ready() -> None:
     """Set Django up. Bad settings, or a data folder that cannot be written: one line, exit code 2."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
+    gc.disable()  # as in `manage.py`; the apps enable it
     import django
-    from django.apps import apps
 
-    if not apps.ready:
+    if _is_ready():
+        gc.enable()
+    else:
         django.setup()
 
 
 @contextmanager
-def database() -> Iterator[None]:
-    """Set Django up, and check that the database is there and migrated. Its errors are one line, exit code 1."""
+def refusals() -> Iterator[None]:
+    """Set Django up; inside, errors of the database and refusals of Django's commands are one line and exit code 1."""
     django_ready()
     from django.core.exceptions import ImproperlyConfigured
+    from django.core.management.base import CommandError
     from django.db import DatabaseError, InterfaceError
 
     from portal.management.command_line import database_is_away
-    from portal.serving.first_run import migrations_missing
 
     try:
-        if migrations_missing():
-            raise Refusal("This data folder is not set up yet, or by an older version. Run `airelays init`.")
         yield
+    except CommandError as error:
+        raise Refusal(str(error), error.returncode) from None
     except (DatabaseError, InterfaceError, ImproperlyConfigured) as error:
-        raise Refusal(f"airelays: {database_is_away(error)}") from None
+        raise Refusal(database_is_away(error)) from None
+
+
+@contextmanager
+def database() -> Iterator[None]:
+    """The same, where the database must be there and up to date."""
+    if not _is_ready():
+        config = settings()
+        if not config.database_url and not (config.data_dir / "state.sqlite3").exists():
+            init = command.here("init", data_dir=config.data_dir)
+            raise Refusal(f"The data folder {config.data_dir} is not set up. Run `{init}`.")
+        logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # it tells each try to connect; one line is enough
+    with refusals():
+        from portal.serving.first_run import migrations_missing
+
+        if migrations_missing():
+            raise Refusal(f"The database misses migrations of this version. Run `{own_command('init')}`.")
+        yield
+
+
+def _is_ready() -> bool:
+    apps = sys.modules.get("django.apps")
+    return apps is not None and apps.apps.ready
+
+
+def own_command(*words: str) -> str:
+    """The command as it is called in this shell, for this data folder. Needs Django."""
+    from django.conf import settings
+
+    return command.here(*words, data_dir=settings.DATA_DIR)

@@ -115,6 +115,11 @@ def apply(values: MutableMapping[str, object], found: Mapping[str, object]) -> l
     return said
 
 
+def token_file(found: Mapping[str, object], data_dir: Path) -> Path:
+    """Where AIRelays 0.x keeps its token. Raises RuntimeError when it is in a home folder that there is not."""
+    return Path(str(found.get("bearer_token_file") or data_dir / "relay-token")).expanduser()
+
+
 def relay_token(found: Mapping[str, object], data_dir: Path) -> str:
     """The token that clients of AIRelays 0.x use: from its variable, or its file. Empty if there is none.
 
@@ -122,9 +127,8 @@ def relay_token(found: Mapping[str, object], data_dir: Path) -> str:
     """
     token = str(found.get("bearer_token") or "").strip()
     if not token:
-        path = Path(str(found.get("bearer_token_file") or data_dir / "relay-token"))
         try:
-            token = path.expanduser().read_text(encoding="utf-8").strip()
+            token = token_file(found, data_dir).read_text(encoding="utf-8").strip()
         except (OSError, RuntimeError, ValueError):
             return ""
     if token and (not 32 <= len(token) <= 200 or not token.isascii() or not token.isprintable() or " " in token):

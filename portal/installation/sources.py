@@ -186,7 +186,8 @@ def data_dir() -> Path:
     return found
 
 
-def _default_file() -> Path | None:
+def default_file() -> Path | None:
+    """The configuration file where none is named. None without a home folder."""
     own = home()
     if own is None:
         return None
@@ -196,7 +197,7 @@ def _default_file() -> Path | None:
 
 def _read_toml(named: str, found: Collected) -> None:
     """Add what the configuration file says: the one that is named, or the one in its place."""
-    path = _expand(named) if named else _default_file()
+    path = _expand(named) if named else default_file()
     if path is None:
         return
     try:

@@ -22,6 +22,8 @@ _IN_USE: Final = 75  # EX_TEMPFAIL of sysexits.h, as of AIRelays 0.22
 class ListeningCommand(BaseCommand):
     """Takes --host, --port and --workers, and checks port and database before `listen` is called."""
 
+    terminated = False  # by SIGTERM, once it has been handled
+
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default=settings.CONFIG.host, help="address to listen on (%(default)s)")
         parser.add_argument("--port", type=int, default=settings.CONFIG.port, help="port to listen on (%(default)s)")
@@ -36,7 +38,7 @@ class ListeningCommand(BaseCommand):
         try:
             check_port(options["host"], options["port"])
         except CannotListen as error:
-            raise CommandError(str(error)) from None
+            raise CommandError(str(error), returncode=3) from None
         try:
             connection.ensure_connection()
         except (DatabaseError, ImproperlyConfigured) as error:
@@ -58,11 +60,12 @@ class ListeningCommand(BaseCommand):
         try:
             for line in _warnings():
                 self.stderr.write(f"airelays: {line}")
-            self.listen(options["host"], options["port"], options["workers"])
+            self.terminated = self.listen(options["host"], options["port"], options["workers"])
         finally:
             lock.release()
 
-    def listen(self, host: str, port: int, workers: int) -> None:
+    def listen(self, host: str, port: int, workers: int) -> bool:
+        """Serve, and return whether SIGTERM has ended it."""
         raise NotImplementedError
 
 

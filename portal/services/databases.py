@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any, Final
 
 import dj_database_url
@@ -46,7 +47,7 @@ def _load_mysql() -> None:
     except ImportError as error:
         raise ValueError(
             f"mysql:// needs the package mysqlclient ({error}): apt install gcc pkg-config python3-dev "
-            "default-libmysqlclient-dev, then .venv/bin/pip install mysqlclient"
+            f"default-libmysqlclient-dev, then {sys.executable} -m pip install mysqlclient"
         ) from None
 
 

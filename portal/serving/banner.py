@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import sys
 from collections.abc import Callable
 
 from django.conf import settings
 
-from portal.installation.sources import default_data_dir
+from portal.installation import command
+from portal.installation.addresses import own_address
 from portal.serving.first_run import FirstRun
 from relay.catalog.first_call import FirstCall, choose_call, curl
 from relay.catalog.offers import usable_offers
-from relay.models import Token
+from relay.tokens.relay_token import NAME, relay_token
 
 
 def address(host: str, port: int) -> str:
     """The URL of the portal for a browser on this machine."""
-    if settings.CONFIG.public_url:
-        return str(settings.CONFIG.public_url)
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)  # noqa: S104
-    return f"http://{shown}:{port}"
+    return own_address(settings.CONFIG.public_url, host, port)
 
 
 def open_relay() -> str:
@@ -35,7 +30,7 @@ def open_relay() -> str:
 def banner(host: str, port: int, first: FirstRun | None, to_terminal: bool, write: Callable[[str], object]) -> None:
     """Write the addresses of the portal and an example command.
 
-    On the first run the password and token are included; later only the first token, and only on a terminal.
+    On the first run the password and token are included; later only the relay token, and only on a terminal.
     """
     base = address(host, port)
     write("")
@@ -45,12 +40,12 @@ def banner(host: str, port: int, first: FirstRun | None, to_terminal: bool, writ
     write(f"  Base URL  {base}/v1")
     if said := open_relay():
         write(f"  {said}")
-    token = first.token if first else _first_token(to_terminal)
+    token = first.token if first else _shown_token(to_terminal)
     if first:
         write("")
         write(f"  Sign in as {first.username} with the password {first.password}")
         write("  It is shown this once. To set another:")
-        write(f"  {_command('changepassword', first.username)}")
+        write(f"  {command.here('password', first.username, data_dir=settings.CONFIG.data_dir)}")
     if token:
         write(f"  Token     {token}")
         if (call := _first_call()) is not None:
@@ -65,27 +60,15 @@ def banner(host: str, port: int, first: FirstRun | None, to_terminal: bool, writ
     write("")
 
 
-def _command(*words: str) -> str:
-    """A command of `manage.py` for this installation, as it can be pasted into a shell in the current folder."""
-    script = os.path.relpath(settings.BASE_DIR / "manage.py")
-    line = shlex.join((sys.executable, script, *words))
-    folder = settings.CONFIG.data_dir
-    return line if folder == default_data_dir() else f"AIRELAYS_DATA_DIR={shlex.quote(str(folder))} {line}"
-
-
-def _first_token(to_terminal: bool) -> str | None:
-    """The token of the first run if it is active and can be revealed; None when the output is not a terminal."""
+def _shown_token(to_terminal: bool) -> str | None:
+    """The token of the first run if it can be revealed; None when the output is not a terminal."""
     if not to_terminal:
         return None
-    token = _first_row()
-    return token.reveal() if token and token.state() == "active" else None
-
-
-def _first_row() -> Token | None:
-    return Token.objects.filter(name="First token", user__is_superuser=True).order_by("pk").first()
+    token = relay_token()
+    return token.reveal() if token and token.name == NAME else None
 
 
 def _first_call() -> FirstCall | None:
-    """What the first token can call now, None when that is nothing."""
-    token = _first_row()
+    """What the relay token can call now, None when that is nothing."""
+    token = relay_token()
     return choose_call(usable_offers(token.user, token), token.purpose) if token is not None else None

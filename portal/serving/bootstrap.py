@@ -163,6 +163,41 @@ def install(files, stamp_name):
         file.write(wanted)
 
 
+# Runs in the environment whatever its path holds, as scripts that pip makes do where a path is long or has blanks.
+SCRIPT = """#!/bin/sh
+'''exec' "%(python)s" "$0" "$@"
+' '''
+import sys
+
+sys.path[0] = %(root)r
+
+if __name__ == "__main__":  # not in worker processes, which load it, too
+    from portal.cli.main import main
+
+    main()
+"""
+
+
+def write_command():
+    """Write .venv/bin/airelays, each time: the folder may have been moved."""
+    quoted = re.sub(r'([\\"$`])', r"\\\1", PYTHON)
+    path = os.path.join(VENV, "bin", "airelays")
+    text = SCRIPT % {"python": quoted, "root": ROOT}
+    try:
+        with open(path) as file:
+            if file.read() == text and os.access(path, os.X_OK):
+                return
+    except (OSError, ValueError):
+        pass
+    try:
+        with open(path + ".new", "w") as file:
+            file.write(text)
+        os.chmod(path + ".new", 0o755)
+        os.replace(path + ".new", path)
+    except OSError as error:
+        fail("the command %s cannot be written: %s" % (path, error.strerror))
+
+
 def main():
     what = sys.argv[1] if len(sys.argv) > 1 else "run"
     check_python()
@@ -174,6 +209,7 @@ def main():
         install(["requirements.txt"], ".installed")
     else:
         install(["requirements.txt", "requirements-dev.txt"], ".installed-dev")
+    write_command()
 
 
 if __name__ == "__main__":

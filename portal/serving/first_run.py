@@ -16,6 +16,7 @@ from relay.providers.demo import MODEL
 from relay.providers.vendors import demo
 from relay.storage.adoption.adopt import adopt
 from relay.tokens.lifecycle import create_token
+from relay.tokens.relay_token import NAME
 
 logger = logging.getLogger(__name__)
 ADMIN_NAME = "admin"
@@ -58,7 +59,7 @@ def first_run() -> FirstRun | None:
         )
         ChannelModel.objects.create(channel=channel, model=model)
         ModelPrice.objects.create(model=model, input=0, output=0, source=demo.VENDOR.key)
-        _, secret = create_token(admin, "First token", actor=None, secret=_former_token())
+        _, secret = create_token(admin, NAME, actor=None, secret=_former_token())
         AuditEvent.write("setup", None, admin)
     return FirstRun(ADMIN_NAME, password, secret)
 

@@ -93,7 +93,7 @@ def _checked() -> str:
             # To look at all migrations takes longer than anything else here, and nobody takes them back.
             if time.monotonic() >= _migrated_until:
                 if migrations_missing():
-                    return "migrations are outstanding: run “python manage.py migrate”"
+                    return "migrations are outstanding: run `airelays manage migrate`"
                 _migrated_until = time.monotonic() + _MIGRATED_SECONDS
             if not _can_write():
                 return "the database takes no writes: its disk is full, it is read-only, or it is locked"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import signal
 import socket
 import sys
 from collections.abc import Callable, Generator
@@ -11,8 +12,10 @@ from typing import Any
 
 import uvicorn
 from django.conf import settings
+from uvicorn.supervisors import Multiprocess
 
 from portal import limits
+from portal.installation import command
 from portal.serving.http_protocol import HttpProtocol, WebSocketProtocol
 
 _FLUSH_SECONDS = 15  # to send the last event and write the usage record
@@ -37,17 +40,22 @@ def check_port(host: str, port: int) -> None:
 
 def _reason(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return (
-            f"port {port} of {host} is in use by another program. Stop it, or choose another port: PORT={port + 1} "
-            "make run"
-        )
+        other = _serve("--port", str(port % 65535 + 1))
+        return f"port {port} of {host} is in use by another program. Stop it, or choose another port: {other}"
     if error.errno == errno.EACCES:
-        return f"port {port} needs more rights than this user has. Choose one above 1023: PORT=8080 make run"
+        other = _serve("--port", "8080")
+        return f"port {port} needs more rights than this user has. Choose one above 1023: {other}"
     return f"cannot listen on {host}:{port}: {error.strerror or error}. Set HOST to an address of this machine."
+
+
+def _serve(*words: str) -> str:
+    return command.here("serve", *words, data_dir=settings.DATA_DIR)
 
 
 class _Server(uvicorn.Server):
     """uvicorn's server, with a callback for when it listens."""
+
+    terminated = False  # by SIGTERM, once it has stopped
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -58,6 +66,7 @@ class _Server(uvicorn.Server):
         """Do not raise the stop signal again after a clean shutdown, so that the process exits with 0."""
         with super().capture_signals():
             yield
+            self.terminated = signal.SIGTERM in self._captured_signals
             self._captured_signals.clear()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -66,8 +75,21 @@ class _Server(uvicorn.Server):
             self._ready()
 
 
-def run(host: str, port: int, workers: int, ready: Callable[[], None] = lambda: None) -> None:
-    """Serve until SIGTERM or Ctrl-C; return when all records are written. Calls `ready` when the port is open."""
+class _Supervisor(Multiprocess):
+    """uvicorn's supervisor of several workers, which remembers what has ended it."""
+
+    terminated = False
+
+    def handle_term(self) -> None:
+        self.terminated = True
+        super().handle_term()
+
+
+def run(host: str, port: int, workers: int, ready: Callable[[], None] = lambda: None) -> bool:
+    """Serve until SIGTERM or Ctrl-C; return when all records are written. Calls `ready` when the port is open.
+
+    Returns whether it was ended by SIGTERM.
+    """
     options: dict[str, Any] = {
         "host": host,
         "port": port,
@@ -91,14 +113,17 @@ def run(host: str, port: int, workers: int, ready: Callable[[], None] = lambda: 
         "ws_max_size": limits.WEBSOCKET_BYTES,
         "backlog": 2048,
     }
+    config = uvicorn.Config("portal.asgi:application", **options)
     if workers > 1:
+        supervisor = _Supervisor(config, sockets=[config.bind_socket()])
         ready()  # the workers are separate processes and listen shortly
-        uvicorn.run("portal.asgi:application", **options)
-        return
-    server = _Server(uvicorn.Config("portal.asgi:application", **options), ready)
+        supervisor.run()
+        return supervisor.terminated
+    server = _Server(config, ready)
     try:
         server.run()
     except KeyboardInterrupt:
         pass
     if not server.started:
         sys.exit(3)  # uvicorn has logged the reason
+    return server.terminated

@@ -15,6 +15,7 @@ from accounts.rights import exceeds
 from portal.lib import clock
 from relay.models import Model, Token
 from relay.models.token import make_token_secret
+from relay.tokens.relay_token import keep_in_step, token_file
 
 
 def create_token(
@@ -52,12 +53,15 @@ def rotate_token(token: Token, *, actor: Any, ip: str | None = None) -> str:
     """
     _check_rights(token.user, actor)
     secret = make_token_secret()
+    file = token_file(token.digest)
     with transaction.atomic():
         announce(Change.TOKEN, [token.digest])
         token.set_secret(secret)
         token.rotated_at = clock.now()
         token.save()
         AuditEvent.write("token.rotate", actor, token, ip)
+    if file is not None:
+        keep_in_step(file, secret)
     return secret
 
 

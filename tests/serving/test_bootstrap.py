@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +75,18 @@ def test_failed_installation_leaves_nothing_behind(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, str(bootstrap), "run"], env=env, capture_output=True, text=True, timeout=100)
     assert done.returncode == 1 and "the installation failed" in done.stderr
     assert not (tmp_path / "clone" / ".venv").exists()
+
+
+def test_the_command_is_written_into_the_environment_wherever_that_is(tmp_path: Path) -> None:
+    bootstrap = copy_of_bootstrap(tmp_path / "my $portal's `folder`")
+    root = bootstrap.parents[2]
+    (root / ".venv" / "bin").mkdir(parents=True)
+    (root / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    (root / "portal" / "cli").mkdir()
+    (root / "portal" / "cli" / "main.py").write_text("import sys\n\n\ndef main():\n    print(sys.argv[1:])\n")
+    for _ in range(2):
+        runpy.run_path(str(bootstrap))["write_command"]()
+    done = subprocess.run(
+        [root / ".venv" / "bin" / "airelays", "token", "a b"], cwd="/", capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "['token', 'a b']\n", done.stderr

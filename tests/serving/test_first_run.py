@@ -164,7 +164,7 @@ def test_serve_refuses_a_database_without_migrations(tmp_path: Path) -> None:
         text=True,
         timeout=60,
     )
-    assert done.returncode != 0 and "python manage.py migrate" in done.stderr
+    assert done.returncode != 0 and f"manage migrate --data-dir {tmp_path}" in done.stderr
 
 
 def test_the_printed_command_for_another_password_works_as_printed(
@@ -175,10 +175,11 @@ def test_the_printed_command_for_another_password_works_as_printed(
     settings.CONFIG = settings.CONFIG.model_copy(update={"data_dir": folder})
     monkeypatch.chdir(tmp_path)
     banner("127.0.0.1", 8080, FirstRun("admin", "a password", "sk-token"), False, said.append)
-    (line,) = (str(line) for line in said if "changepassword" in str(line))
-    folder_word, python, script, *words = shlex.split(line)
-    assert folder_word == f"AIRELAYS_DATA_DIR={folder}" and python == sys.executable
-    assert (tmp_path / script).resolve() == ROOT / "manage.py" and words == ["changepassword", "admin"]
+    (line,) = (str(line) for line in said if "password admin" in str(line))
+    assert shlex.split(line)[-4:] == ["password", "admin", "--data-dir", str(folder)]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("AIRELAYS_")}
+    done = subprocess.run(["bash", "-c", line], env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and done.stderr.startswith(f"The data folder {folder} is not set up.")
 
 
 def test_the_systems_python_goes_on_in_the_environment_beside(tmp_path: Path) -> None:

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 def command(device: bool, browser: bool | None, name: str | None, as_json: bool) -> None:
     """Sign in with ChatGPT, to use your own plan here. It stays off until you turn it on with your own eyes."""
     with database():
-        from portal.cli.plan_owner import owner_of
+        from portal.cli.people import user_named
         from relay.channels.chatgpt_accounts import status_of
         from relay.providers.plans.login import LoginFailed
 
-        user = owner_of(name)
+        user = user_named(name)
         try:
             account = _by_device(user) if device else _by_browser(user, browser, as_json)
         except LoginFailed as failed:

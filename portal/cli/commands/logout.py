@@ -14,10 +14,10 @@ from portal.cli.startup import database
 def command(name: str | None, as_json: bool) -> None:
     """Sign out of ChatGPT: the tokens are deleted here, and the issuer is told."""
     with database():
-        from portal.cli.plan_owner import owner_of
+        from portal.cli.people import user_named
         from relay.channels.chatgpt_accounts import sign_in, store
 
-        account = store.account_of(owner_of(name))
+        account = store.account_of(user_named(name))
         gone = account is not None and account.state != "signed_out"
         email = account.email if account is not None else ""
         told = False

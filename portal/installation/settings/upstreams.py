@@ -84,8 +84,8 @@ class Upstreams(BaseModel):
     jobs: bool = Field(
         True,
         description=(
-            "Servers do the scheduled work (tests, balances, model lists) themselves. Turn off where `manage.py jobs`"
-            " does it."
+            "Servers do the scheduled work (tests, balances, model lists) themselves. Turn off where "
+            "`airelays manage jobs` does it."
         ),
     )
     cache_drop: float = Field(

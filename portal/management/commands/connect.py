@@ -18,6 +18,7 @@ from portal.clients.app import ClientApp
 from portal.clients.apps import APPS
 from portal.clients.offered import chat_models
 from portal.clients.target import CannotConnect, Target, check_answers, chosen, look_up
+from portal.installation.addresses import own_address
 from relay.catalog.offers import usable_offers
 from relay.models import Token
 from relay.models.token import make_token_secret
@@ -156,7 +157,4 @@ def _token_name(app: ClientApp) -> str:
 
 def _own_address() -> str:
     config = settings.CONFIG
-    if config.public_url:
-        return str(config.public_url)
-    host = config.host if config.host not in {"0.0.0.0", "::"} else "127.0.0.1"  # noqa: S104
-    return f"http://[{host}]:{config.port}" if ":" in host else f"http://{host}:{config.port}"
+    return own_address(config.public_url, config.host, config.port)

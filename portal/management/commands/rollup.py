@@ -6,8 +6,10 @@ import json
 import sys
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from portal.installation import command
 from relay.usage import rollup
 
 
@@ -34,7 +36,8 @@ class Command(BaseCommand):
         if found:
             if not options["json"]:
                 self.stdout.write("\n".join(found[:50]))
-            raise CommandError(f"{len(found)} sum(s) differ. Make them again: manage.py rollup rebuild")
+            again = command.here("manage", "rollup", "rebuild", data_dir=settings.DATA_DIR)
+            raise CommandError(f"{len(found)} sum(s) differ. Make them again: {again}")
 
     def _progress(self, done: int) -> None:
         if sys.stderr.isatty():

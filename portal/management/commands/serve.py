@@ -4,6 +4,7 @@ from django.conf import settings
 from django.core.management.base import CommandError
 from django.db import connection
 
+from portal.installation import command
 from portal.management.listening import ListeningCommand
 from portal.serving.banner import address, open_relay
 from portal.serving.first_run import migrations_missing, take_over
@@ -13,9 +14,10 @@ from portal.serving.uvicorn import run
 class Command(ListeningCommand):
     help = "Serve the portal with uvicorn. Refuses to start on a database that misses migrations."
 
-    def listen(self, host: str, port: int, workers: int) -> None:
+    def listen(self, host: str, port: int, workers: int) -> bool:
         if migrations_missing():
-            raise CommandError("the database misses migrations. Run: python manage.py migrate")
+            migrate = command.here("manage", "migrate", data_dir=settings.DATA_DIR)
+            raise CommandError(f"the database misses migrations. Run: {migrate}")
         lines = take_over()
         lines += [f"Settings of {path}" for path in settings.CONFIG.files]
         connection.close()
@@ -30,4 +32,4 @@ class Command(ListeningCommand):
                 self.stdout.write(said)
             self.stdout.flush()
 
-        run(host, port, workers, ready)
+        return run(host, port, workers, ready)

@@ -6,6 +6,7 @@ request waits for it.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -44,10 +45,15 @@ def start_proof(actor: Any = None) -> BooksProof:
     """
     proof, new = begin_proof(actor)
     if new:
-        command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "ledger", "prove", str(proof.pk)]
+        command = [sys.executable, "-P", "-m", "portal.management", "ledger", "prove", str(proof.pk)]
+        path = os.pathsep.join(filter(None, (str(settings.BASE_DIR), os.environ.get("PYTHONPATH"))))
         try:
             process = subprocess.Popen(  # noqa: S603
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+                command,
+                env={**os.environ, "PYTHONPATH": path},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
             )
         except OSError as error:  # such as no memory
             proof.error, proof.finished_at = redact(f"{type(error).__name__}: {error}")[:300], clock.now()

@@ -1,0 +1,42 @@
+"""`airelays serve`: prepare the installation if that is needed, and serve it."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from portal.cli import options, startup
+
+
+@options.command("serve")
+@click.option("--host", metavar="ADDRESS", help="Address to listen on.")
+@click.option("--port", type=options.PORT, help="Port to listen on.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Worker processes.")
+@click.option("--no-auth", is_flag=True, help="Serve clients without a token, on this machine only.")
+@click.option("--network-scope", type=options.NETWORK_SCOPE, help="Who may connect.")
+def command(host: str | None, port: int | None, workers: int | None, no_auth: bool, network_scope: str | None) -> None:
+    """Serve the relay and the portal until Ctrl-C.
+
+    The first time, the database is made, with an administrator, a token and a demo model.
+    """
+    # Flags stand above all other settings, for the workers too.
+    options.set_flags(host=host, port=port, workers=workers, network_scope=network_scope, no_auth=no_auth)
+    startup.django_ready()
+    from django.conf import settings
+    from django.core.management import call_command
+
+    from portal.management.commands.start import Command
+
+    start = Command()
+    chosen = settings.CONFIG
+    with startup.refusals():
+        call_command(
+            start,
+            host=host or chosen.host,
+            port=port or chosen.port,
+            workers=workers or chosen.workers,
+            skip_checks=False,
+        )
+    if start.terminated:
+        sys.exit(143)
