@@ -18,7 +18,7 @@ from portal.installation import sources
 
 # Settings that are secrets, or have one inside.
 _SECRET: Final = ("key", "keys", "password", "token", "url")
-_NO_SECRET: Final = ("public_url", "base_url")
+_NO_SECRET: Final = frozenset(("public_url", "base_url", "upstream_base_url", "issuer_base_url"))
 _OF_FOLDER: Final = frozenset(("portal.E001", "portal.W008", "portal.W009", "portal.E002"))  # of `data_folder`
 _OF_SETTINGS: Final = "portal.W007"
 
@@ -83,4 +83,4 @@ def _has_secrets(path: Path) -> bool:
         return False
     names = [line.partition("=")[0].strip().removeprefix("export ").strip().lower() for line in lines if "=" in line]
     secret = [name for name in names if name.endswith(_SECRET) and not name.startswith("#")]
-    return any(not name.endswith(_NO_SECRET) for name in secret)
+    return any(name.removeprefix("airelays_").removeprefix("airelay_") not in _NO_SECRET for name in secret)

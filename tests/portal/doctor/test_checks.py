@@ -276,8 +276,15 @@ def test_each_phase_of_the_way_is_measured(live_free: Portal, settings: Any, sil
     ],
 )
 def test_the_phase_that_fails_is_named_with_what_to_do(
-    live_free: Portal, settings: Any, upstream: Upstream, url: str, phase: str, step: str
+    live_free: Portal,
+    settings: Any,
+    upstream: Upstream,
+    monkeypatch: pytest.MonkeyPatch,
+    url: str,
+    phase: str,
+    step: str,
 ) -> None:
+    monkeypatch.setattr(upstreams, "PHASE_SECONDS", 3.0)  # what speaks no TLS waits for the rest of a request
     channel = live_free.channel(url.format(port=upstream.port))
     live_free.model(channels=[channel])
     checks, found = checked(settings)
