@@ -5,21 +5,25 @@ from __future__ import annotations
 import logging
 import secrets
 from dataclasses import dataclass
+from functools import partial
 
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
 from accounts.models import AuditEvent, User
+from portal.installation.sign_ins import find_sign_ins
+from relay.channels import chatgpt_accounts
 from relay.models import Channel, ChannelModel, Model, ModelPrice
 from relay.providers.demo import MODEL
 from relay.providers.vendors import demo
-from relay.storage.adoption.adopt import adopt
+from relay.storage.adoption.adopt import adopt, adopt_once
 from relay.tokens.lifecycle import create_token
 from relay.tokens.relay_token import NAME
 
 logger = logging.getLogger(__name__)
 ADMIN_NAME = "admin"
+_SOURCE = 100  # characters of where a sign-in was found
 
 
 def migrations_missing() -> bool:
@@ -75,11 +79,23 @@ def take_over() -> list[str]:
     done = adopt(settings.DATA_DIR, owner)
     for line in done.lost:
         logger.warning("%s", line)
-    if not done.files and not done.conversations:
-        return []
-    return [
-        f"Taken over from AIRelays 0.x for {owner.username}: {done.files} files, {done.conversations} conversations."
-    ]
+    said = []
+    if done.files or done.conversations:
+        said.append(
+            f"Taken over from AIRelays 0.x for {owner.username}: {done.files} files, "
+            f"{done.conversations} conversations."
+        )
+    for found in find_sign_ins(settings.DATA_DIR, keychain=_was_home_of_former()):
+        if adopt_once(
+            f"sign-in:{found.fingerprint}", partial(chatgpt_accounts.adopt, found.auth, found.source[-_SOURCE:])
+        ):
+            said.append(f"Taken over from AIRelays 0.x: the sign-in at ChatGPT in {found.source}, which is off.")
+    return said
+
+
+def _was_home_of_former() -> bool:
+    """Whether AIRelays 0.x has used the data folder, and may have kept its sign-in in the keychain."""
+    return any((settings.DATA_DIR / name).exists() for name in ("relay-token", "accounts", "auth.json"))
 
 
 def _former_token() -> str:

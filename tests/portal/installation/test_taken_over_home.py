@@ -66,6 +66,8 @@ def test_the_portal_starts_on_it_and_what_was_there_is_served(version: str, name
     contents = {path.name: path.read_bytes() for path in (folder / "uploads").iterdir()}
     with started(home, tmp_path / "log", name) as server:
         assert "Taken over from AIRelays 0.x for admin: 2 files, 2 conversations." in (tmp_path / "log").read_text()
+        assert f"the sign-in at ChatGPT in {folder / 'auth.json'}, which is off" in (tmp_path / "log").read_text()
+        assert server.query("SELECT state, enabled_at FROM relay_chatgptaccount") == [("signed_in", None)]
         listed = get(server, token, "/files").json()["data"]
         assert {entry["filename"] for entry in listed} == {"hello.txt", "nächste Woche.csv"}
         for entry in listed:
