@@ -11,6 +11,7 @@ from django.shortcuts import get_object_or_404, redirect
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import BaseAdmin, action, display, request_ip
+from accounts.rights import may
 from relay.channels.chatgpt_accounts import sign_in, store
 from relay.models import ChatGPTAccount
 from relay.models.chatgpt_account import SignInState
@@ -26,7 +27,7 @@ class ChatGPTAccountAdmin(BaseAdmin):
     search_fields = ("user__username", "email")
     ordering = ("pk",)
     fields = (
-        "user", "email", "plan", "account_id", "state_shown", "shape", "source", "on_shown", "enabled_at",
+        "user", "email", "plan", "account_id", "state_word", "shape", "source", "enabled_at",
         "api_enabled", "used", "models_shown", "listed_at", "signed_in_at", "refreshed_at", "expires_at", "created_at",
     )  # fmt: skip
     readonly_fields = fields
@@ -34,6 +35,13 @@ class ChatGPTAccountAdmin(BaseAdmin):
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_end_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        """Whether somebody may turn a plan off, or sign its owner out."""
+        return may(request.user, "relay.change_chatgptaccount")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -45,6 +53,10 @@ class ChatGPTAccountAdmin(BaseAdmin):
     )
     def state_shown(self, account: ChatGPTAccount) -> tuple[str, str]:
         return account.state, str(SignInState(account.state).label)
+
+    @display(description=_("state"))
+    def state_word(self, account: ChatGPTAccount) -> str:
+        return str(SignInState(account.state).label)
 
     @display(description=_("turned on"), boolean=True)
     def on_shown(self, account: ChatGPTAccount) -> bool:
@@ -60,7 +72,7 @@ class ChatGPTAccountAdmin(BaseAdmin):
     def models_shown(self, account: ChatGPTAccount) -> str:
         return ", ".join(model["name"] for model in account.listed) or "—"
 
-    @action(description=_("Turn off"), url_path="turn-off", icon="power_settings_new", permissions=["change"])
+    @action(description=_("Turn off"), url_path="turn-off", icon="power_settings_new", permissions=["end"])
     def turn_off(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         account = get_object_or_404(ChatGPTAccount, pk=object_id)
         if request.method != "POST":
@@ -70,7 +82,7 @@ class ChatGPTAccountAdmin(BaseAdmin):
         self.message_user(request, _("It is off."), messages.SUCCESS)
         return redirect("admin:relay_chatgptaccount_change", account.pk)
 
-    @action(description=_("Sign out"), url_path="sign-out", icon="logout", permissions=["change"])
+    @action(description=_("Sign out"), url_path="sign-out", icon="logout", permissions=["end"])
     def sign_out(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         account = get_object_or_404(ChatGPTAccount, pk=object_id)
         if request.method != "POST":

@@ -77,7 +77,7 @@ def account_of(user: User) -> ChatGPTAccount | None:
 
 def _made_for(user: User) -> ChatGPTAccount:
     """The account of a user, with the channel that its records name. Inside a transaction."""
-    found = ChatGPTAccount.objects.select_for_update().filter(user=user).first()
+    found: ChatGPTAccount | None = ChatGPTAccount.objects.select_for_update().filter(user=user).first()
     if found is not None:
         return found
     name = f"{PLAN_VENDOR.label}: {user.get_username()}"[:70]
@@ -161,7 +161,7 @@ def save_models(pk: int, models: list[Json]) -> None:
 
 def save_windows(pk: int, windows: Json) -> None:
     """Note the usage windows, which no worker needs to hear of."""
-    found = {"windows": windows}
+    found: Json = {"windows": windows}
     if plan := text_of(windows, "plan"):
         found["plan"] = plan[:40]
     ChatGPTAccount._base_manager.filter(pk=pk).update(**found)

@@ -14,7 +14,8 @@ from relay.providers.plans.shapes import Shape
 class PlanSigner(Protocol):
     """The sign-in of one person."""
 
-    shape: Shape
+    @property
+    def shape(self) -> Shape: ...
 
     async def signed(self, request: httpx.Request, send: httpx.AsyncBaseTransport) -> Mapping[str, str]:
         """The headers of a request in the person's name. Raises PlanRefused, httpx.TransportError."""

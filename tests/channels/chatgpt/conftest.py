@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.peers.plans.chatgpt import ChatGPT, running_chatgpt
-from tests.support.peers.plans.people import Person
+from tests.support.peers.plans.people import Person, settings_for
 from tests.support.portal import Portal
 from tests.support.server import Server, serving
 
@@ -29,14 +29,6 @@ def chatgpt(running: ChatGPT) -> Iterator[ChatGPT]:
     running.headers, running.answers, running.events = {}, {}, None
     running.reject_access, running.seconds, running.signed_with = False, 3600, "right"
     running.claims, running.offers_device = {}, True
-
-
-def settings_for(server: ChatGPT) -> dict[str, str]:
-    return {
-        "AIRELAYS_ISSUER_BASE_URL": server.url,
-        "AIRELAYS_UPSTREAM_BASE_URL": server.url,
-        "AIRELAYS_UPSTREAM_ALLOW": "127.0.0.1",
-    }
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tests.support.peers.plans.chatgpt import ChatGPT
 from tests.support.server import Server
 
 
@@ -28,3 +29,11 @@ def respond(portal: Server, token: str, **body: Any) -> Any:
 
 def events_of(text: str) -> list[dict[str, Any]]:
     return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+
+
+def settings_for(server: ChatGPT) -> dict[str, str]:
+    return {
+        "AIRELAYS_ISSUER_BASE_URL": server.url,
+        "AIRELAYS_UPSTREAM_BASE_URL": server.url,
+        "AIRELAYS_UPSTREAM_ALLOW": "127.0.0.1",
+    }
