@@ -87,7 +87,7 @@ def finish(
         written = _write_files(batch, owner)
     except (RequestTooLarge, StorageFull) as full:
         return _without_room(batch, full, outcome, errors)
-    _end(Batch.objects.filter(pk=batch.pk), outcome, errors, **counts, **written)
+    _end(Batch.objects.filter(pk=batch.pk), outcome, errors, "", **counts, **written)
     delete_lines(batch.pk)
     _remove_input(batch)
     return None

@@ -90,7 +90,7 @@ def _begun(request: HttpRequest) -> Begun | None:
 
 
 def _limited(request: HttpRequest) -> bool:
-    return is_ratelimited(request, group="plan", key="user", rate=CALLS, increment=True)
+    return bool(is_ratelimited(request, group="plan", key="user", rate=CALLS, increment=True))
 
 
 def _too_many(request: HttpRequest) -> HttpResponse:

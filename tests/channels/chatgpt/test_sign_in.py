@@ -72,7 +72,7 @@ def test_another_persons_account_is_off_again(user: Any, chatgpt: ChatGPT) -> No
 
 def test_tokens_are_stored_encrypted_and_shown_nowhere(user: Any, chatgpt: ChatGPT) -> None:
     account = sign(user, chatgpt)
-    tokens = account.tokens
+    tokens = {name: str(token) for name, token in account.tokens.items()}
     assert tokens["refresh"].startswith("rt-secret-")
     assert tokens["refresh"] not in account.sealed and tokens["access"] not in account.sealed
     shown = repr(status_of(account)) + repr(store.held_of(account)) + str(account)

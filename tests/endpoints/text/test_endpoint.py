@@ -68,9 +68,8 @@ def test_what_is_kept_for_an_hour_is_held_for_where_it_is_asked_for(live: Portal
 
     def reserved(model: str, **mark: Any) -> int:
         content = [{"type": "text", "text": "Say hello. " * 400, **mark}]
-        return live.record(
-            server.post(token, ask(model, messages=[{"role": "user", "content": content}], max_tokens=100))
-        ).reserved
+        answer = server.post(token, ask(model, messages=[{"role": "user", "content": content}], max_tokens=100))
+        return int(live.record(answer).reserved)
 
     plain = live.model(price=PRICE)
     model = live.model(price=price)
