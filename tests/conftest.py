@@ -30,6 +30,7 @@ from relay.models import Model, ModelPermission, Upload, UsageRecord
 from relay.tokens.lifecycle import create_token
 from tests.support import environment
 from tests.support.environment import OwnDatabase
+from tests.support.pages.sync_middleware import without_loops
 from tests.support.portal import People, Portal
 from tests.support.server import Server, serving
 from tests.support.sessions import SECRET_WORD, SESSION
@@ -86,6 +87,12 @@ def static_files() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ServeStaticMiddleware, "add_files_from_finders", add_files)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def middleware() -> Iterator[None]:
+    with without_loops():
         yield
 
 
