@@ -11,6 +11,7 @@ import importlib
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -55,6 +56,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(
         key=lambda item: next((place for place, path in enumerate(LONG) if item.nodeid.startswith(path)), len(LONG))
     )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A run of the shared tests imports no file without one, which is half of them."""
+    if not config.option.markexpr.startswith("shared") or not collection_path.name.startswith("test_"):
+        return None
+    return b"mark.shared" not in collection_path.read_bytes() or None
 
 
 @hypothesis.settings(
