@@ -9,12 +9,15 @@ from __future__ import annotations
 import functools
 import gc
 import importlib
+import os
+import ssl
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import certifi
 import hypothesis
 import pytest
 from django.core.cache import cache
@@ -45,6 +48,7 @@ LONG = (
     "tests/billing/ledger/test_random_operations.py",
 )
 """Files that take longest. They begin first, so that no worker is left alone with one of them at the end."""
+_WORLD = {certifi.where(), os.environ.get("SSL_CERT_FILE", certifi.where())}  # files of its certificates
 _servers = ""  # the name of their database
 _used: dict[str, Callable[..., AbstractContextManager[None]]] = {}  # databases that tests of the file have written to
 
@@ -139,6 +143,13 @@ def certificates() -> Iterator[None]:
         for module in ("httpx._transports.default", "httpx2._transports.default"):
             transports: Any = importlib.import_module(module)
             patch.setattr(transports, "create_ssl_context", functools.cache(transports.create_ssl_context))
+        make: Any = ssl.create_default_context
+        world = functools.cache(make)
+        patch.setattr(
+            ssl,
+            "create_default_context",
+            lambda *purpose, **files: (world if files.get("cafile") in _WORLD else make)(*purpose, **files),
+        )
         yield
 
 
