@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import random
@@ -46,33 +47,48 @@ def free_port() -> int:
 
 
 class _Connection:
-    """To the PostgreSQL of a server, kept for as long as that runs: each one costs PostgreSQL a process."""
+    """To the database of a server, kept for as long as that runs: one to PostgreSQL costs it a process, one to SQLite
+    reads the whole schema.
+    """
 
-    def __init__(self, url: str) -> None:
-        self._url, self._lock = url, threading.Lock()
+    def __init__(self, database: str) -> None:
+        self._database, self._lock = database, threading.Lock()
         self._open: Any = None
+        self._file = 0  # the inode of the SQLite file that is open
 
     def query(self, sql: str) -> list[Any]:
+        ask = self._ask_server if self._database.startswith("postgresql:") else self._ask_file
+        with self._lock:
+            return ask(sql)
+
+    def _ask_server(self, sql: str) -> list[Any]:
         import psycopg
 
-        with self._lock:
-            try:
-                return self._ask(sql)
-            except psycopg.OperationalError:  # a test has ended all connections
-                self.close()
-                return self._ask(sql)
+        try:
+            return self._ask_once(sql)
+        except psycopg.OperationalError:  # a test has ended all connections
+            self.close()
+            return self._ask_once(sql)
 
-    def _ask(self, sql: str) -> list[Any]:
+    def _ask_once(self, sql: str) -> list[Any]:
         import psycopg
 
         if self._open is None:
-            self._open = psycopg.connect(self._url, autocommit=True)
+            self._open = psycopg.connect(self._database, autocommit=True)
         return list(self._open.execute(sql.encode()).fetchall())
+
+    def _ask_file(self, sql: str) -> list[Any]:
+        if self._file != (now := Path(self._database).stat().st_ino):  # else a test has put another in its place
+            self.close()
+            self._open = sqlite3.connect(self._database, isolation_level=None, check_same_thread=False)
+            self._file = now
+        with closing(self._open.execute(sql)) as found:
+            return list(found.fetchall())
 
     def close(self) -> None:
         if self._open is not None:
             self._open.close()
-            self._open = None
+            self._open, self._file = None, 0
 
 
 @dataclass
@@ -96,10 +112,7 @@ class Server:
 
     def query(self, sql: str) -> list[Any]:
         """Ask the server's database, beside Django's connection."""
-        if self.database.startswith("postgresql:"):
-            return self.connection.query(sql)
-        with closing(sqlite3.connect(self.database)) as database:
-            return database.execute(sql).fetchall()
+        return self.connection.query(sql)
 
     def catch_up(self) -> None:
         """Wait until the (one) worker has taken over every change made so far."""
@@ -115,8 +128,10 @@ class Server:
         self.seen = state
 
     def _change_seen(self) -> int:
-        answer = httpx.get(f"{self.url}/readyz", timeout=60, trust_env=False, verify=NO_CERTIFICATES)
-        return int(answer.json()["change_seen"])
+        """Asked twice in most tests, for which a client of httpx would be too dear."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
+            connection.request("GET", "/readyz")
+            return int(json.loads(connection.getresponse().read())["change_seen"])
 
     def _changes(self) -> tuple[int, int]:
         """The newest change and their number, which grows with a late one of a lower id, too."""
