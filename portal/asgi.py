@@ -27,7 +27,9 @@ from channels.sessions import SessionMiddlewareStack  # noqa: E402
 from django.conf import settings  # noqa: E402
 
 from portal.live import live_router  # noqa: E402
+from portal.middleware import PROBES  # noqa: E402
 from portal.relay_handler import RelayHandler  # noqa: E402
+from portal.serving import health  # noqa: E402
 from portal.serving.entrance import entrance  # noqa: E402
 from portal.serving.page_body import Pages  # noqa: E402
 from relay import jobs  # noqa: E402
@@ -45,8 +47,16 @@ from relay.usage.conversations import switches  # noqa: E402
 
 gc.enable()
 logger = logging.getLogger(__name__)
+
+
+async def _page(scope: AsgiScope, receive: Receive, send: Send) -> None:
+    """A page, or a probe, in its turn."""
+    probe = scope["path"] in PROBES and scope["method"] in ("GET", "HEAD")
+    await (health.answer if probe else django_pages)(scope, receive, send)
+
+
 relay = RelayHandler()
-pages = Pages(django_pages)
+pages = Pages(_page)
 Runtime.periodic_tasks = {
     "sending notices": notices.work,
     "adding up usage": rollup.work,

@@ -20,6 +20,7 @@ from portal.services.timeouts import statement_timeout
 from portal.serving.first_run import migrations_missing
 from relay.billing.ledger.writer import writer
 from relay.errors import RelayUnavailable
+from relay.gateway.exchange.exchange import AsgiScope, Receive, Send
 from relay.gateway.runtime import current
 from relay.models import Worker
 
@@ -34,6 +35,24 @@ _tried_at, _written = float("-inf"), True
 _trying_since = 0.0
 _migrated_until = float("-inf")
 _running: Final[set[asyncio.Future[str]]] = set()  # checks of the database that have not come back
+
+
+async def answer(scope: AsgiScope, receive: Receive, send: Send) -> None:
+    """Answer GET or HEAD of a probe without the middleware of pages, which takes four times as long as the answer.
+
+    That is asked for whatever host: load balancers name the address of the machine.
+    """
+    request = HttpRequest()
+    request.method, request.path = scope["method"], scope["path"]
+    response = await (healthz if scope["path"] == "/healthz" else readyz)(request)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(response.content)),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else response.content})
 
 
 async def healthz(request: HttpRequest) -> JsonResponse:

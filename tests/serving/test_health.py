@@ -8,6 +8,7 @@ import threading
 import time
 from typing import Any
 
+import httpx
 import pytest
 from django.db import connection
 from django.test import Client, RequestFactory
@@ -26,6 +27,17 @@ pytestmark = pytest.mark.shared
 def test_health(server: Server) -> None:
     assert server.get("sk-none", "/healthz").json()["ok"] is True
     assert server.get("sk-none", "/readyz").json()["ready"] is True
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_probes_answer_whatever_host_they_are_asked_for(server: Server, path: str) -> None:
+    """Load balancers name the address of the machine. Everything but GET and HEAD goes the way of pages."""
+    named = {"host": "10.0.0.7:8080"}
+    assert server.get("sk-none", path, **named).status_code == 200
+    assert server.get("sk-none", "/accounts/login/", **named).status_code == 400
+    head = httpx.head(server.url + path, headers=named, trust_env=False, timeout=60)
+    assert head.status_code == 200 and not head.content and int(head.headers["content-length"]) > 10
+    assert httpx.post(server.url + path, trust_env=False, timeout=60).status_code == 403
 
 
 def test_a_database_that_takes_no_writes_is_not_ready(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
