@@ -70,10 +70,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return b"mark.shared" not in collection_path.read_bytes() or None
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """What is imported and collected stays, and most of what tests make has no cycles: without this, a fourteenth of
     their time goes into looking for garbage.
     """
+    if session.config.option.collectonly:  # as CI does, once for all of its workers
+        _make_tables()
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)

@@ -116,7 +116,9 @@ def make_own_database(folder: Path) -> OwnDatabase:
 for variable in list(os.environ):
     if variable.startswith(("AIRELAYS_", "AIRELAY_", "OPENAI_ENDPOINT_")):
         del os.environ[variable]
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of a hundred servers would compile all of the portal
+# Each of a hundred servers would compile all of the portal, and each worker all tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 os.environ.update(
     AIRELAYS_DATA_DIR=str(DATA_DIR),
     AIRELAYS_CONFIG="",
