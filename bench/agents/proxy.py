@@ -39,7 +39,7 @@ class Proxy:
         self._client = ClientSession(timeout=ClientTimeout(total=600), auto_decompress=False)
         app = web.Application(client_max_size=1 << 28)
         app.router.add_route("*", "/{path:.*}", self._pass)
-        self._runner = web.AppRunner(app)
+        self._runner = web.AppRunner(app, handler_cancellation=True)  # who leaves is gone for the portal, too
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
@@ -68,9 +68,11 @@ class Proxy:
             out = web.StreamResponse(status=answer.status, headers=kept)
             await out.prepare(request)
             found = b""
-            async for piece in answer.content.iter_any():
-                found += piece
-                await out.write(piece)
+            try:
+                async for piece in answer.content.iter_any():
+                    found += piece
+                    await out.write(piece)
+            finally:
+                one.answer = found.decode("utf-8", "replace")
             await out.write_eof()
-        one.answer = found.decode("utf-8", "replace")
         return out

@@ -2,9 +2,10 @@
 
     python -m bench.agents.run NODE_MODULES OUT [--agents codex,claude] [--upstreams chat,gemini] [--window 80000]
 
-`NODE_MODULES`: where the agents are installed from npm. `OUT`: a folder that gets the screens and the exchanges, from
-which `bench.agents.clean` makes recordings. `--window`: of the models, which a turn of its own fills then, so that the
-agent makes the conversation shorter by itself. Needs tmux.
+`NODE_MODULES`: where the agents are installed from npm, which takes old ones under an old Node, and Node itself beside
+them (`npm install node@24`). `OUT`: a folder that gets the screens and the exchanges, from which `bench.agents.clean`
+makes recordings. `--window`: of the models, which a turn of its own fills then, so that the agent makes the
+conversation shorter by itself. Needs tmux.
 """
 
 from __future__ import annotations

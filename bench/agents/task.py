@@ -36,7 +36,7 @@ _STEPS: Final = {
     "ONE": (("read", "read again"), ("write",), ("shell",), ("agent",), ("wait",)),
     "SUB": (("shell",), ("complete",)),
     "TWO": (("shell",),),
-    "LONG": (("long",),) * 10,
+    "LONG": tuple((f"long {number}",) for number in range(10)),
 }
 _MARK: Final = re.compile(r"\[\[(ONE|TWO|SUB|LONG)\]\]")
 _SHORTER: Final = re.compile(
@@ -59,7 +59,7 @@ class Model:
         last = said[-1] if said else ""
         asks = _SHORTER.search(last) and SUMMARY not in last
         if asks and not (_MARK.search(last) and tools(body)):  # opencode shows the conversation within this prompt
-            return Said(f"<summary>{SUMMARY}</summary>" if protocol(call) == MESSAGES else SUMMARY)
+            return Said(f"<summary>{SUMMARY}</summary>" if "<summary>" in last else SUMMARY)
         plan, results, compacted = "", 0, SUMMARY in json.dumps(body)
         for kind, text in happened:
             if kind == "user" and (found := _MARK.findall(text)):
@@ -91,14 +91,14 @@ class Model:
                 name = _named(offered, _WRITE) or shell
             case "agent":
                 name, file, command = _named(offered, _AGENT), "", ""
-            case "long":
-                name, file, command = shell, "", "cat long.txt"
             case "complete":
                 name, file, command = _named(offered, _COMPLETE), "", ""
             case "wait":
                 name, file, command = _named(offered, _WAIT), "", ""
-            case _:
+            case "shell":
                 name, file, command = shell, "", "echo hello"
+            case _:  # Gemini CLI stops at calls that are all the same
+                name, file, command = shell, "", f"head -n {400 - int(kind.removeprefix('long '))} long.txt"
         return (name, _arguments(offered[name], str(self.folder / file) if file else "", command)) if name else None
 
 
