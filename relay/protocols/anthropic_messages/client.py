@@ -17,7 +17,7 @@ from typing import Final
 from portal.lib.json import Json, int_of, object_of, objects_of, text_of
 from relay.protocols.anthropic_messages.client_stream import MessagesEncoder, content_of, stop_of
 from relay.protocols.anthropic_messages.conversion.blocks import hub_messages
-from relay.protocols.anthropic_messages.conversion.tools import ToolNames, hub_tool_choice, hub_tools
+from relay.protocols.anthropic_messages.conversion.tools import ToolNames, hub_tool_choice, hub_tools, offered_tools
 from relay.protocols.anthropic_messages.usage import messages_usage
 from relay.protocols.chat_completions.hub import BUDGET, TOP_K
 from relay.protocols.contract import ConvertedRequest
@@ -106,7 +106,7 @@ class MessagesClient:
         stops = request.get("stop_sequences")
         if isinstance(stops, list) and stops:
             body["stop"] = stops
-        tools, lost = hub_tools(objects_of(request, "tools"), self.names)
+        tools, lost = hub_tools(offered_tools(request), self.names)
         dropped += lost
         if tools:
             body["tools"] = tools

@@ -212,6 +212,34 @@ def test_a_system_message_among_the_others_stays_in_its_place() -> None:
     assert "Be brief." in told[2]["content"] and [one["role"] for one in told] == ["user", "assistant", "user", "user"]
 
 
+def test_tools_come_and_go_in_the_middle_of_a_conversation() -> None:
+    """As Anthropic's `mid-conversation-tool-changes` and `inline-tools` have it."""
+    named = {"type": "tool_reference", "name": "weather"}
+    other = {"name": "clock", "description": "Tells the time.", "input_schema": {"type": "object", "properties": {}}}
+    added = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": other}}
+    gone = {"role": "system", "content": [{"type": "tool_removal", "tool": named}, added]}
+    turns = [USER, {"role": "assistant", "content": "Yes?"}, USER]
+    body = hub(messages_client([*turns, gone], tools=[WEATHER])).body
+    assert [tool["function"]["name"] for tool in body["tools"]] == ["clock"]
+    told = body["messages"][-1]
+    assert told["role"] == "system" and told["content"].count("The tool ") == 2
+    back = {"role": "system", "content": [{"type": "tool_addition", "tool": named}]}
+    body = hub(
+        messages_client([*turns, gone, {"role": "assistant", "content": "Hm."}, USER, back], tools=[WEATHER])
+    ).body
+    assert [tool["function"]["name"] for tool in body["tools"]] == ["weather", "clock"]
+    served = {"type": "tool_addition", "tool": {"type": "mcp_toolset_reference", "server_name": "s"}}
+    found = converted(messages_client([*turns, {"role": "system", "content": [served]}], tools=[WEATHER]))
+    assert "messages[].content[tool_addition]" in found.dropped
+
+
+def test_a_system_message_for_one_turn_is_gone_with_the_next() -> None:
+    passing = {"role": "system", "content": "Be brief.", "clear_at": "next_user_message"}
+    assert "Be brief." in str(hub(messages_client([USER, passing])).body["messages"])
+    later = hub(messages_client([USER, passing, {"role": "assistant", "content": "Yes?"}, USER])).body
+    assert "Be brief." not in str(later["messages"])
+
+
 def test_tools_that_load_later_are_offered_and_others_disclosed() -> None:
     tools = [{**WEATHER, "defer_loading": True, "input_examples": [{}]}, {"type": "web_search_20250305", "name": "web"}]
     found = converted(messages_client(tools=tools, tool_choice={"type": "any"}))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from portal.lib.json import Json, encode, json_text, object_of, objects_of, text_of
-from relay.protocols.anthropic_messages.conversion.tools import ToolNames
+from relay.protocols.anthropic_messages.conversion.tools import ToolNames, changed_tool
 from relay.protocols.anthropic_messages.request import PROTOCOL
 from relay.protocols.anthropic_messages.thoughts import KINDS, thought_of_block
 from relay.protocols.chat_completions.hub import (
@@ -31,6 +31,7 @@ _MOST_TOLD: Final = 20_000  # characters of a block
 _UNTOLD: Final = frozenset(("encrypted_content", "encrypted_index", "cache_control", "caller", "encrypted_stdout"))
 _DEEPEST: Final = 20
 _ANY: Final = ("type", "cache_control")
+_CHANGES: Final = {"tool_addition": "can be called now", "tool_removal": "can no longer be called"}
 # Members of blocks that are converted, or say nothing to the model.
 _KNOWN: Final = {
     "text": (*_ANY, "text", "citations"),
@@ -54,14 +55,17 @@ def hub_messages(request: Json, names: ToolNames) -> tuple[list[Json], list[str]
     """The system prompt and the messages of a request, and the members that are not carried. Raises BadRequest."""
     turns = _Turns(names)
     _add_system(turns, request.get("system"), "system")
-    for index, message in enumerate(objects_of(request, "messages")):
+    messages = objects_of(request, "messages")
+    last = max((index for index, one in enumerate(messages) if text_of(one, "role") == "user"), default=-1)
+    for index, message in enumerate(messages):
         where, role = f"messages[{index}]", text_of(message, "role")
         content = message.get("content")
         if not isinstance(content, (str, list)):
             raise BadRequest(f"The content of {where} must be a text or a list of blocks.", f"{where}.content")
-        turns.dropped += lost_members([message], ("role", "content"), "messages[].")
+        turns.dropped += lost_members([message], ("role", "content", "clear_at"), "messages[].")
         if role == "system":
-            _add_system(turns, content, where)
+            if text_of(message, "clear_at") != "next_user_message" or index > last:
+                _add_system(turns, content, where)
         elif role == "user":
             _add_user(turns, content, where)
         elif role == "assistant":
@@ -82,6 +86,9 @@ def _add_system(turns: _Turns, content: object, where: str) -> None:
         return
     parts: list[Json] = []
     for number, block in enumerate(content if isinstance(content, list) else ()):
+        if isinstance(block, dict) and text_of(block, "type") in _CHANGES and where != "system":
+            parts += _tool_change(turns, block)
+            continue
         if not isinstance(block, dict) or text_of(block, "type") != "text":
             raise BadRequest("The system prompt must be a text, or a list of text blocks.", f"{where}[{number}]")
         if text_of(block, "text").startswith(_BILLING):
@@ -90,6 +97,16 @@ def _add_system(turns: _Turns, content: object, where: str) -> None:
             parts.append(_marked({"type": "text", "text": block["text"]}, block))
     if parts:
         turns.messages.append({"role": "system", "content": _joined(parts)})
+
+
+def _tool_change(turns: _Turns, block: Json) -> list[Json]:
+    """What a block says that makes a tool available from there on, or takes it away."""
+    kind = text_of(block, "type")
+    name = changed_tool(block)
+    if not name:
+        turns.dropped.append(f"messages[].content[{kind}]")
+        return []
+    return [_marked({"type": "text", "text": f"The tool {turns.names.offered(name)} {_CHANGES[kind]}."}, block)]
 
 
 def _joined(parts: list[Json]) -> object:
@@ -124,6 +141,8 @@ def _add_user(turns: _Turns, content: object, where: str) -> None:
             if others:
                 label = f"Images and files of the result of {message['tool_call_id']}:"
                 parts += [{"type": "text", "text": label}, *others]
+        elif text_of(block, "type") in _CHANGES:
+            parts += _tool_change(turns, block)
         else:
             parts += _user_parts(block, place)
     turns.messages += results

@@ -40,6 +40,35 @@ class ToolNames:
         return self.given.get(name, name)
 
 
+def offered_tools(request: Json) -> list[Json]:
+    """The tools of a request that can be called at the end of its conversation.
+
+    Blocks of its messages may define more of them, take some away (`tool_removal`), and give them back
+    (`tool_addition`). Source: anthropic 2.14, `types/beta/beta_system_message_param.py`, read in November 2026.
+    """
+    found = list(objects_of(request, "tools"))
+    removed: set[str] = set()
+    for message in objects_of(request, "messages"):
+        for block in objects_of(message, "content"):
+            if text_of(block, "type") == "tool_addition":
+                definition = object_of(object_of(block, "tool"), "definition")
+                if name := text_of(definition, "name"):
+                    found = [*(one for one in found if text_of(one, "name") != name), definition]
+                removed.discard(changed_tool(block))
+            elif text_of(block, "type") == "tool_removal":
+                removed.add(changed_tool(block))
+    return [tool for tool in found if text_of(tool, "name") not in removed - {""}]
+
+
+def changed_tool(block: Json) -> str:
+    """The name of the tool that a `tool_addition` or `tool_removal` is about; empty: it is a server's of MCP."""
+    tool = object_of(block, "tool")
+    kind = text_of(tool, "type")
+    if kind == "tool_definition":
+        return text_of(object_of(tool, "definition"), "name")
+    return text_of(tool, "name") if kind == "tool_reference" else ""
+
+
 def hub_tools(tools: Sequence[Json], names: ToolNames) -> tuple[list[Json], list[str]]:
     """The tools of a request as functions, and what is dropped: tools that Anthropic runs or defines, and members."""
     found: list[Json] = []
