@@ -119,6 +119,11 @@ class Cleaner:
         return self.ids[found[0]]
 
 
+def _is_its_own(one: dict[str, Any]) -> bool:
+    """Whether an exchange was whole, and not that of the portal's own status line, which comes when it likes."""
+    return bool(one["answer"] or one["method"] == "HEAD") and not one["path"].startswith("/v1/usage")
+
+
 def _length(text: str) -> str:
     return f"⟦{len(text)}⟧" if text.strip() else text
 
@@ -138,9 +143,7 @@ def main(out: Path, modules: Path, name: str) -> None:
             continue
         found = json.loads(file.read_text())
         cleaner = Cleaner(found)
-        kept = [
-            one for one in found["exchanges"] if one["status"] == 200 and (one["answer"] or one["method"] == "HEAD")
-        ]
+        kept = [one for one in found["exchanges"] if one["status"] == 200 and _is_its_own(one)]
         for number, one in enumerate(kept):
             recording.add(spoken, cleaner.exchange(one, number))
     recording.write(name)

@@ -175,8 +175,9 @@ async def _chat(model: ScriptedModel, call: Call, said: Said) -> None:
         }
         for name, arguments in said.calls
     ]
+    own = {"id": f"chatcmpl-{next(model.numbers)}"}
     if not call.json.get("stream"):
-        whole = completion(said.text, usage=usage)
+        whole = completion(said.text, usage=usage, **own)
         if thought:
             whole["choices"][0]["message"]["reasoning_content"] = said.thought
         if calls:
@@ -198,10 +199,10 @@ async def _chat(model: ScriptedModel, call: Call, said: Said) -> None:
         ]
     await call.open_stream()
     for delta in deltas:
-        await call.event({**chunk(), "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
-    await call.event(chunk(None, reason))
+        await call.event({**chunk(), **own, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+    await call.event(chunk(None, reason, **own))
     if call.wants_usage:
-        await call.event({**chunk(), "choices": [], "usage": usage})
+        await call.event({**chunk(), **own, "choices": [], "usage": usage})
     await call.event("[DONE]")
     await call.end()
 
@@ -318,7 +319,9 @@ async def _messages(model: ScriptedModel, call: Call, said: Said) -> None:
         {"type": "tool_use", "id": f"toolu_a{next(model.numbers)}", "name": name, "input": dict(arguments)}
         for name, arguments in said.calls
     ]
-    await messages.saying(*blocks, stop="tool_use" if said.calls else "end_turn", usage=usage)(call)
+    # Claude Code takes answers with one id for pieces of one answer.
+    own = {"id": f"msg_01{next(model.numbers):022}", "usage": usage}
+    await messages.saying(*blocks, stop="tool_use" if said.calls else "end_turn", **own)(call)
 
 
 async def _gemini(model: ScriptedModel, call: Call, said: Said) -> None:
@@ -338,7 +341,7 @@ async def _gemini(model: ScriptedModel, call: Call, said: Said) -> None:
     for position, (name, arguments) in enumerate(said.calls):
         part = {"functionCall": {"id": f"fa{next(model.numbers)}", "name": name, "args": dict(arguments)}}
         parts.append(part | ({} if position else {"thoughtSignature": model.seal(said)}))
-    await gemini.answer(call, gemini.response(*parts, usageMetadata=usage))
+    await gemini.answer(call, gemini.response(*parts, usageMetadata=usage, responseId=f"r{next(model.numbers):015}"))
 
 
 _ANSWERS = {CHAT: _chat, RESPONSES: _responses, MESSAGES: _messages, GEMINI: _gemini}
