@@ -88,11 +88,8 @@ def _is_text(word: str) -> bool:
 
 def _close_database() -> None:
     """SQLite puts all that was written into one file when its last connection is closed."""
-    if "django.db" in sys.modules:
-        from django.core.exceptions import ImproperlyConfigured
+    apps = sys.modules.get("django.apps")
+    if apps is not None and apps.apps.ready:  # else the settings, which may be bad, would be read for it
         from django.db import connections
 
-        try:
-            connections.close_all()
-        except ImproperlyConfigured:
-            pass  # the settings were refused
+        connections.close_all()

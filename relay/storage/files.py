@@ -49,7 +49,7 @@ class StorageLimits:
 
 
 def storage_limits() -> StorageLimits:
-    """Return the configured limits."""
+    """Return the limits that hold. Reads the database where settings leave them to the number of accounts."""
     config = settings.CONFIG
     alone = True
     if not (config.max_total_upload_bytes and config.max_user_upload_bytes):
@@ -133,7 +133,7 @@ def _free_for(user_id: int, more: int, replaces: int = 0) -> int:
 
 def check_file_size(size: int) -> None:
     """Check the size of one file against the limit. Raises RequestTooLarge."""
-    most = storage_limits().file
+    most = settings.CONFIG.max_upload_bytes
     if size > most:
         raise RequestTooLarge(
             f"The file is larger than the {show_bytes(most)} that this portal stores. Split it, or ask the portal's "

@@ -155,5 +155,7 @@ def publish(monkeypatch: pytest.MonkeyPatch, view: ModelView, checks: tuple[Chec
     """A model is all that the portal has; `checks` are the caller's."""
     terms = SimpleNamespace(multiplier=ONE, checks=checks)
     models = {view.name: view}
-    snapshot = SimpleNamespace(models=models, named=models.get, terms=lambda caller: terms)
+    snapshot = SimpleNamespace(
+        models=models, named=models.get, terms=lambda _: terms, plan_of=lambda _: None, needs_plan=False
+    )
     monkeypatch.setattr(pipeline, "snapshot_cache", SimpleNamespace(snapshot=snapshot))

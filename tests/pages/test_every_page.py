@@ -242,6 +242,11 @@ def test_every_page_of_users_is_in_the_tour() -> None:
         "/usage/newest/",
         "/storage/kept/delete/",
         "/playground/key/",
+        "/chatgpt/finish/",
+        "/chatgpt/models/",
+        "/chatgpt/sign-in/",
+        "/chatgpt/sign-out/",
+        "/chatgpt/switch/",
         "/healthz",
         "/readyz",
     }

@@ -152,7 +152,7 @@ async def receive_form(
         parser = _Parser(boundary_of(exchange.headers.get(b"content-type", b"").decode("latin-1")), file_field)
     except BadRequest as bad:
         raise InvalidRequest(bad.message, code=bad.code) from None
-    most = files.storage_limits().file
+    most = run.config.max_upload_bytes
     # What a compressed form unfolds to is not known.
     announced = None if b"content-encoding" in exchange.headers else exchange.announced_length
     if announced is not None and announced > most + limits.FORM_BYTES:

@@ -125,6 +125,9 @@ STAFF: Final = (
     PortalPage("setup-prices", "/admin/setup/prices/?channel={channel}", "staff", "First-run guide: prices"),
     PortalPage("setup-token", "/admin/setup/token/?channel={channel}", "staff", "First-run guide: token"),
     PortalPage("cooldowns", "/admin/relay/cooldown/", "staff", "Cooldowns"),
+    PortalPage("doctor", "/admin/doctor/", "staff", "Doctor"),
+    PortalPage("plans", "/admin/relay/chatgptaccount/", "staff", "Sign-ins with ChatGPT"),
+    PortalPage("own-plan", "/chatgpt/", "staff", "One's own ChatGPT plan"),
 )
 ALL_PAGES: Final = (*SIGN_IN, *USER, *STAFF)
 
