@@ -22,6 +22,7 @@ import pytest
 from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from tests.support import environment
 from tests.support.pages.browser import CHROMIUM, BrowserFaults, chromium, sign_in
 from tests.support.pages.mailbox import Mailbox
 from tests.support.provider import issuing
@@ -114,6 +115,7 @@ for line in sys.stdin:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("browser")
+    environment.new_sqlite(folder / "data")  # tables without a row, whose migrations take as long as ten of the tests
     port = free_port()
     log = folder / "log"
     command = [sys.executable, "manage.py", "start", "--port", str(port)]
