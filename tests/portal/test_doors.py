@@ -166,6 +166,8 @@ STAFF = {
     "admin:relay_channel_explain": "relay.view_channel accounts.view_user",
     "admin:relay_channel_state_history": "relay.view_channel",
     "admin:relay_channel_caches": "relay.view_channel relay.view_usagerecord",
+    "admin:relay_chatgptaccount_turn_off": "relay.change_chatgptaccount",
+    "admin:relay_chatgptaccount_sign_out": "relay.change_chatgptaccount",
     "admin:relay_model_explain": "relay.view_model relay.view_channel accounts.view_user",
     "admin:relay_model_prices": "relay.view_model relay.view_modelprice",
     "admin:relay_model_add_gpt": "relay.add_model",

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,7 @@ def started(home: Path, log: Path, name: str = "airelays") -> Iterator[Server]:
     command = [sys.executable, "manage.py", "start", "--port", str(port)]
     env = environment(home)
     with serving(log, env={**env, "AIRELAYS_DATABASE_URL": ""}, port=port, command=command) as server:
-        server.database = str(home / f".{name}" / "state.sqlite3")
-        yield server
+        yield replace(server, database=str(home / f".{name}" / "state.sqlite3"))
 
 
 def get(server: Server, token: str, path: str, method: str = "GET") -> httpx.Response:
