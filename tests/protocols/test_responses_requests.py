@@ -13,6 +13,7 @@ from relay.protocols.fields import BadRequest
 from relay.protocols.responses.answer import completion_of
 from relay.protocols.responses.client import response_of
 from relay.protocols.responses.tools import ToolNames
+from relay.protocols.responses.upstream import responses_request
 from tests.protocols.codecs import NAME, TEXT, USAGE, chat_form, chunk, codec, events, fed, fresh, responses_form, sse
 
 
@@ -331,3 +332,12 @@ def test_thoughts_that_only_their_vendor_can_read_are_not_told_to_a_chat_upstrea
     sealed = {"type": "reasoning", "summary": [], "encrypted_content": "E"}
     assert "reasoning_content" not in chat_form({"model": "m"}, [sealed, call]).body["messages"][0]
     assert chat_form({"model": "m"}, [sealed, thought, sealed, call]).body["messages"][0]["reasoning_content"] == "A"
+
+
+def test_a_system_message_alone_is_the_input() -> None:
+    """Which OpenAI demands: chat completions are answered where a system message is all there is."""
+    body, _ = responses_request({"model": "m", "messages": [{"role": "system", "content": "Say hello."}]})
+    assert body["instructions"] == ""
+    assert body["input"] == [
+        {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "Say hello."}]}
+    ]

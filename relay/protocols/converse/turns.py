@@ -31,6 +31,7 @@ from relay.protocols.chat_completions.transcript import strict_messages
 from relay.protocols.converse import models
 from relay.protocols.converse.media import Names, file_block, film_block, image_block, sound_block, url_of
 from relay.protocols.fields import BadRequest, lost_members, unsupported
+from relay.protocols.naming.call_ids import CallIds
 
 _SYSTEM: Final = frozenset(("system", "developer"))
 _MARK: Final = "cache_control"  # as clients of chat completions write it for Anthropic's models, too
@@ -61,6 +62,7 @@ class Turns:
     turns: list[Json] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     _files: Names = field(default_factory=Names)
+    _calls: CallIds = field(default_factory=lambda: CallIds(call_id, _LONGEST_ID))
 
     def add(self, messages: Sequence[Json]) -> None:
         """Add the messages of a request. Raises BadRequest."""
@@ -169,7 +171,7 @@ class Turns:
         for call in objects_of(message, "tool_calls"):
             function = object_of(call, "function")
             name = text_of(function, "name")
-            used: Json = {"toolUseId": call_id(text_of(call, "id")), "name": self.names.get(name, name)}
+            used: Json = {"toolUseId": self._calls.begin(text_of(call, "id")), "name": self.names.get(name, name)}
             used["input"] = decode_object(text_of(function, "arguments")) or {}
             blocks += self._marked([{"toolUse": used}], call)
         return self._marked(blocks, message)
@@ -180,7 +182,7 @@ class Turns:
         if failed and not models.tells_failures(self.model):
             message, failed = failure_in_words(message), False
         blocks = [block for block in self._blocks(message.get("content"), where) if "cachePoint" not in block]
-        result: Json = {"toolUseId": call_id(text_of(message, "tool_call_id"))}
+        result: Json = {"toolUseId": self._calls.of(text_of(message, "tool_call_id"))}
         result["content"] = blocks or [{"text": _NO_OUTPUT}]
         if failed:
             result["status"] = "error"

@@ -39,7 +39,7 @@ class _Candidate:
     halves: TextJoiner = field(default_factory=TextJoiner)
     text: list[str] = field(default_factory=list)  # what it has said
     calls: int = 0
-    call_ids: set[str] = field(default_factory=set)
+    call_ids: dict[str, Json] = field(default_factory=dict)  # with the functions that they call
     cited: list[Json] = field(default_factory=list)
     said: bool = False
     finished: bool = False
@@ -233,12 +233,15 @@ class GeminiDecoder:
         if arguments is not None and not isinstance(arguments, dict):
             raise Unreadable
         call: Json = {"index": state.calls}
+        function: Json = {"name": name, "arguments": encode(arguments or {}).decode("utf-8", "replace")}
         given = text_of(called, "id")
+        if given and not signature and state.call_ids.get(given) == function:
+            return {}  # sent once more
         if given and given not in state.call_ids:
             call["id"] = given
-            state.call_ids.add(given)
+            state.call_ids[given] = function
         call["type"] = "function"
-        call["function"] = {"name": name, "arguments": encode(arguments or {}).decode("utf-8", "replace")}
+        call["function"] = function
         delta: Json = {"tool_calls": [call]}
         if signature:
             call.update(signed(signature))

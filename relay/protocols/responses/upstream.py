@@ -249,8 +249,8 @@ def _text(request: Json) -> Json:
 def input_items_of(messages: Sequence[Json]) -> tuple[str, list[Json]]:
     """Convert hub messages to instructions and input items. Raises BadRequest.
 
-    System messages at the beginning become the instructions; later ones stay in their place. OpenAI refuses calls
-    without results, and results without calls.
+    System messages at the beginning become the instructions, unless nothing follows them; later ones stay in their
+    place. OpenAI refuses calls without results, and results without calls.
     """
     instructions: list[str] = []
     items: list[Json] = []
@@ -283,7 +283,10 @@ def input_items_of(messages: Sequence[Json]) -> tuple[str, list[Json]]:
         else:
             error = f"The role of {where} must be system, developer, user, assistant or tool."
             raise BadRequest(error, f"{where}.role")
-    return "\n\n".join(part for part in instructions if part), items
+    said = "\n\n".join(part for part in instructions if part)
+    if said and not items:  # something must be
+        return "", [{"type": "message", "role": "developer", "content": [{"type": "input_text", "text": said}]}]
+    return said, items
 
 
 def _raw(block: Json) -> Json:

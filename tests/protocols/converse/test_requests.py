@@ -120,6 +120,24 @@ def test_tools_that_were_called_are_always_defined(more: dict[str, Any]) -> None
     assert form.dropped == (["tool_choice"] if more else [])
 
 
+def test_ids_of_calls_that_a_vendor_numbers_anew_are_each_there_once() -> None:
+    """As Kimi and llama.cpp number them, and Converse refuses: `tool_use` ids must be unique."""
+    turns = [*HELLO]
+    for text in ("sunny", "rain", "snow"):
+        turns += [{"role": "assistant", "content": None, "tool_calls": [call("weather", "call_0")]}]
+        turns += [{"role": "tool", "tool_call_id": "call_0", "content": text}]
+    spoken: Any = converted(messages=turns, tools=[tool()]).body["messages"]
+    made = [block["toolUse"]["toolUseId"] for turn in spoken for block in turn["content"] if "toolUse" in block]
+    results = {
+        block["toolResult"]["toolUseId"]: block["toolResult"]["content"][0]["text"]
+        for turn in spoken
+        for block in turn["content"]
+        if "toolResult" in block
+    }
+    assert made == ["call_0", "call_0_2", "call_0_3"]
+    assert results == {"call_0": "sunny", "call_0_2": "rain", "call_0_3": "snow"}
+
+
 def test_names_of_tools_and_ids_of_calls_are_written_in_letters_that_it_takes() -> None:
     name, call_id = "web.search/now", "call|" + "x" * 80
     turns = [*HELLO, {"role": "assistant", "content": None, "tool_calls": [call(name, call_id)]}]

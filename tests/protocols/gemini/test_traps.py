@@ -59,6 +59,20 @@ def test_a_call_that_came_before_the_finish_reason_is_not_forgotten() -> None:
     assert completion_of(*frames)["choices"][0]["finish_reason"] == "tool_calls"
 
 
+def test_a_call_that_is_sent_once_more_is_made_once() -> None:
+    """Gemini 3 repeats a call without its signature; another call may have the same name and arguments."""
+    one = {"name": "f", "args": {"a": 1}}
+    frames = (
+        frame({"functionCall": {**one, "id": "q"}, "thoughtSignature": "c2ln"}),
+        frame({"functionCall": {**one, "id": "q"}}, {"functionCall": {**one, "id": "r"}}, finish="STOP"),
+    )
+    codec = chat_codec()
+    out = codec.feed(sse(*frames)) + codec.finish() + codec.terminal
+    made = [made for one in events(out) for choice in one["choices"] for made in choice["delta"].get("tool_calls", ())]
+    assert [(call["index"], call["id"]) for call in made] == [(0, "q"), (1, "r")]
+    assert made[0]["extra_content"]["google"]["thought_signature"] == "c2ln"
+
+
 # -- 31: thoughts are part of the completion ---------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ import base64
 import binascii
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -28,6 +28,7 @@ from relay.protocols.chat_completions.hub import (
 )
 from relay.protocols.chat_completions.transcript import strict_messages
 from relay.protocols.fields import BadRequest, lost_members, unsupported
+from relay.protocols.naming.call_ids import CallIds
 
 _SYSTEM: Final = frozenset(("system", "developer"))
 _FOREIGN: Final = re.compile(r"[^a-zA-Z0-9_-]")
@@ -44,27 +45,8 @@ _PART: Final = EXTENSIONS.union(("type", "text", "refusal", "image_url", "file",
 _KINDS: Final = {"text": "text", "input_text": "text", "refusal": "refusal"}
 
 
-@dataclass(slots=True)
-class _CallIds:
-    """Ids of calls in letters that the API takes, each of them once: vendors number the calls of each answer anew."""
-
-    _newest: dict[str, str] = field(default_factory=dict)  # by the client's
-    _taken: set[str] = field(default_factory=set)
-
-    def begin(self, given: str) -> str:
-        """The id of another call."""
-        fitting = _FOREIGN.sub("_", given) or "call"
-        found, number = fitting, 1
-        while found in self._taken:
-            number += 1
-            found = f"{fitting}_{number}"
-        self._taken.add(found)
-        self._newest[given] = found
-        return found
-
-    def of(self, given: str) -> str:
-        """The id of the newest call that the client calls so."""
-        return self._newest.get(given) or self.begin(given)
+def _call_ids() -> CallIds:
+    return CallIds(partial(_FOREIGN.sub, "_"))
 
 
 def turns_of(messages: Sequence[Json], vendor: str) -> tuple[list[Json], list[Json], list[str]]:
@@ -76,7 +58,7 @@ def turns_of(messages: Sequence[Json], vendor: str) -> tuple[list[Json], list[Js
     system = [block for message in messages[:leading] for block in _system_blocks(message)]
     rest, dropped = strict_messages(messages[leading:], late_system=False)
     dropped += _lost(rest, vendor)
-    ids = _CallIds()
+    ids = _call_ids()
     turns: list[Json] = []
     for number, message in enumerate(rest, leading):
         role, where = text_of(message, "role"), f"messages[{number}]"
@@ -242,7 +224,7 @@ def _text_in(data: str, encoded: str | None) -> str:
     return text if text.strip() else ""
 
 
-def _result(message: Json, ids: _CallIds, where: str) -> Json:
+def _result(message: Json, ids: CallIds, where: str) -> Json:
     """A tool's message as the result of its call. One without output says so: the API refuses an empty text."""
     content = message.get("content")
     blocks = _user_blocks(content, where)
@@ -254,7 +236,7 @@ def _result(message: Json, ids: _CallIds, where: str) -> Json:
     return {**found, **_mark_of(message)}
 
 
-def _assistant(message: Json, vendor: str, ids: _CallIds, where: str) -> list[Json]:
+def _assistant(message: Json, vendor: str, ids: CallIds, where: str) -> list[Json]:
     blocks = signed_blocks(message, vendor)
     content = message.get("content")
     texts: list[Json] = []
@@ -269,7 +251,7 @@ def _assistant(message: Json, vendor: str, ids: _CallIds, where: str) -> list[Js
     return [*blocks, *_marked([*texts, *calls], message)]
 
 
-def _tool_use(call: Json, ids: _CallIds) -> Json:
+def _tool_use(call: Json, ids: CallIds) -> Json:
     function = object_of(call, "function")
     arguments = text_of(function, "arguments")
     return {
