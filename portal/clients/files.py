@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -79,8 +80,12 @@ def planned(app: ClientApp, target: Target, environment: Environment, home: Path
 def write(app: ClientApp, changes: Iterable[FileChange], folder: Path) -> list[Path]:
     """Write what is planned. `folder`: of the portal's data. Returns the copies of what was there before.
 
-    Of an app that is connected already, the copies stay those from before the first time. Raises CannotConnect.
+    Of an app that is connected already, the copies stay those from before the first time. Raises CannotConnect, also
+    where a file is not what it was when that was planned, or may not be written.
     """
+    changes = list(changes)
+    for change in changes:
+        _check_unchanged(change)
     known = {one.path: one for one in _read(app, folder)}
     written, copies = [], []
     try:
@@ -115,15 +120,27 @@ def undo(app: ClientApp, folder: Path, force: bool = False) -> list[Path]:
             "--force."
         )
     try:
-        for one in written:
+        for number, one in enumerate(written):
             if one.copy:
                 Path(one.copy).replace(one.path)
             else:
                 Path(one.path).unlink(missing_ok=True)
+            _keep(app, folder, written[number + 1 :])  # what is back is not put back again, should another one fail
         _place(app, folder).unlink()
     except OSError as error:
         raise CannotConnect(f"{error.filename or app.label} cannot be put back: {error.strerror or error}.") from None
     return [Path(one.path) for one in written]
+
+
+def texts(app: ClientApp, folder: Path) -> list[str]:
+    """What is in the files that were written, of those that can be read. Raises CannotConnect."""
+    found = []
+    for one in _read(app, folder):
+        try:
+            found.append(Path(one.path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeError):
+            continue
+    return found
 
 
 def is_connected(app: ClientApp, folder: Path) -> bool:
@@ -139,15 +156,29 @@ def _is_changed(one: _Written) -> bool:
         return True
 
 
+def _check_unchanged(change: FileChange) -> None:
+    """Raise CannotConnect where somebody has changed a file meanwhile, such as the app itself, or has locked it."""
+    try:
+        now = change.path.read_text(encoding="utf-8") if change.path.exists() else None
+    except (OSError, UnicodeError) as error:
+        raise CannotConnect(f"{change.path} cannot be read: {error}. Nothing was changed.") from None
+    if now != change.before:
+        raise CannotConnect(f"{change.path} was changed meanwhile. Nothing was changed: begin again.")
+    locked = now is not None and not (change.path.stat().st_mode & 0o222 and os.access(change.path, os.W_OK))
+    if locked:  # also for root, who may write everything
+        raise CannotConnect(f"{change.path} may not be written. Nothing was changed: make it writable, or edit it.")
+
+
 def _copy(change: FileChange) -> str:
-    """Keep what is there; returns where. A copy that is there already is not written over."""
+    """Keep what is there, byte by byte and with its mode; returns where. No copy is written over."""
     if change.before is None:
         return ""
     number, place = 1, change.path.with_name(change.path.name + _COPY)
     while place.exists():
         number += 1
         place = change.path.with_name(f"{change.path.name}{_COPY}-{number}")
-    _put(place, change.before)
+    with tempfile.TemporaryDirectory(dir=change.path.parent, prefix=f".{change.path.name}.") as made:
+        Path(shutil.copy2(change.path, made)).replace(place)
     return str(place)
 
 

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import sys
 from argparse import ArgumentParser
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
@@ -21,8 +22,10 @@ from portal.clients.target import CannotConnect, Target, check_answers, chosen, 
 from portal.installation.addresses import own_address
 from relay.catalog.offers import usable_offers
 from relay.models import Token
-from relay.models.token import make_token_secret
+from relay.models.token import digest_of, make_token_secret
 from relay.tokens.lifecycle import create_token, reveal_token, revoke_token
+
+_SECRET: Final = re.compile(r"sk-[A-Za-z0-9]+")
 
 
 class Command(BaseCommand):
@@ -110,8 +113,13 @@ class Command(BaseCommand):
         )
 
     def _undo(self, app: ClientApp, options: dict[str, Any]) -> None:
+        written = {
+            digest_of(secret) for text in files.texts(app, settings.DATA_DIR) for secret in _SECRET.findall(text)
+        }
         back = files.undo(app, settings.DATA_DIR, options["force"])
-        tokens = list(Token.objects.filter(name=_token_name(app), revoked_at=None))
+        named = Token.objects.filter(name=_token_name(app), revoked_at=None).select_related("user")
+        # Anybody may call a token so: it is the one that was written, or a superuser's, where the file is gone.
+        tokens = [token for token in named if token.user.is_superuser or token.digest in written]
         for token in tokens:
             revoke_token(token, actor=None)
         revoked = " Its token was revoked." if tokens else ""

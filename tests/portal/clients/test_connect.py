@@ -17,6 +17,7 @@ from django.core.management import CommandError, call_command
 
 from portal.management.commands import connect
 from relay.models import Budget, Model, ModelAlias, Token
+from relay.tokens.lifecycle import create_token
 from tests.support.asserts import until
 from tests.support.money import PRICE
 from tests.support.portal import Portal, ask
@@ -199,8 +200,13 @@ def test_what_was_changed_since_is_not_lost(home: Path, own: Any, live: Portal) 
     with pytest.raises(CommandError, match="was changed after"):
         run("codex", undo=True)
     assert "memories" in file.read_text()
+    (mine,) = Token.objects.filter(user=own)
+    (theirs, _) = create_token(live.user(), mine.name, actor=None)
     run("codex", undo=True, force=True)
     assert not file.exists()
+    mine.refresh_from_db()
+    theirs.refresh_from_db()
+    assert mine.revoked_at and not theirs.revoked_at, "another user may call a token so"
 
 
 def test_a_file_that_cannot_be_edited_is_left_and_named(home: Path, own: Any, live: Portal) -> None:
