@@ -69,17 +69,17 @@ async def _settle(run: Runtime, row: StoredResponse) -> None:
         elif not charged:
             await _end(run, row, caller, served)
             logger.warning("the interaction %s was settled, since its worker is gone", row.response_id)
-        await snapshot_cache.in_thread(interactions.fail, row.user_id, row.response_id, _MESSAGE, "internal")
     except RelayUnavailable:
         again = True  # logged
-    except Exception:
-        logger.exception("the interaction %s could not be settled", row.response_id)
-        again = True
-    if again:
-        try:
+    except Exception:  # such as of a model without a price any more; it would be so the next time
+        logger.exception("the interaction %s could not be settled, and is not charged", row.response_id)
+    try:
+        if again:
             await snapshot_cache.in_thread(interactions.put_back, row, owner)
-        except RelayUnavailable:
-            logger.exception("the interaction %s is settled when this worker is gone", row.response_id)
+        else:
+            await snapshot_cache.in_thread(interactions.fail, row.user_id, row.response_id, _MESSAGE, "internal")
+    except RelayUnavailable:
+        logger.error("the interaction %s is settled when this worker is gone", row.response_id)
 
 
 async def _end(run: Runtime, row: StoredResponse, caller: Caller, served: Served) -> None:
