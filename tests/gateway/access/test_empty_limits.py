@@ -67,6 +67,7 @@ KEPT: Final = {
     "relay.LedgerEntry.actor",
     "relay.StoredResponse.channel",
     "relay.StoredResponse.api_key",
+    "relay.StoredResponse.token",
     "relay.RefusedRequest.user",
     "relay.RefusedRequest.token",
     "relay.UsageRecord.user",
