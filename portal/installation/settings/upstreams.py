@@ -46,15 +46,6 @@ class Upstreams(BaseModel):
             "people who share everything."
         ),
     )
-    unpriced_tools: Literal["refuse", "allow"] = Field(
-        "refuse",
-        description=(
-            "Whether requests may use tools that vendors bill by what has no price class here: containers for code "
-            "(`code_interpreter`, `shell` with a new container; OpenAI bills up to $1.92 for 20 minutes), "
-            "`file_search`, searches of collections and attachments (xAI), Google Maps. With `allow` they are served, "
-            "users pay for tokens alone, and the rest is the portal's."
-        ),
-    )
     upstream_ca_file: values.Certificates = Field(
         "", description=("PEM file with extra certificate authorities for upstreams.")
     )
