@@ -9,7 +9,9 @@ import pytest
 
 from tests.support.server import ROOT
 
-FILES = sorted(path for folder in ("tests", "bench") for path in (ROOT / folder).rglob("*.py"))
+FILES = sorted(
+    path for folder in ("tests", "bench") for path in (ROOT / folder).rglob("*.py") if "node_modules" not in path.parts
+)
 
 
 def imports(path: Path) -> set[str]:
