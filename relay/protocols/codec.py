@@ -27,7 +27,7 @@ OVERSIZED: Final = (
 
 def says_something(delta: Json) -> bool:
     """Whether a delta or a message has more than its role."""
-    return any(states(value) for name, value in delta.items() if name != "role")
+    return any([value and name != "role" and states(value) for name, value in delta.items()])
 
 
 def chunk_says_something(chunk: Json) -> bool:

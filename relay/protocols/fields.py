@@ -51,7 +51,7 @@ _TOO_MANY: Final = (
 )
 _NO_OBJECT: Final = "The request body must be a JSON object."
 # Parameters of OpenAI's APIs that the portal reads, or that a channel's rules may name (API reference, November 2026).
-_PARAMETERS: Final = frozenset(
+PARAMETERS: Final = frozenset(
     (
         "audio", "background", "best_of", "conversation", "dimensions", "documents", "echo", "encoding_format",
         "frequency_penalty", "function_call", "functions", "image", "include", "input", "instructions", "language",
@@ -86,7 +86,7 @@ _STRUCTURES: Final = frozenset(
         "tool_calls", "tool_choice", "tools", "transcription", "turn_detection", "voice",
     )
 )  # fmt: skip
-_INNER: Final = (_PARAMETERS | _STRUCTURES | frozenset(
+_INNER: Final = (PARAMETERS | _STRUCTURES | frozenset(
     (
         "action", "annotations", "approval_request_id", "arguments", "call_id", "comparison_response_id",
         "container_id", "create_response", "data", "delta", "description", "detail", "effort", "encrypted_content",
@@ -249,7 +249,7 @@ def _why_unreadable(error: Exception, body: bytes) -> str:
 
 def are_parameters(names: Iterable[str]) -> bool:
     """Whether all are names of parameters, in the letters that these have."""
-    return _PARAMETERS.issuperset(names)
+    return PARAMETERS.issuperset(names)
 
 
 def check_names(fields: Collection[str]) -> None:
@@ -259,9 +259,9 @@ def check_names(fields: Collection[str]) -> None:
     """
     if are_parameters(fields):  # nearly always
         return
-    for name in set(fields) - _PARAMETERS:
+    for name in set(fields) - PARAMETERS:
         plain = folded(name)
-        if plain != name and plain in _PARAMETERS:
+        if plain != name and plain in PARAMETERS:
             raise _misread(name, plain)
 
 

@@ -93,6 +93,7 @@ class Rules(dict[str, str]):
             if way:
                 members = tuple(_searched(step) for step in way if step != _EACH)
                 self.nested.setdefault(top, []).append((name, members))
+        self.about = frozenset((*rules, *self.nested))
 
     @classmethod
     def of(cls, policy: Policy) -> Rules:
@@ -326,11 +327,10 @@ def apply(policy: Policy, fields: Fields, strip_nulls: bool = False) -> tuple[Fi
     The fields themselves where no rule is about one of them, so that the client's bytes may go on as they are.
     """
     rules = Rules.of(policy)
-    others = _in_other_letters(fields)
-    naming = [] if are_parameters(fields) else _naming_models(rules, fields)
-    reached = set() if rules.nested.keys().isdisjoint(fields) else _reached(rules.nested, fields)
-    if not (others or naming or reached or strip_nulls) and policy.keys().isdisjoint(fields):  # nearly always
+    if not strip_nulls and rules.about.isdisjoint(fields) and are_parameters(fields):  # nearly always
         return fields, []
+    others, naming = _in_other_letters(fields), _naming_models(rules, fields)
+    reached = set() if rules.nested.keys().isdisjoint(fields) else _reached(rules.nested, fields)
     named = [name for name in rules if name in fields or name in others or name in reached]
     if not named and not naming and not strip_nulls:
         return fields, []

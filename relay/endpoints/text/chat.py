@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from django.http.response import HttpResponseBase
+from msgspec.structs import replace
 
 from portal import limits
 from portal.lib.ids import time_ordered_hex

@@ -30,6 +30,7 @@ _LEGACY: Final = "text_completion"
 # Members of a choice in which an answer is; the last is a legacy completion's.
 _SAYING: Final = ("message", "delta", "text")
 _NOTHING: Final = (b"", b"null", b"{}")
+_LONGEST_NOTHING: Final = 4  # bytes of these
 
 
 class _Ending(msgspec.Struct):
@@ -66,14 +67,15 @@ def parse_chat_answer(body: bytes) -> ChatAnswer | None:
         answer = read_typed(_answer, body)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
+    choices = answer.choices or ()
     error = body if answer.is_error(answer.choices is not None) else None
     if error is None:
-        if not answer.choices or all(map(_is_missing, answer.choices)):
+        if all([_is_missing(choice) for choice in choices]):
             return None
-        if all(map(_has_failed, answer.choices)):
+        if all([_has_failed(choice) for choice in choices]):
             error = error_of_choices(body)
     usage = parse_chat_usage(answer.usage) if present(answer.usage) else None
-    failures = any(present(choice.error) for choice in answer.choices or ())
+    failures = any([present(choice.error) for choice in choices])
     return ChatAnswer(usage, error, answer.model if isinstance(answer.model, str) else "", failures)
 
 
@@ -90,7 +92,9 @@ def clean_choices(body: bytes, told: Told) -> bytes:
 
 def _is_missing(choice: _Ending) -> bool:
     """Whether a choice has no answer, not even an empty one, and does not say that it was cut or kept back."""
-    if choice.finish_reason not in (None, "", "stop") or present(choice.error):
+    if len(choice.message) > _LONGEST_NOTHING or choice.finish_reason not in (None, "", "stop"):  # nearly always
+        return False
+    if present(choice.error):
         return False
     return all(bytes(memoryview(getattr(choice, name))[:4]).strip() in _NOTHING for name in _SAYING)
 

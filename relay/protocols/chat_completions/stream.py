@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -66,8 +65,7 @@ class _Chunk(Envelope):
 _chunk: Final = msgspec.json.Decoder(_Chunk)
 
 
-@dataclass(slots=True)
-class ChatStream:
+class ChatStream(msgspec.Struct):
     """The codec of one chat completions stream. Feed it the bytes that arrive; send on the bytes it returns."""
 
     drop_usage: bool = False  # the client did not ask for usage: the chunk that carries nothing else is removed
@@ -83,8 +81,10 @@ class ChatStream:
     _units: float = 0.0  # estimated tokens counted so far
     _audio: float = 0.0  # of them, of audio
     _opaque: bool = False  # there is content whose tokens cannot be estimated
-    _messages: dict[int, float] = field(default_factory=dict)  # the same of whole messages beside deltas, by choice
-    _uncounted: list[bytes] = field(default_factory=list)  # returned, and not yet counted
+    _messages: dict[int, float] = msgspec.field(
+        default_factory=dict
+    )  # the same of whole messages beside deltas, by choice
+    _uncounted: list[bytes] = msgspec.field(default_factory=list)  # returned, and not yet counted
     _uncounted_size: int = 0
     _held: bytes = b""  # an event whose end has not arrived
     _oversized: bool = False  # inside an event that is larger than HOLD_LIMIT
@@ -93,7 +93,7 @@ class ChatStream:
     _chunked: bool = False  # a chunk with choices has arrived
     _cut: bool = False  # the body ended inside an event
     _clean: bool = False  # the body has ended where its framing says
-    _finished: set[int] = field(default_factory=set)  # indexes of the choices with a finish_reason
+    _finished: set[int] = msgspec.field(default_factory=set)  # indexes of the choices with a finish_reason
     _terminal: bytes = b""
 
     def feed(self, data: bytes) -> bytes:
@@ -379,8 +379,8 @@ def _says_something(choice: _Choice) -> bool:
     """Whether there is more in a choice than the role."""
     if choice.finish_reason or choice.text:
         return True
-    deltas = [decode(raw) for raw in (choice.delta, choice.message) if present(raw)]
-    return any(says_something(delta) if isinstance(delta, dict) else True for delta in deltas)
+    said = [decode(raw) for raw in (choice.delta, choice.message) if present(raw)]
+    return any([says_something(delta) if isinstance(delta, dict) else True for delta in said])
 
 
 def _has_failed(choice: _Choice) -> bool:

@@ -56,15 +56,27 @@ class _Usage(msgspec.Struct):
         text = self.prompt_tokens is self.completion_tokens is self.input_tokens is self.output_tokens is None
         return text and self.total_tokens is self.seconds is None
 
+    def cached(self) -> int:
+        """The cached tokens, where they stand beside the input and not in its details."""
+        if self.cached_tokens is self.prompt_cache_hit_tokens is self.cache_read_input_tokens is None:  # nearly always
+            return 0
+        return count(self.cached_tokens) or count(self.prompt_cache_hit_tokens) or count(self.cache_read_input_tokens)
+
+    def written(self) -> int:
+        """The same of those that were written to the cache."""
+        if self.cache_creation_input_tokens is self.cache_creation is None:
+            return 0
+        return count(self.cache_creation_input_tokens) or sum_of(self.cache_creation)
+
     def input_details(self) -> InputDetails:
         for found in (self.prompt_tokens_details, self.input_tokens_details, self.input_token_details):
-            if isinstance(found, InputDetails):
+            if type(found) is InputDetails:
                 return found
         return NO_INPUT_DETAILS
 
     def output_details(self) -> OutputDetails:
         for found in (self.completion_tokens_details, self.output_tokens_details, self.output_token_details):
-            if isinstance(found, OutputDetails):
+            if type(found) is OutputDetails:
                 return found
         return NO_OUTPUT_DETAILS
 
@@ -84,17 +96,14 @@ def parse_chat_usage(raw: bytes | msgspec.Raw, other: bool = False) -> Usage | N
         return None
     if found.is_empty():
         return None
-    prompt, completion = count(found.prompt_tokens), count(found.completion_tokens)
-    into, out = count(found.input_tokens), count(found.output_tokens)
+    into, out, total = count(found.prompt_tokens), count(found.completion_tokens), count(found.total_tokens)
     if other:
-        into, out = into or prompt, out or completion
+        into, out = count(found.input_tokens) or into, count(found.output_tokens) or out
     else:
-        into, out = prompt or into, completion or out
+        into, out = into or count(found.input_tokens), out or count(found.output_tokens)
     details, details_out = found.input_details(), found.output_details()
-    cached = count(details.cached_tokens) or count(found.cached_tokens) or count(found.prompt_cache_hit_tokens)
-    cached = cached or count(found.cache_read_input_tokens)
-    written = details.written() or count(found.cache_creation_input_tokens) or sum_of(found.cache_creation)
-    total, reasoning = count(found.total_tokens), count(details_out.reasoning_tokens)
+    cached, written = count(details.cached_tokens) or found.cached(), details.written() or found.written()
+    reasoning = count(details_out.reasoning_tokens) if details_out is not NO_OUTPUT_DETAILS else 0
     anthropic = found.prompt_tokens is None and found.cache_read_input_tokens is not None
     if anthropic and details is NO_INPUT_DETAILS and total in {0, into + out}:
         total, into = 0, into + cached + written  # Anthropic's words, and its way to count
@@ -102,26 +111,25 @@ def parse_chat_usage(raw: bytes | msgspec.Raw, other: bool = False) -> Usage | N
         reasoning = count(found.reasoning_tokens)
         if found.num_search_queries is not None:  # Perplexity bills them beside the completion, and in no total
             out += reasoning
-    seconds: int | float = 0
-    if found.seconds is not None and isinstance(found.seconds, (int, float)) and not isinstance(found.seconds, bool):
-        seconds = found.seconds
-    return Counts(
-        input=into,
-        output=out,
-        total=total,
-        cached=cached,
-        written=written,
-        reasoning=reasoning,
-        rejected=count(details_out.rejected_prediction_tokens),
-        audio_input=count(details.audio_tokens),
-        audio_output=count(details_out.audio_tokens),
-        image_input=count(details.image_tokens),
-        cached_audio=details.cached_of("audio_tokens"),
-        cached_images=details.cached_of("image_tokens"),
-        written_1h=details.written_1h() or hour_of(found.cache_creation),
-        milliseconds=count(seconds * 1000) if 0 < seconds < CEILING else 0,
-        searches=count(found.num_search_queries) or searches_of(found.server_tool_use),
-    ).usage(raw)
+    counts = Counts(into, out, total, cached, written, reasoning)
+    if details is not NO_INPUT_DETAILS:
+        if details.audio_tokens is not None or details.image_tokens is not None:
+            counts.audio_input, counts.image_input = count(details.audio_tokens), count(details.image_tokens)
+        if details.cached_tokens_details is not None:
+            counts.cached_audio = details.cached_of("audio_tokens")
+            counts.cached_images = details.cached_of("image_tokens")
+        counts.written_1h = details.written_1h()
+    if details_out is not NO_OUTPUT_DETAILS:
+        counts.rejected = count(details_out.rejected_prediction_tokens)
+        counts.audio_output = count(details_out.audio_tokens)
+    if found.cache_creation is not None:
+        counts.written_1h = counts.written_1h or hour_of(found.cache_creation)
+    seconds = found.seconds
+    if seconds is not None and isinstance(seconds, (int, float)) and not isinstance(seconds, bool):
+        counts.milliseconds = count(seconds * 1000) if 0 < seconds < CEILING else 0
+    if found.num_search_queries is not None or found.server_tool_use is not None:
+        counts.searches = count(found.num_search_queries) or searches_of(found.server_tool_use)
+    return counts.usage(raw)
 
 
 def delta_units(events: bytes, messages: dict[int, float]) -> float:

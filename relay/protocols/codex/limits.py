@@ -34,7 +34,10 @@ class BudgetWindow:
 
 def is_codex(headers: Mapping[bytes, bytes]) -> bool:
     """Whether a request's headers are those of Codex, on the command line or in an editor."""
-    return any(headers.get(name, b"").lower().startswith(b"codex") for name in (b"originator", b"user-agent"))
+    agent = headers.get(b"user-agent", b"")
+    if agent[:5].lower() == b"codex":
+        return True
+    return b"originator" in headers and headers[b"originator"][:5].lower() == b"codex"
 
 
 def limit_headers(windows: Iterable[BudgetWindow], left: int | None) -> list[tuple[bytes, bytes]]:

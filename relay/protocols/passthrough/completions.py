@@ -6,7 +6,9 @@ of the model: it counts neither where no usage is reported nor against what a re
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import msgspec
 
 from portal.lib.json import decode_object, encode, objects_of, text_of
 from relay.protocols.chat_completions.stream import HOLD_LIMIT, ChatStream
@@ -38,12 +40,11 @@ class _Repetition:
         self.prompts, self.characters, self.over = going, at + len(text), bool(whole)
 
 
-@dataclass(slots=True)
 class CompletionStream(ChatStream):
     """The codec of one stream. `relay.protocols.codec.Codec` describes what is inherited."""
 
     echoed: tuple[str, ...] = ()  # the prompts that it may repeat
-    _repetitions: dict[int, _Repetition] = field(default_factory=dict)  # by choice
+    _repetitions: dict[int, _Repetition] = msgspec.field(default_factory=dict)  # by choice
     _repeating: bool = True  # a choice may still be
 
     def delivered_units(self) -> float:

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import encode
-from relay.protocols.fields import Fields, absent, folded, lowered, token_limit
+from relay.protocols.fields import PARAMETERS, Fields, absent, folded, lowered, token_limit
 
 # Every name for the output limit that a server may read: those of OpenAI's endpoints, and of llama.cpp (which takes its
 # own before `max_tokens`), Ollama, Hugging Face, KoboldCpp, Llama, Anthropic, SambaNova, Aleph Alpha, NeMo, Gemini,
@@ -20,6 +20,8 @@ _LENGTHS: Final = frozenset((
 ))  # fmt: skip
 # What an answer has at least, at vLLM, Hugging Face and AI21. Some servers exceed the limit for it.
 _LEAST_LENGTHS: Final = frozenset(("min_tokens", "min_new_tokens", "min_length", "mintokens"))
+# Known parameters that are none of these.
+_NO_LENGTHS: Final = frozenset(name for name in PARAMETERS if folded(name) not in _LENGTHS | _LEAST_LENGTHS)
 
 
 def is_length(name: str) -> bool:
@@ -38,6 +40,8 @@ def one_limit(body: bytes, fields: Fields, *own: str) -> tuple[bytes, Fields]:
     A server that knows another name might keep to that one, and answer at more length than is held for it. It stands
     for the limit where the request names none, under the first name. A least length above the limit is left out.
     """
+    if _NO_LENGTHS.issuperset(fields) or fields.keys() - _NO_LENGTHS <= set(own):  # nearly always
+        return body, fields
     foreign = [name for name in fields if name not in own and folded(name) in _LENGTHS]
     if foreign:
         fields = dict(fields)

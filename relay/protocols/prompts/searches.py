@@ -23,6 +23,8 @@ _GEMINI: Final = frozenset(("googlesearch", "googlesearchretrieval", "enterprise
 
 def most_searches(fields: Fields) -> int:
     """The searches that money is held for; none for nearly all requests."""
+    if "tools" not in fields and "web_search_options" not in fields:  # nearly always
+        return 0
     tools, options = fields.get("tools"), fields.get("web_search_options")
     offered = tools is not None and _TOOLS.search(bytes(tools)) is not None
     if not offered and absent(options):
