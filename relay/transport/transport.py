@@ -11,11 +11,12 @@ import time
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
+from multidict import CIMultiDict
 
 from portal.lib.redaction.sent import sent
 from relay.transport.body import RESEND, RESENT, Body, UpstreamResponse
@@ -26,6 +27,15 @@ _fresh: Final[ContextVar[bool]] = ContextVar("fresh", default=False)  # the requ
 _STALE_SECONDS: Final = 1.0  # a reused connection that fails later than this was not stale
 MAX_FRAME: Final = 16 * 1024 * 1024 + 1  # bytes of a websocket message
 _HEARTBEAT: Final = 30.0  # seconds
+_MOST_ADDRESSES: Final = 1024
+
+
+class _Told(NamedTuple):
+    """What has been remembered of the requests to a URL with the headers of a key."""
+
+    url: httpx.URL
+    headers: CIMultiDict[str]
+    text: str  # the URL
 
 
 @lru_cache(maxsize=256)
@@ -60,6 +70,12 @@ class UpstreamTransport(AiohttpTransport):
     """
 
     _sockets: aiohttp.ClientSession | None = None  # for websockets, on the connections of the client
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._addresses: dict[tuple[int, int], _Told] = {}  # by the ids of a URL and the headers of a key
+        self._cleared = sent.cleared
+        self._proxy = str(self.proxy.url) if self.proxy else None
 
     async def aclose(self) -> None:
         if self._sockets is not None:
@@ -111,7 +127,7 @@ class UpstreamTransport(AiohttpTransport):
                 autoping=True,
                 heartbeat=_HEARTBEAT,
                 max_msg_size=MAX_FRAME,
-                proxy=str(self.proxy.url) if self.proxy else None,
+                proxy=self._proxy,
             )
 
     @staticmethod
@@ -120,22 +136,39 @@ class UpstreamTransport(AiohttpTransport):
         sent.remember(headers)
         sent.remember_address(url.host, url.path)
 
+    def _address(self, url: httpx.URL, headers: Mapping[str, str] | None) -> str | None:
+        """The URL as a text, if these very objects have been remembered, as those of a channel and a key have."""
+        if self._cleared != sent.cleared:
+            self._addresses, self._cleared = {}, sent.cleared
+        told = self._addresses.get((id(url), id(headers)))
+        return told.text if told is not None and told.url is url and told.headers is headers else None
+
+    def _keep(self, url: httpx.URL, headers: CIMultiDict[str]) -> None:
+        if len(self._addresses) >= _MOST_ADDRESSES:
+            self._addresses.clear()
+        self._addresses[id(url), id(headers)] = _Told(url, headers, str(url))
+
     async def _send(self, request: httpx.Request) -> httpx.Response:
         if not isinstance(self.client, aiohttp.ClientSession):
             self.client = self.get_client()
         timeout: dict[str, Any] = request.extensions.get("timeout", {})
         headers = request.extensions.get("headers")
-        self._remember(request.url, headers.items() if headers else request.headers.multi_items())
+        address = self._address(request.url, headers)
+        if address is None:
+            self._remember(request.url, headers.items() if headers else request.headers.multi_items())
+            address = str(request.url)
+            if isinstance(headers, CIMultiDict):  # those of a key, which its requests share
+                self._keep(request.url, headers)
         body = request.stream.payload() if isinstance(request.stream, Body) else await request.aread() or None
         try:
             response = await self.client.request(
                 request.method,
-                str(request.url),
+                address,
                 headers=headers or request.headers.multi_items(),
                 data=body,
                 allow_redirects=False,
                 timeout=_timeouts(timeout.get("pool"), timeout.get("connect"), timeout.get("read")),
-                proxy=str(self.proxy.url) if self.proxy else None,
+                proxy=self._proxy,
             )
         except (TimeoutError, aiohttp.ServerTimeoutError) as error:
             if isinstance(error, aiohttp.SocketTimeoutError):

@@ -62,6 +62,7 @@ class Sent:
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
+        self.cleared = 0  # how often something was forgotten: what was remembered before is to be told again
         self._values: set[str] = set()  # headers that have been taken apart
         self._secrets: dict[str, int] = {}  # with the characters that have to be found of each; oldest first
         self._grams: dict[str, list[tuple[str, int]]] = {}  # secrets by what they hold at a place
@@ -81,6 +82,7 @@ class Sent:
             if name.lower() not in _PUBLIC and not name.lower().startswith(_CLIENTS):
                 if len(self._values) >= self._most:
                     self._values.clear()
+                    self.cleared += 1
                 self._values.add(value)
                 for word in value.split():
                     self._take_apart(word)
@@ -95,14 +97,17 @@ class Sent:
         if host not in self._hosts:
             if len(self._hosts) >= _MOST_HOSTS:
                 self._hosts, self._domains = set(), set()
+                self.cleared += 1
             self._hosts.add(host)
             self._domains.update(_domains_of(host))
         if path not in self._paths:
             if len(self._paths) >= _MOST_HOSTS:
                 self._paths.clear()
+                self.cleared += 1
             self._paths.add(path)
             if len(self._accounts) >= _MOST_HOSTS:
                 self._accounts.clear()
+                self.cleared += 1
             self._accounts.update(filter(_ACCOUNT.fullmatch, path.split("/")))
 
     def _take_apart(self, word: str) -> None:
