@@ -20,7 +20,7 @@ from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass
 from relay.providers.plan_requests.transport import PlanRefused
 from relay.providers.vendors import PUBLIC_HOSTS, VENDORS
-from relay.transport.body import UpstreamResponse
+from relay.transport.body import UpstreamResponse, UpstreamStream
 from relay.transport.resolver import ConnectRefused
 
 _BOM: Final = b"\xef\xbb\xbf"  # servers on Windows write it before JSON
@@ -119,21 +119,16 @@ class BodyStream(Protocol):
 class UpstreamAnswer:
     """An answer with a status of success whose body is being read. Must be closed."""
 
-    __slots__ = ("_exchange", "_idle", "_peeked", "_response", "_stream", "content_type")
+    __slots__ = ("_exchange", "_idle", "_peeked", "_response", "_stream", "content_type", "undecodable")
 
     def __init__(self, exchange: Exchange, response: httpx.Response, stream: BodyStream, idle: float) -> None:
         self._exchange, self._stream, self._idle, self._response = exchange, stream, idle, response
         self._peeked = b""  # read, and not yet returned
-        self.content_type: str = (
-            response.content_type
-            if isinstance(response, UpstreamResponse)
-            else response.headers.get("content-type", "").lower()
-        )
-
-    @property
-    def undecodable(self) -> str:
-        """The coding of a compressed body that cannot be read; empty for all others."""
-        return self._response.undecodable if isinstance(self._response, UpstreamResponse) else ""
+        # `undecodable`: the coding of a compressed body that cannot be read; empty for all others
+        if isinstance(response, UpstreamResponse):
+            self.content_type, self.undecodable = response.content_type, response.undecodable
+        else:
+            self.content_type, self.undecodable = response.headers.get("content-type", "").lower(), ""
 
     def header(self, name: str) -> str:
         """A header of the response; empty: it has none of this name."""
@@ -197,6 +192,9 @@ class UpstreamAnswer:
         Raises as `read` does, Failure when it exceeds `limit` bytes, and RelayUnavailable when memory is short.
         """
         first = await self.read()
+        whole = type(self._stream) is UpstreamStream and self._stream.at_end()
+        if whole and len(first) <= min(limit, limits.UNCOUNTED_BYTES):  # nearly always
+            return first.removeprefix(_BOM)
         pieces, size = [first], len(first)
         while pieces[-1]:
             pieces.append(await self.read())

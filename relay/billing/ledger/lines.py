@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 
 @dataclass(frozen=True, slots=True)
 class BudgetLine:
@@ -42,8 +44,7 @@ class Reserved:
     of_token: bool = False  # the account is the token's alone, not the user's
 
 
-@dataclass(slots=True)
-class Charge:
+class Charge(msgspec.Struct):
     """What one finished request costs. Amounts in nano-USD."""
 
     request_id: str
@@ -53,8 +54,7 @@ class Charge:
     at: float  # seconds since 1970
 
 
-@dataclass(slots=True)
-class Charged:
+class Charged(msgspec.Struct):
     """The outcome of a charge. Amounts in nano-USD."""
 
     from_reservation: int

@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
+
 from relay.billing.ledger.lines import Charge, Charged, Reserved, ReserveOrder, SpendScope
 from relay.billing.ledger.rows import RowWrite
+from relay.errors import RelayUnavailable
 
 # Columns of a usage record, in the order of UsageRow.
 COLUMNS: Final = (
@@ -23,10 +26,10 @@ COLUMNS: Final = (
 STARTED_AT: Final = COLUMNS.index("started_at")
 SHORTFALL: Final = COLUMNS.index("shortfall")
 UsageRow = tuple[Any, ...]
+_RETRY_AFTER: Final = 5.0  # seconds, where the database could not be written
 
 
-@dataclass(slots=True)
-class Settlement:
+class Settlement(msgspec.Struct):
     """The charge that is written together with a usage record."""
 
     reservation: str  # the reservation that is charged, empty when the request needs none
@@ -57,7 +60,7 @@ class PendingRecord:
             self.row, self.rows, self.charged = self.withdrawn, (), None
             self.settlement, self.released = None, self.settlement
 
-    def resolve(self, error: BaseException | None, told: Exception) -> None:
+    def resolve(self, error: BaseException | None, told: str) -> None:
         """Say what became of it, on the event loop. `told`: what who waits for it is told in the place of `error`."""
         if self.settlement is not None:
             self.settlement.on_settled(self.charged if error is None else None)
@@ -67,7 +70,7 @@ class PendingRecord:
             if error is None:
                 self.future.set_result(None)
             else:
-                self.future.set_exception(told)
+                self.future.set_exception(RelayUnavailable(told, retry_after=_RETRY_AFTER))
 
 
 class Withdrawn(Exception):
@@ -84,7 +87,7 @@ class PendingReservation:
     on_reserved: Callable[[Reserved | None, bool], None]
     result: Reserved | None = None
 
-    def resolve(self, error: BaseException | None, told: Exception) -> None:
+    def resolve(self, error: BaseException | None, told: str) -> None:
         """The same of a reservation."""
         result = self.result if error is None else None
         wanted = not self.future.done()
@@ -92,7 +95,7 @@ class PendingReservation:
         if wanted and result is not None:
             self.future.set_result(result)
         elif wanted:
-            self.future.set_exception(told)
+            self.future.set_exception(RelayUnavailable(told, retry_after=_RETRY_AFTER))
 
 
 @dataclass(slots=True)

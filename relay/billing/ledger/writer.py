@@ -294,9 +294,9 @@ class UsageWriter:
             if isinstance(work, PendingRecord):
                 if work.future is not None:
                     self._awaited.pop(work.row[0], None)
-                work.resolve(error, RelayUnavailable(_UNAVAILABLE, retry_after=5))
+                work.resolve(error, _UNAVAILABLE)
             else:
-                work.resolve(error, RelayUnavailable(_NO_BALANCE, retry_after=5))
+                work.resolve(error, _NO_BALANCE)
 
 
 def _look_at(future: asyncio.Future[None]) -> None:

@@ -7,10 +7,10 @@ are charged, each with a record of its own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from portal.lib.json import Json, decode_object, encode
 from relay.endpoints.text.endpoint import ask_amended, open_text

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Final
 
 from portal.lib import money
-from relay.billing.prices import Price, PriceList, affordable_output, ceiling, cost
+from relay.billing.prices import Price, affordable_output, ceiling, cost
 from relay.billing.stated_cost import reported_cost
 from relay.errors import InsufficientQuota, ModelNotPriced
 from relay.gateway.charging.answer_lengths import ASSUMED_OUTPUT, USUAL_WINDOW, answer_lengths, thinking_beside
@@ -53,6 +53,7 @@ class RequestCharge:
         "_caller",
         "_choices",
         "_fallback",
+        "_fixed",
         "_highest_price",
         "_hour_writes",
         "_kept",
@@ -91,6 +92,9 @@ class RequestCharge:
             )
         self._reservations, self._caller, self._fallback, self._now = reservations, caller, fallback, now
         self.model = model
+        # The price of any prompt where neither the route nor the length decides, as for most models.
+        listed = model.price
+        self._fixed = listed.at(now, 0) if listed is not None and len(listed.versions) == 1 else None
         self.multiplier = multiplier  # of the price, in parts per million
         self.grant: Grant | None = None  # what the request may spend, None before `reserve`
         self.clamp: int | None = None  # tokens of the answer that can be paid for, None: no limit
@@ -116,17 +120,14 @@ class RequestCharge:
 
     def price(self, route: Route | None, prompt_tokens: int) -> Price | None:
         """The price that users pay when this route serves."""
-        if (
-            route is not None
-            and route.price is not None
-            and (found := route.price.at(self._now, prompt_tokens)) is not None
-        ):
-            return found
+        if route is not None and route.price is not None:
+            found = route.price.at(self._now, prompt_tokens)
+            if found is not None:
+                return found
+        if self._fixed is not None:
+            return self._fixed
         listed = self.model.price
         return (listed.at(self._now, prompt_tokens) if listed is not None else None) or self._fallback
-
-    def _at(self, prices: PriceList | None, prompt_tokens: int) -> Price | None:
-        return prices.at(self._now, prompt_tokens) if prices is not None else None
 
     async def reserve(self, exchange: Exchange, request: GatewayRequest) -> None:
         """Reserve the highest possible cost of the request.
@@ -151,7 +152,7 @@ class RequestCharge:
                 "administrator to set one.",
                 param="model",
             )
-        if request.endpoint in _IN_TOKENS and any(price.is_by_units for price in own):
+        if request.endpoint in _IN_TOKENS and any([price.has_units and price.is_by_units for price in own]):
             raise ModelNotPriced(
                 f"The price of the model “{self.model.name}” is per image, second or character, of which nothing is "
                 "counted here. Use the endpoint for what it makes, or ask the portal's administrator for a price per "
@@ -185,7 +186,7 @@ class RequestCharge:
         self._prompt_cost = prompt_cost = ceiling(worst, prompt_tokens, 0, multiplier, units, parts)
         self._need = ceiling(worst, prompt_tokens, held, multiplier, units, parts)
         self._least_output = request.least_output or MIN_OUTPUT
-        certain = ceiling(worst, 0, 0, multiplier, units)
+        certain = ceiling(worst, 0, 0, multiplier, units) if worst.has_units else 0
         low = 1.0 if request.least_output else _PROMPT_LOW
         least = ceiling(worst, 0, min(assumed, self._least_output) * choices, multiplier, units)
         least += int((prompt_cost - certain) * low)
@@ -213,6 +214,8 @@ class RequestCharge:
 
     def _prices(self, prompt_tokens: int) -> list[Price]:
         """The prices of all routes that may serve: which one will is not known yet."""
+        if self._fixed is not None and not self.model.varied:  # nearly always
+            return [self._fixed]
         found: list[Price] = []
         if self.model.varied:
             found = [
@@ -241,8 +244,10 @@ class RequestCharge:
             return 0
         dearest, parts = 0, None if parts is not None and (parts.audio_input or parts.image_input) else parts
         for price in self._prices(most):
-            dearest = max(dearest, ceiling(price, most, 0, self.multiplier, request.units, parts))
-        return max(0, dearest - self._prompt_cost)
+            found = ceiling(price, most, 0, self.multiplier, request.units, parts)
+            if found > dearest:
+                dearest = found
+        return dearest - self._prompt_cost if dearest > self._prompt_cost else 0
 
     def take_kept(self, most: int) -> None:
         """Let the answer have what is held for a prompt longer than estimated, up to `most`."""
@@ -337,10 +342,11 @@ class RequestCharge:
         return stated
 
     def _computed_cost(self, route: Route, usage: Usage, sold: Price) -> int:
-        own = self._at(route.cost, usage.input)
-        if own is not None:
+        if route.cost is not None and (own := route.cost.at(self._now, usage.input)) is not None:
             return cost(own, usage)
-        listed = self._at(self.model.price, usage.input)
+        prices, listed = self.model.price, self._fixed
+        if listed is None and prices is not None:
+            listed = prices.at(self._now, usage.input)
         if listed is sold and route.channel.cost_multiplier == self.multiplier:
             return self.cost
         return cost(listed, usage, route.channel.cost_multiplier) if listed is not None else 0
@@ -363,6 +369,6 @@ def short_error() -> InsufficientQuota:
 
 def _dearer_parts(request: GatewayRequest, prices: list[Price]) -> Usage | None:
     """The tokens of a prompt that can be audio and images; None: any can, or it makes no difference."""
-    if request.dearer_input is None or not any(price.dearest_input > price.input for price in prices):
+    if request.dearer_input is None or not any([price.dearest_input > price.input for price in prices]):
         return None
     return request.dearer_input()

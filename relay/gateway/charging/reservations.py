@@ -81,7 +81,8 @@ class Grant:
         if reservation is None:
             return Settlement("", self.scope, Charge(request_id, cost, 0, self.house, at), _nothing) if cost else None
         reservation.used_at = time.monotonic()
-        covered = min(cost, self.amount + max(0, reservation.spare))
+        spare = reservation.amount - reservation.granted
+        covered = min(cost, self.amount + spare if spare > 0 else self.amount)
         reservation.granted += covered - self.amount
         self.amount = covered
         if not cost:
@@ -291,8 +292,9 @@ class Reservations:
             return
         # Near the end of a balance there is no headroom. Otherwise the remainder of a burst is released in one piece.
         keep, most = (0, 0) if reservation.tight else (_HEADROOM * reservation.need, 4 * _HEADROOM * reservation.need)
-        if reservation.spare > most:
-            back = reservation.spare - keep
+        spare = reservation.amount - reservation.granted
+        if spare > most:
+            back = spare - keep
             reservation.amount -= back
             writer.release(reservation.id, reservation.scope, back)
             if reservation.waiters:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace as replace_struct
 
 from relay.errors import RelayError
@@ -28,13 +29,11 @@ class Overridden:
     unsure: bool = False  # the prompt may be longer or shorter by what is not known
 
 
-@dataclass(slots=True)
-class GatewayRequest:
-    """What an endpoint asks of the gateway for one exchange. Token counts are estimates."""
+class GatewayRequest(msgspec.Struct):
+    """What an endpoint asks of the gateway for one exchange. Token counts are estimates. A struct is made in C."""
 
     endpoint: str  # its name in usage records, one of `relay.providers.apis.PATHS`
     model: str  # as the client wrote it
-    named: tuple[str, ...] = field(default=(), kw_only=True)  # further models, which its tools use
     check_channel: ChannelCheck  # returns why a channel cannot serve the request, None if it can
     stream: bool = False
     prompt_tokens: int = 0
@@ -77,6 +76,7 @@ class GatewayRequest:
     # held.
     overridden: Callable[[str, Route], Overridden | None] | None = None
     added: int = 0  # of the tokens of its prompt, those that overrides of some channel add
+    named: tuple[str, ...] = ()  # further models, which its tools use
 
     def covering(self, public: str, routes: Sequence[Route]) -> GatewayRequest:
         """The request that costs as much as any of the routes may make of it. `public`: the model's own name."""
@@ -95,7 +95,7 @@ class GatewayRequest:
         budgets = [one.thinking for one in every if one.thinking is not None]
         unsure = any(one.unsure for one in every)
         least = self.least_input
-        return replace(
+        return replace_struct(
             self,
             prompt_tokens=self.prompt_tokens + added,
             added=added,

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 MINUTE: Final = 60.0
 DAY: Final = 86_400.0
 REQUESTS: Final = "rpm"
@@ -66,8 +68,7 @@ class Check:
         return tokens if tokens < self.limit else self.limit
 
 
-@dataclass(slots=True)
-class LimitRemaining:
+class LimitRemaining(msgspec.Struct):
     """The remainder of a limit."""
 
     limit: int
@@ -75,8 +76,7 @@ class LimitRemaining:
     reset: float  # seconds until all of it is available again
 
 
-@dataclass(slots=True)
-class LimitVerdict:
+class LimitVerdict(msgspec.Struct):
     """The result of checking a request against its limits."""
 
     refused: Check | None = None  # the limit that refuses; None: everything was counted
@@ -170,36 +170,35 @@ class MemoryLimiter:
 
     def acquire(self, wanted: Sequence[Check], tokens: int, slot: str, now: float) -> LimitVerdict:
         """Count a request with its expected tokens against all of its limits, or against none."""
-        verdict = LimitVerdict(at=now)
-        states: list[Window | None] = []
+        verdict = LimitVerdict(None, 0.0, now)
+        states: list[tuple[Window | None, int]] = []  # of each check, and what the request counts for
         for check in wanted:
             if not check.window:
-                states.append(None)
+                states.append((None, 1))
                 if self._slots.get(check.key, 0) >= check.limit:
                     verdict.refused, verdict.retry_after = check, max(verdict.retry_after, 1.0)
                 continue
             state = self._windows.get(check.key)
             if state is None:
                 state = self._windows[check.key] = Window(check.window)
-            else:
+            elif state.entries and state.entries[0][0] <= now - state.length:
                 state.move(now)
-            states.append(state)
-            over = state.used + check.cost(tokens) - check.limit
+            cost = check.cost(tokens) if check.kind is TOKENS else 1
+            states.append((state, cost))
+            over = state.used + cost - check.limit
             if over > 0:
                 needed = state.wait(over, now)
                 if needed >= verdict.retry_after:
                     verdict.refused, verdict.retry_after = check, needed
         counted = verdict.refused is None
         day: LimitRemaining | None = None
-        for check, state in zip(wanted, states, strict=True):
+        for check, (state, cost) in zip(wanted, states, strict=True):
             if state is None:
                 if counted:
                     self._slots[check.key] = self._slots.get(check.key, 0) + 1
                 continue
-            if counted:
-                cost = check.cost(tokens)
-                if cost:
-                    state.add(cost, now)
+            if counted and cost:
+                state.add(cost, now)
             kind, used, reset = check.kind, state.used, state.reset(now)
             if kind is REQUESTS:
                 verdict.requests = lower_remaining(verdict.requests, check, used, reset)

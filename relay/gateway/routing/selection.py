@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, TypeVar
 
+import msgspec
+
 from portal.lib.strategy import Strategy
 from relay.gateway.routing.circuit_breaker import Circuit, CircuitBreaker, CircuitPlace, OpenCircuit, is_proof
 from relay.gateway.routing.suspicions import Suspicions
@@ -80,8 +82,7 @@ class Live:
         self.latency[channel, model] = seconds if before is None else before + _NEW * (seconds - before)
 
 
-@dataclass(slots=True)
-class RoutePreference:
+class RoutePreference(msgspec.Struct):
     """What the route of a request depends on."""
 
     model: int  # its id
