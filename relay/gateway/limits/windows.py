@@ -109,6 +109,7 @@ class Window:
     length: float  # seconds
     used: int = 0
     entries: deque[list[float]] = field(default_factory=deque)  # time and amount, oldest first
+    part_until: float = 0.0  # when that part of the window ends in which the newest of them is
 
     def move(self, now: float) -> None:
         """Drop what no longer counts."""
@@ -119,12 +120,13 @@ class Window:
     def add(self, amount: int, now: float) -> None:
         entries = self.entries
         self.used += amount
-        if len(entries) >= EXACT:
-            newest, part = entries[-1], self.length / PARTS
-            if newest[0] // part == now // part:
-                newest[0] = now
-                newest[1] += amount
-                return
+        if now < self.part_until and len(entries) >= EXACT:
+            newest = entries[-1]
+            newest[0] = now
+            newest[1] += amount
+            return
+        part = self.length / PARTS
+        self.part_until = (now // part + 1) * part
         entries.append([now, amount])
 
     def give_back(self, amount: int, since: float) -> None:

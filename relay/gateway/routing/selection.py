@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, TypeVar
 
-import msgspec
-
 from portal.lib.strategy import Strategy
 from relay.gateway.routing.circuit_breaker import Circuit, CircuitBreaker, CircuitPlace, OpenCircuit, is_proof
 from relay.gateway.routing.suspicions import Suspicions
@@ -82,7 +80,8 @@ class Live:
         self.latency[channel, model] = seconds if before is None else before + _NEW * (seconds - before)
 
 
-class RoutePreference(msgspec.Struct):
+@dataclass(slots=True)
+class RoutePreference:
     """What the route of a request depends on."""
 
     model: int  # its id
