@@ -108,7 +108,7 @@ def _keys() -> dict[int, ApiKey]:
     """A key in service by channel."""
     rows = ApiKey.objects.filter(enabled=True, auto_disabled="", channel__enabled=True)
     found: dict[int, ApiKey] = {}
-    for key in rows.order_by("pk").iterator():
+    for key in rows.order_by("pk"):
         found.setdefault(key.channel_id, key)
     return found
 

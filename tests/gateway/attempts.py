@@ -156,6 +156,6 @@ def publish(monkeypatch: pytest.MonkeyPatch, view: ModelView, checks: tuple[Chec
     terms = SimpleNamespace(multiplier=ONE, checks=checks)
     models = {view.name: view}
     snapshot = SimpleNamespace(
-        models=models, named=models.get, terms=lambda _: terms, plan_of=lambda _: None, needs_plan=False
+        models=models, named=models.get, terms=lambda _: terms, plan_of=lambda _: None, lack_plans=()
     )
     monkeypatch.setattr(pipeline, "snapshot_cache", SimpleNamespace(snapshot=snapshot))

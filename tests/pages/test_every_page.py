@@ -120,7 +120,8 @@ def test_nothing_stays_english_for_readers_of_chinese(db: None, settings: Any) -
 
 
 NAME = re.compile(
-    r"AIRelays.*|ChatGPT( · AIRelays)?|English|zh-hans|esc|OpenID Connect|Google|Microsoft|Node|Python|curl|aider|Cline|Codex|Claude Code"
+    r"AIRelays.*|ChatGPT( · AIRelays)?|English"
+    r"|zh-hans|esc|OpenID Connect|Google|Microsoft|Node|Python|curl|aider|Cline|Codex|Claude Code"
     r"|opencode|Gemini CLI(: .*)?|Continue|Cursor|GeekAI|LangChain|LibreChat|Open WebUI|Zed"
     # As those apps' own pages call them.
     r"|API Provider|Base URL|Credential|Model ID|Webhook URL|OpenAI API Key|OpenAI Compatible API Key"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -32,6 +32,9 @@ class ChatGPTAccountAdmin(BaseAdmin):
     )  # fmt: skip
     readonly_fields = fields
     actions_detail = ("turn_off", "sign_out")
+    rights_words: ClassVar[Any] = {
+        "change_chatgptaccount": _("Turn off users' ChatGPT plans, and sign users out of them")
+    }
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

@@ -68,7 +68,7 @@ def permitted_model(caller: Caller, snapshot: Snapshot, name: str, now: float) -
         return own
     model = find_model(snapshot, name)
     shown = name if len(name) <= 100 else name[:99] + "…"
-    if model is None and plan is None and snapshot.needs_plan:
+    if model is None and plan is None and caller.user_id in snapshot.lack_plans:
         raise PlanAuthError("missing")
     if model is None:
         near = ", ".join(get_close_matches(name[:_LONGEST_NAME], plan.models, 3, 0.5)) if plan is not None else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Final
 
@@ -34,6 +34,7 @@ from relay.models import (
     BlockedAddress,
     Budget,
     ChannelModel,
+    ChatGPTAccount,
     LedgerAccount,
     Model,
     ModelAlias,
@@ -41,6 +42,7 @@ from relay.models import (
     ModelPrice,
     Token,
 )
+from relay.models.chatgpt_account import SignInState
 from relay.models.failure_rule import rules_in_force
 from relay.models.price import CLASSES, PricePurpose
 from relay.providers.vendors import BUILT_IN
@@ -130,9 +132,21 @@ def _load_snapshot(known: ChannelViews) -> Snapshot:
         frozenset(name for model in disabled for name in (model.name, *aliases.get(model.pk, ()))),
         aliases={alias: view.name for view in views.values() for alias in view.aliases},
         plans=read_plans(allowed),
-        needs_plan=settings.CONFIG.plan_users != "off"
-        and all(route.channel.provider in BUILT_IN for view in views.values() for route in view.routes),
+        lack_plans=_who_lack_plans(views.values()),
     )
+
+
+def _who_lack_plans(views: Iterable[ModelView]) -> frozenset[int]:
+    """The users who may sign in for a plan and have not, where there is no upstream but the demo."""
+    if settings.CONFIG.plan_users == "off":
+        return frozenset()
+    if not all(route.channel.provider in BUILT_IN for view in views for route in view.routes):
+        return frozenset()
+    signed_in = ChatGPTAccount.objects.exclude(state=SignInState.SIGNED_OUT)
+    users = User.objects.filter(is_active=True).exclude(pk__in=signed_in.values("user"))
+    if settings.CONFIG.plan_users == "superusers":
+        users = users.filter(is_superuser=True)
+    return frozenset(users.values_list("pk", flat=True))
 
 
 def _aliases(models: Collection[str]) -> dict[int, list[str]]:

@@ -31,8 +31,8 @@ class Snapshot:
     remedies: Mapping[str, str] = field(default_factory=dict)  # the administrator's texts by error code
     disabled: frozenset[str] = frozenset()  # names of disabled models, with their further ones
     plans: Mapping[int, PlanView] = field(default_factory=dict, kw_only=True)  # by the id of the user who owns it
-    # No model is served by an upstream of the portal's own: who asks for one waits for the sign-in of a plan.
-    needs_plan: bool = field(default=False, kw_only=True)
+    # Users who may sign in for one, while no model is served by an upstream: what a request of theirs waits for.
+    lack_plans: frozenset[int] = field(default=frozenset(), kw_only=True)
     _terms: dict[str, Terms] = field(default_factory=dict)
     _family_members: dict[str, ModelView | None] = field(default_factory=dict)
 

@@ -90,11 +90,11 @@ def _conversations(database: sqlite3.Connection) -> Iterator[FormerConversation]
 
 def _rows(database: sqlite3.Connection, table: str, needed: set[str]) -> list[dict[str, Any]]:
     """The rows of a table, none if it is missing or another program's of the same name."""
-    columns = {str(row["name"]) for row in database.execute(f"PRAGMA table_info({table})")}
+    columns = {str(row["name"]) for row in database.execute(f"PRAGMA table_info({table})").fetchall()}
     if not needed <= columns:
         return []
     order = "created_at, rowid" if "created_at" in columns else "rowid"
-    return [dict(row) for row in database.execute(f"SELECT * FROM {table} ORDER BY {order}")]  # noqa: S608
+    return [dict(row) for row in database.execute(f"SELECT * FROM {table} ORDER BY {order}").fetchall()]  # noqa: S608
 
 
 def _number(value: object) -> int:

@@ -89,6 +89,7 @@ def test_rows_of_staff_make_nothing_of_a_plan_anybodys(
     """Its channel is turned on, opened to all, put into a pool and given a model with a price by hand."""
     from relay.models import ApiKey, Channel, ChannelModel, Model, ModelPrice, Pool
 
+    live.model()
     person = signed_in()
     row = Channel.objects.get(pk=person.account.channel_id)
     row.enabled, row.priority, row.pool = True, 100, Pool.objects.create(name=live.name("pool"))

@@ -138,7 +138,7 @@ def test_no_path_to_any_upstream_is_told_as_a_missing_sign_in() -> None:
     from tests.gateway.attempts import CALLER
 
     with pytest.raises(PlanAuthError) as told:
-        permitted_model(CALLER, Snapshot({}, (), needs_plan=True), "gpt-5.5", 0.0)
+        permitted_model(CALLER, Snapshot({}, (), lack_plans=frozenset({CALLER.user_id})), "gpt-5.5", 0.0)
     assert told.value.headers()["x-airelays-upstream-auth"] == "missing" and told.value.retry is False
     with pytest.raises(ModelNotFound):
         permitted_model(CALLER, Snapshot({}, ()), "gpt-5.5", 0.0)
