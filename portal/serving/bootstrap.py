@@ -85,8 +85,18 @@ def data_dir():
     return legacy if os.path.isdir(legacy) and not os.path.exists(current) else current
 
 
+def has_settings_file():
+    """Whether a file may name another port or data folder: such files are read once everything is installed."""
+    if any(os.environ.get(prefix + "CONFIG") for prefix in ("AIRELAYS_", "AIRELAY_", "OPENAI_ENDPOINT_")):
+        return True
+    files = [os.path.join("~", ".config", name, "config.toml") for name in ("airelays", "airelay")]
+    return any(os.path.exists(os.path.expanduser(file)) for file in [*files, ".env"])
+
+
 def check_data_dir():
     """Exit with a message unless the data folder, or its nearest existing parent, is writable."""
+    if not (os.environ.get("AIRELAYS_DATA_DIR") or os.environ.get("AIRELAY_DATA_DIR")) and has_settings_file():
+        return
     wanted = path = data_dir()
     while not os.path.exists(path):
         path = os.path.dirname(path)
@@ -96,6 +106,8 @@ def check_data_dir():
 
 def check_port():
     """Exit with a message if the port is in use, before anything is installed."""
+    if not os.environ.get("AIRELAYS_PORT") and has_settings_file():
+        return
     host, text = os.environ.get("AIRELAYS_HOST") or "127.0.0.1", os.environ.get("AIRELAYS_PORT") or "8080"
     if not re.match("[0-9]{1,5}$", text) or not 0 < int(text) < 65536:
         fail("PORT=%s is not a port; choose one from 1 to 65535" % text)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import runpy
+import socket
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tests.support.server import ROOT, free_port
 
@@ -90,3 +93,23 @@ def test_the_command_is_written_into_the_environment_wherever_that_is(tmp_path: 
         [root / ".venv" / "bin" / "airelays", "token", "a b"], cwd="/", capture_output=True, text=True, timeout=60
     )
     assert done.stdout == "['token', 'a b']\n", done.stderr
+
+
+def test_a_port_that_a_file_may_change_is_not_looked_at_before_the_file_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = runpy.run_path(str(copy_of_bootstrap(tmp_path)))["check_port"]
+    for name in [name for name in os.environ if name.startswith("AIRELAY")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        monkeypatch.setenv("AIRELAYS_PORT", port)
+        with pytest.raises(SystemExit):
+            check()
+    (tmp_path / ".config" / "airelays").mkdir(parents=True)
+    (tmp_path / ".config" / "airelays" / "config.toml").write_text("port = 9000\n")
+    monkeypatch.delenv("AIRELAYS_PORT")
+    assert runpy.run_path(str(tmp_path / "clone" / "portal" / "serving" / "bootstrap.py"))["has_settings_file"]()
+    check()
