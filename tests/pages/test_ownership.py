@@ -49,6 +49,7 @@ def test_every_view_of_the_portal_is_in_these_tests() -> None:
         for pattern in patterns
         if getattr(pattern, "name", None) and not str(pattern.pattern).startswith("admin/")
     }
+    names = {name for name in names if not name.startswith("my-plan")}  # in tests of plans: it needs no id of a row
     assert names - {"healthz", "readyz"} == set(PORTAL) - {"account"} | set(POSTS)
 
 

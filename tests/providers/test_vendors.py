@@ -147,6 +147,7 @@ def test_nulls_reach_no_vendor_that_refuses_them(live: Portal, server: Server, p
 
 # File: the names of vendors in it that have to be there, and why.
 NAMED: Final[dict[str, tuple[set[str], str]]] = {
+    "portal/cli/commands/status.py": ({"relay"}, "a key of the command's JSON"),
     "portal/clients/claude_code.py": ({"anthropic"}, "how names begin that the app takes for its own models"),
     "portal/clients/gemini_cli.py": ({"gemini"}, "the name of a client app"),
     "portal/clients/opencode.py": ({"opencode", "https://opencode.ai/config.json"}, "the name of a client app"),
@@ -155,6 +156,10 @@ NAMED: Final[dict[str, tuple[set[str], str]]] = {
     "portal/translations.py": ({"relay"}, "the Django application"),
     "relay/apps.py": ({"relay"}, "the Django application"),
     "relay/roles.py": ({"relay"}, "the Django application"),
+    "relay/channels/local/servers.py": (
+        {"ollama", "vllm", "llamacpp", "lmstudio"},
+        "which vendor's file serves a program that is found on this machine",
+    ),
     "relay/api/paths.py": ({"openai", "anthropic"}, "first parts of paths that clients ask for"),
     "relay/api/urls.py": ({"relay"}, "the namespace of URLs"),
     "relay/models/channel.py": (

@@ -669,7 +669,9 @@ def cells(live: Portal, server: Server, request: pytest.FixtureRequest) -> dict[
         _shared["socket"] = RealtimeUpstream()
         with transaction.atomic():
             tried = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
-            wanted = {(one["row"].name, one["step"]) for one in tried if "step" in one} | {("chat", "address")}
+            wanted = {(one["row"].name, one["step"]) for one in tried if {"row", "step"} <= one.keys()} | {
+                ("chat", "address")
+            }
             for row, step in CELLS:
                 if (row.name, step) not in wanted:
                     continue
