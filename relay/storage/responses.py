@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
+from django.db.models import Q
 
 from portal.lib import clock
 from portal.lib.json import Json, decode, decode_object, encode, object_of, objects_of, text_of
@@ -144,9 +145,14 @@ def response_body(row: StoredResponse) -> str:
 
     One that runs at an upstream of its own goes on there: it is settled first.
     """
-    if row.status in RUNNING and row.owner and not row.upstream_id and is_dead(row.owner):
+    if row.status in RUNNING and row.owner and not runs_at_upstream(row) and is_dead(row.owner):
         end_response(row, "The portal was stopped while it made this response. Send the request again.")
     return row.body
+
+
+def runs_at_upstream(row: StoredResponse) -> bool:
+    """Whether it goes on at its upstream without a worker that follows it, as interactions do."""
+    return bool(row.upstream_id) and row.response_id.startswith(INTERACTION)
 
 
 def end_response(row: StoredResponse, message: str, code: str = "server_error", status: str = "failed") -> None:
@@ -161,7 +167,7 @@ def end_response(row: StoredResponse, message: str, code: str = "server_error", 
         body.update({"errors": [told]} if told is not None else {})
     else:
         body["error"] = told
-    row.owner = row.owner if status == "cancelled" and row.upstream_id else ""
+    row.owner = row.owner if status == "cancelled" and runs_at_upstream(row) else ""
     row.body, row.status = encode(body).decode(), status
     StoredResponse.objects.filter(pk=row.pk, status__in=RUNNING).update(body=row.body, status=status, owner=row.owner)
 
@@ -280,5 +286,6 @@ def delete_expired(now: datetime) -> int:
 
 def fail_orphans() -> None:
     """Mark background responses as failed whose worker is gone, and with it their requests to upstreams."""
-    for row in StoredResponse.objects.filter(status__in=RUNNING, upstream_id="").exclude(owner="")[:200]:
+    at_upstream = Q(response_id__startswith=INTERACTION) & ~Q(upstream_id="")
+    for row in StoredResponse.objects.filter(~at_upstream, status__in=RUNNING).exclude(owner="")[:200]:
         response_body(row)

@@ -215,7 +215,7 @@ class RequestCharge:
     def _prices(self, prompt_tokens: int) -> list[Price]:
         """The prices of all routes that may serve: which one will is not known yet."""
         if self._fixed is not None and not self.model.varied:  # nearly always
-            return [self._fixed]
+            return [self._fixed if self._hour_writes else self._fixed.short]
         found: list[Price] = []
         if self.model.varied:
             found = [

@@ -23,6 +23,7 @@ from relay.storage.responses import (
     is_id,
     is_upstream_id,
     response_body,
+    runs_at_upstream,
 )
 
 _GONE: Final = "cancelled"
@@ -161,13 +162,14 @@ def delete_interaction(user_id: int, interaction_id: str) -> StoredTurn | None:
 
 def is_interrupted(row: StoredResponse) -> bool:
     """Whether nobody follows an interaction that may still run at its upstream."""
-    return bool(row.owner and row.upstream_id) and (is_dead(row.owner) or row.created_at < clock.now() - _LATE)
+    return bool(row.owner) and runs_at_upstream(row) and (is_dead(row.owner) or row.created_at < clock.now() - _LATE)
 
 
 def claim_interrupted(owner: str) -> list[StoredResponse]:
     """Claim interactions whose worker is gone, for the worker `owner`. They tell the one that they had."""
     found: list[StoredResponse] = []
-    for row in StoredResponse.objects.exclude(owner="").exclude(upstream_id="").order_by("pk"):
+    rows = StoredResponse.objects.filter(response_id__startswith=INTERACTION).exclude(owner="").exclude(upstream_id="")
+    for row in rows.order_by("pk"):
         if len(found) < _CLAIMED_AT_ONCE and row.owner != owner and is_interrupted(row):
             mine = StoredResponse.objects.filter(pk=row.pk, owner=row.owner)
             found += [row] if mine.update(owner=owner) else []

@@ -7,6 +7,7 @@ from dataclasses import replace
 from io import StringIO
 from typing import Any
 
+import msgspec
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
@@ -152,7 +153,7 @@ def test_sums_beyond_64_bits_are_reported(people: People) -> None:
 def test_the_sides_of_the_books_are_what_is_held_and_left(scope: SpendScope, house: bool) -> None:
     """Also when a request cost more than was held for it, or was paid for by the house in the end."""
     reserve(scope, 1000)
-    requests.settle(LedgerSql(), "h" * 32, scope, [replace(charge(1500, 700), house=house)])
+    requests.settle(LedgerSql(), "h" * 32, scope, [msgspec.structs.replace(charge(1500, 700), house=house)])
     record(scope, "req_1", 1500)
     report = verify()
     assert report.clean and sum(report.totals.values()) == 0
