@@ -13,6 +13,8 @@ from typing import IO, Any
 
 import click
 
+from portal.cli.output import plain
+
 
 class Refusal(click.ClickException):
     """What was asked cannot be done. The message is one line."""
@@ -22,4 +24,4 @@ class Refusal(click.ClickException):
         self.code = code
 
     def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(self.format_message(), file=file, err=file is None)
+        click.echo(plain(self.format_message()), file=file, err=file is None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -15,6 +16,8 @@ import click
 
 from portal import __version__
 
+# DEL and C1: a terminal obeys them, and JSON has them as they are.
+_CONTROLS_OF_JSON: Final = re.compile("[\x7f-\x9f]")
 _WIDTH: Final = 18  # of a field's label, from the margin to its value
 _PATIENCE: Final = 1.0  # seconds until the user is told what is waited for
 
@@ -30,23 +33,31 @@ def section(text: str) -> None:
 
 def field(label: str, value: object) -> None:
     """One line of a section; a value that is None or empty is “not set”."""
-    shown = "not set" if value is None or value == "" else str(value)
-    click.echo(f"{f'  {label}: ':<{_WIDTH}}{shown}")
+    shown = "not set" if value is None or value == "" else plain(str(value))
+    click.echo(f"{f'  {plain(label)}: ':<{_WIDTH}}{shown}")
 
 
 def line(text: str) -> None:
-    click.echo(f"  {text}")
+    click.echo(f"  {plain(text)}")
+
+
+def plain(text: str) -> str:
+    """A text in which nothing moves the cursor, colours, or sets what a terminal types: names are other people's."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def next_steps(steps: Iterable[str]) -> None:
     if numbered := list(enumerate(steps, 1)):
         section("Next Steps")
         for number, step in numbered:
-            click.echo(f"  {number}. {step}")
+            click.echo(f"  {number}. {plain(step)}")
 
 
 def as_json(document: Any) -> None:
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    click.echo(_CONTROLS_OF_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def styled(text: str, **style: Any) -> str:

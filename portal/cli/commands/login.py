@@ -86,7 +86,8 @@ def _by_device(user: User) -> ChatGPTAccount:
     from relay.channels.chatgpt_accounts import sign_in
 
     device: DeviceCode = sign_in.begin_device(user)
-    click.echo(f"Open {device.address} on any device and type the code {device.user_code}.", err=True)
+    code = output.plain(device.user_code)
+    click.echo(f"Open {device.address} on any device and type the code {code}.", err=True)
     until = time.monotonic() + settings.CONFIG.login_timeout_seconds
     with output.progress("Waiting for the code"):
         while time.monotonic() < until:

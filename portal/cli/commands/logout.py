@@ -29,6 +29,6 @@ def command(name: str | None, as_json: bool) -> None:
     elif not gone:
         click.echo("OpenAI session: already empty")
     else:
-        click.echo(f"Signed out: {email or 'the ChatGPT account'}")
+        click.echo(f"Signed out: {output.plain(email) or 'the ChatGPT account'}")
         if not told:
             click.echo("The issuer could not be told: end the sign-in in ChatGPT's settings as well.", err=True)

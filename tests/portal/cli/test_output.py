@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shlex
 import subprocess
@@ -14,6 +15,7 @@ import click
 import pytest
 
 from portal.cli import output
+from portal.cli.errors import Refusal
 from portal.installation import command, config_file
 
 
@@ -48,6 +50,23 @@ def test_fields_begin_in_one_column(capsys: pytest.CaptureFixture[str]) -> None:
         "  A label that is long: x",
         "  Public URL:     not set",
     ]
+
+
+def test_names_of_others_do_nothing_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """They set colours, clear the screen, write lines of their own, and type commands otherwise."""
+    evil = "a\x1b[2J\x9b31m\nb\r\x07\u202e\x7f naïve 名"
+    output.field(evil, evil)
+    output.line(evil)
+    output.next_steps([evil])
+    Refusal(evil).show()
+    shown = capsys.readouterr()
+    assert all(line.isprintable() for line in (shown.out + shown.err).splitlines())
+    assert len(shown.out.splitlines()) == 5 and len(shown.err.splitlines()) == 1
+    assert r"a\x1b[2J\x9b31m\nb\r\x07\u202e\x7f naïve 名" in shown.out
+    output.as_json({"name": evil})
+    text = capsys.readouterr().out
+    assert json.loads(text) == {"name": evil} and not any(mark in text for mark in "\x1b\x9b\x7f")
+    assert "naïve 名" in text
 
 
 def test_what_lasts_is_told_on_stderr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
