@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import json
 import logging
+import stat
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,7 +37,8 @@ class SignIn:
     def fingerprint(self) -> str:
         """By which it is known again without being kept: of its tokens, which are others after the next sign-in."""
         tokens = self.auth["tokens"]
-        return hashlib.sha256(str(tokens.get("refresh_token") or tokens.get("access_token")).encode()).hexdigest()[:32]
+        secret = str(tokens.get("refresh_token") or tokens.get("access_token"))
+        return hashlib.sha256(secret.encode(errors="backslashreplace")).hexdigest()[:32]
 
 
 def find_sign_ins(data_dir: Path, keychain: bool = True) -> list[SignIn]:
@@ -84,14 +86,15 @@ def _accounts(data_dir: Path) -> list[str]:
     try:
         order = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["order"]
         first = [name for name in order if name in names]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         first = []
     return [*dict.fromkeys(first), *(name for name in names if name not in first)]
 
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        if path.stat().st_size > _MOST_BYTES:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode) or about.st_size > _MOST_BYTES:
             return None
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -109,7 +112,7 @@ def _parsed(text: str) -> dict[str, Any] | None:
     """What is written, if it is a sign-in."""
     try:
         auth = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     tokens = auth.get("tokens") if isinstance(auth, dict) else None
     return auth if isinstance(tokens, dict) and (tokens.get("access_token") or tokens.get("refresh_token")) else None

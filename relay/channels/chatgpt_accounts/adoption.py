@@ -13,7 +13,7 @@ from relay.channels.chatgpt_accounts import store
 from relay.channels.chatgpt_accounts.places import place_of
 from relay.models.chatgpt_account import SignInState
 from relay.providers.plans.identity import identity_of
-from relay.providers.plans.login import Tokens, claims_of, expiry_of
+from relay.providers.plans.login import Tokens, claims_of, expiry_of, is_token
 
 _SHAPE: Final = "codex"
 
@@ -29,7 +29,7 @@ def adopt(auth: Mapping[str, object], source: str) -> bool:
     identity = text_of(given, "raw_jwt") if isinstance(given, dict) else text_of(tokens, "id_token")
     access, refresh = text_of(tokens, "access_token"), text_of(tokens, "refresh_token")
     claims = claims_of(identity)
-    if not refresh or not claims:
+    if not is_token(refresh) or (access and not is_token(access)) or not claims:
         return False
     owners = list(User.objects.filter(is_superuser=True, is_active=True)[:2])
     if len(owners) != 1:
@@ -39,7 +39,9 @@ def adopt(auth: Mapping[str, object], source: str) -> bool:
         return known.state == SignInState.SIGNED_IN
     place = place_of(_SHAPE)
     who = identity_of(claims, place.shape.namespace)
-    account = text_of(tokens, "account_id") or who.account
+    given_account = text_of(tokens, "account_id")
+    account = given_account if given_account.isascii() and given_account.isprintable() else who.account
+    account = account or who.account
     bound = text_of(auth, "bound_account_id")
     if bound and account and bound != account:
         return False
@@ -60,6 +62,7 @@ def _last_use(auth: Mapping[str, object]) -> float:
     """When a token of which nothing is known is taken to expire: an hour after it was refreshed."""
     try:
         moment = datetime.fromisoformat(text_of(auth, "last_refresh"))
-    except ValueError:
+        known = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() + 3600
+    except (ValueError, OverflowError):
         return time.time()
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() + 3600
+    return min(max(known, 0.0), time.time() + 3600)  # a clock may have been wrong

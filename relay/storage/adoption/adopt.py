@@ -13,14 +13,14 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import DataError, IntegrityError, transaction
 
 from accounts.models import User
 from portal.lib import clock, crypto
@@ -57,13 +57,21 @@ def adopt(folder: Path, owner: User) -> Adopted:
     known = set(Adoption.objects.values_list("source", flat=True))
     for file in state.files:
         if f"file:{file.id}" not in known:
-            with suppress(IntegrityError):  # a portal on another machine was faster
-                _adopt_file(file, owner, done)
+            _adopt_one(file.id, partial(_adopt_file, file, owner, done), done)
     for conversation in state.conversations:
         if f"conversation:{conversation.id}" not in known:
-            with suppress(IntegrityError):
-                _adopt_conversation(conversation, owner, done)
+            _adopt_one(conversation.id, partial(_adopt_conversation, conversation, owner, done), done)
     return done
+
+
+def _adopt_one(name: str, take: Callable[[], None], done: Adopted) -> None:
+    """Take over one thing. What the database does not take is told, and keeps no portal from starting."""
+    try:
+        take()
+    except IntegrityError:
+        pass  # a portal on another machine was faster
+    except DataError:
+        done.lost.append(f"{name[:60]!r} is not taken over: the database cannot store it")
 
 
 def adopt_once(source: str, take: Callable[[], bool]) -> bool:
@@ -83,6 +91,9 @@ def _adopt_file(file: FormerFile, owner: User, done: Adopted) -> None:
     if not _is_id(file.id) or Upload.objects.filter(file_id=file.id).exists():
         done.lost.append(f"the file {file.id[:60]!r} is not taken over: there is another one with this id")
         return
+    if file.path is None:
+        done.lost.append(f"the file {file.id} is not taken over: it is not in the folder of uploads")
+        return
     # The same name each time, so that a link whose row was not written any more is not in the way, and not left over.
     name = hashlib.sha256(file.id.encode()).hexdigest()[:32]
     try:
@@ -100,7 +111,7 @@ def _adopt_file(file: FormerFile, owner: User, done: Adopted) -> None:
             user=owner,
             filename=files.clean_name(file.filename),
             purpose=file.purpose if file.purpose in UploadPurpose.values else UploadPurpose.USER_DATA,
-            content_type=(file.content_type or "application/octet-stream")[:120],
+            content_type=files.clean_name(file.content_type or "application/octet-stream")[:120],
             size=size,
             sha256=digest,
             storage_name=name,

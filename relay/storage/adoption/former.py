@@ -26,7 +26,7 @@ class FormerFile:
     size: int
     sha256: str
     created_at: int  # seconds since 1970
-    path: Path
+    path: Path | None  # None: it is not in the folder of uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ def read_former(folder: Path) -> FormerState:
     address = f"file:{quote(str(path))}?mode=ro"
     with closing(sqlite3.connect(address, uri=True, timeout=_SECONDS)) as database:
         database.row_factory = sqlite3.Row
+        database.text_factory = lambda raw: raw.decode("utf-8", "replace")  # one damaged row is not all of them
         return FormerState(tuple(_files(database, folder)), tuple(_conversations(database)))
 
 
@@ -71,10 +72,20 @@ def _files(database: sqlite3.Connection, folder: Path) -> Iterator[FormerFile]:
         )
 
 
-def _path(stored: str, folder: Path) -> Path:
-    """Where a file is: the folder may have been moved, or copied, since its path was stored."""
-    here = folder / "uploads" / Path(stored).name
-    return here if here.is_file() else Path(stored)
+def _path(stored: str, folder: Path) -> Path | None:
+    """Where a file is: the folder may have been moved, or copied, since its path was stored.
+
+    Only in the folder of uploads, links followed: a row must not make other files of the machine anybody's uploads.
+    """
+    uploads = folder / "uploads"
+    for path in (uploads / Path(stored).name, Path(stored)):
+        try:
+            real = path.resolve()
+            if real.is_file() and real.is_relative_to(uploads.resolve()):
+                return real
+        except (OSError, RuntimeError, ValueError):  # a loop of links, or no path
+            continue
+    return None
 
 
 def _conversations(database: sqlite3.Connection) -> Iterator[FormerConversation]:

@@ -188,6 +188,40 @@ def test_what_cannot_be_taken_over_is_told_and_the_rest_is(owner: User, folder: 
     assert Upload.objects.get().size == 7
 
 
+@pytest.mark.parametrize("kind", ["elsewhere", "link", "pipe", "above"])
+def test_only_files_in_the_folder_of_uploads_are_taken_over(
+    owner: User, folder: Path, tmp_path: Path, kind: str
+) -> None:
+    """A row, or a link, that names another file of the machine does not make it one that clients can fetch."""
+    secret = tmp_path / "secret"
+    secret.write_text("of somebody else")
+    with closing(sqlite3.connect(folder / "state.sqlite3")) as database:
+        ids = [row[0] for row in database.execute("SELECT id FROM files WHERE deleted_at IS NULL ORDER BY id")]
+        path = {"elsewhere": str(secret), "above": str(folder / "uploads" / ".." / "auth.json")}.get(kind, ids[0])
+        database.execute("UPDATE files SET storage_path = ? WHERE id = ?", (path, ids[0]))
+        database.commit()
+    upload = folder / "uploads" / ids[0]
+    upload.unlink()
+    if kind == "link":
+        upload.symlink_to(secret)
+    elif kind == "pipe":
+        os.mkfifo(upload)
+    done = adoption.adopt(folder, owner)
+    assert (done.files, done.lost) == (1, [f"the file {ids[0]} is not taken over: it is not in the folder of uploads"])
+
+
+def test_a_row_that_is_damaged_is_not_all_of_them(owner: User, folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "state.sqlite3")) as database:
+        database.execute(
+            "UPDATE files SET filename = CAST(X'ff006e1b' AS TEXT), content_type = CAST(X'612f00' AS TEXT),"
+            " created_at = 99999999999999999 WHERE rowid = (SELECT min(rowid) FROM files WHERE deleted_at IS NULL)"
+        )
+        database.commit()
+    done = adoption.adopt(folder, owner)
+    assert (done.files, done.lost) == (2, [])
+    assert all(upload.filename.isprintable() and "\x00" not in upload.content_type for upload in Upload.objects.all())
+
+
 @pytest.mark.parametrize("text", [b"", b"not a database, but as long as one could be" * 30])
 def test_a_file_that_is_no_database_is_told(text: bytes, owner: User, tmp_path: Path) -> None:
     (tmp_path / "state.sqlite3").write_bytes(text)
@@ -206,6 +240,21 @@ def test_the_sign_in_is_found_and_left_where_it_is(version: str, tmp_path: Path)
     (found,) = find_sign_ins(folder, keychain=False)
     assert found.auth["tokens"]["refresh_token"] == "made-up-refresh-token"
     assert found.source == str(folder / "auth.json") and (folder / "auth.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"tokens":' * 50_000, '{"tokens":{"refresh_token":"\\ud800"}}', "", "[]", None],
+    ids=range(6),
+)
+def test_what_is_no_sign_in_keeps_no_portal_from_starting(tmp_path: Path, text: str | None) -> None:
+    if text is None:
+        os.mkfifo(tmp_path / "auth.json")
+    else:
+        (tmp_path / "auth.json").write_text(text)
+    found = find_sign_ins(tmp_path, keychain=False)
+    assert [len(one.fingerprint) for one in found] == [32] * len(found)
+    assert len(found) == ("ud800" in (text or ""))
 
 
 def test_several_accounts_come_in_their_order_and_each_once(tmp_path: Path) -> None:
