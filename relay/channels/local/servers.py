@@ -68,7 +68,7 @@ def local_servers(own_ports: Collection[int], fresh: bool = False) -> tuple[Loca
             with waiting_for("servers on this machine", _ALL_SECONDS):
                 servers = async_to_sync(_look)([port for port in PORTS if port not in own])
         except NotAnswering:
-            return ()
+            servers = ()  # believed as long: else each page waits for it
         _found = (time.monotonic(), own, servers)
     return servers
 
@@ -83,7 +83,11 @@ async def _look_at(port: int) -> LocalServer | None:
         async with (
             asyncio.timeout(_ALL_SECONDS),
             httpx.AsyncClient(
-                base_url=f"http://{_HOST}:{port}", timeout=_SECONDS, trust_env=False, follow_redirects=False
+                base_url=f"http://{_HOST}:{port}",
+                timeout=_SECONDS,
+                trust_env=False,
+                follow_redirects=False,
+                headers={"accept-encoding": "identity"},
             ) as client,
         ):
             return await _identify(client, port)
@@ -95,9 +99,8 @@ async def _identify(client: httpx.AsyncClient, port: int) -> LocalServer | None:
     listed = _entries(await _get(client, "/v1/models"), "data")
     if listed is None:
         return None
-    owners = {entry.get("owned_by") for entry in listed}
     for provider, owner, verify in _KINDS:
-        if owner is None or owners == {owner}:
+        if owner is None or (listed and all(entry.get("owned_by") == owner for entry in listed)):
             names = await verify(client, listed)
             if names is not None:
                 pairs = _pairs(names)
@@ -153,10 +156,10 @@ async def _get(client: httpx.AsyncClient, path: str) -> dict[str, Any] | None:
     """The JSON object at a path; None for everything else."""
     try:
         async with client.stream("GET", path) as answer:
-            if answer.status_code != 200:
+            if answer.status_code != 200 or answer.headers.get("content-encoding", "identity") != "identity":
                 return None
             body = b""
-            async for piece in answer.aiter_bytes():
+            async for piece in answer.aiter_raw():
                 body += piece
                 if len(body) > _MOST_BYTES:
                     return None
@@ -185,6 +188,6 @@ def _pairs(names: Collection[str]) -> tuple[tuple[str, str], ...]:
         public = name
         if name.endswith(".gguf"):
             public = name.replace("\\", "/").rpartition("/")[2].removesuffix(".gguf")
-        if public and len(name) <= _LONGEST_NAME and not any(mark.isspace() for mark in public):
+        if public and len(name) <= _LONGEST_NAME and name.isprintable() and not any(map(str.isspace, public)):
             found.setdefault(public, name)
     return tuple((public, "" if public == name else name) for public, name in found.items())

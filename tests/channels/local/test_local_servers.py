@@ -73,8 +73,10 @@ def test_each_server_is_known_by_its_answers(run: Any) -> None:
         {"/v1/models": (200, b'{"data": [' + b'{"id":"m"},' * 300_000 + b"]}")},
         {"/v1/models": (200, {"data": "x"})},
         {},
+        {"/v1/models": (200, {"data": [{"id": "m", "owned_by": ["vllm"]}, {"id": {}, "owned_by": {}}]})},
+        {"/v1/models": (200, {"data": []}), "/version": (200, {"version": "1"})},
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_what_is_none_of_them_or_has_no_model_is_not_offered(run: Any, answers: peers.Answers) -> None:
     run(answers)
@@ -107,7 +109,7 @@ def test_what_was_found_is_believed_for_a_while(run: Any, monkeypatch: pytest.Mo
 
 
 def test_names_that_no_model_can_have_are_left_out() -> None:
-    names = ["a b", "x" * 121, "", "C:\\models\\one.gguf", "/other/one.gguf", "two"]
+    names = ["a b", "x" * 121, "", "nul\x00", "\x1b[2J", "C:\\models\\one.gguf", "/other/one.gguf", "two"]
     assert servers._pairs(names) == (("one", "C:\\models\\one.gguf"), ("two", ""))
 
 
