@@ -17,14 +17,15 @@ MARK: Final = "open-relay"  # of the token, in `built_in`
 def open_relay_token() -> Token | None:
     """The token of the open relay, made now if there is none. None without an active superuser, whose it would be.
 
-    A revoked one is replaced: whoever revoked it ended the open relay until the next start. Raises DatabaseError.
+    A revoked one is replaced: whoever revoked it ended the open relay until the next start. So is one whose user has
+    left: another superuser runs the relay now. Raises DatabaseError.
     """
-    found: Token | None = Token.objects.filter(built_in=MARK).first()
-    if found is not None and found.revoked_at is None:
+    found: Token | None = Token.objects.filter(built_in=MARK).select_related("user").first()
+    if found is not None and found.revoked_at is None and found.user.is_active:
         return found
     owner = User.objects.filter(is_superuser=True, is_active=True).order_by("pk").first()
     if owner is None:
-        return None
+        return found if found is not None and found.revoked_at is None else None
     token = Token(user=owner, name=_("Open relay"), built_in=MARK, notes=_("Of requests without a token."))
     token.set_secret(make_token_secret())  # known to nobody: no copy is kept
     token.sealed, token.hint = "", "sk-…"

@@ -19,7 +19,9 @@ NAME: Final = "First token"  # of the one that the first run makes
 
 def relay_token() -> Token | None:
     """The active token of the first run, else the oldest active one of a superuser for everything; None without."""
-    rows = Token.objects.filter(user__is_superuser=True, user__is_active=True, revoked_at=None, purpose="")
+    rows = Token.objects.filter(
+        user__is_superuser=True, user__is_active=True, revoked_at=None, purpose="", built_in=None
+    )
     active = [token for token in rows.order_by("pk")[:200] if token.state() == "active"]
     return next((token for token in active if token.name == NAME), active[0] if active else None)
 

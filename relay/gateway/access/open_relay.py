@@ -21,10 +21,12 @@ from relay.gateway.snapshot.cache import snapshot_cache
 from relay.tokens.open_relay import open_relay_digest, open_relay_token
 
 # By which proxies and tunnels show that a request came through them.
-_OF_PROXIES: Final = (
-    b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"forwarded", b"x-real-ip", b"x-client-ip",
-    b"true-client-ip", b"cf-connecting-ip", b"via",
-)  # fmt: skip
+_OF_PROXIES: Final = frozenset((
+    b"forwarded", b"x-real-ip", b"x-client-ip", b"true-client-ip", b"via", b"x-cluster-client-ip", b"x-proxyuser-ip",
+    b"fastly-client-ip", b"fly-client-ip", b"cdn-loop", b"x-azure-clientip", b"x-appengine-user-ip",
+    b"proxy-client-ip", b"wl-proxy-client-ip", b"x-envoy-external-address",
+))  # fmt: skip
+_BEGIN_OF_PROXIES: Final = (b"x-forwarded", b"x-original-", b"cf-connecting-", b"cf-ray", b"cf-visitor", b"tailscale-")
 _SHOWN: Final = 100  # characters of a header in a message
 
 
@@ -32,14 +34,21 @@ class OpenRelay:
     """Which token stands for requests without one."""
 
     digest = ""  # of the token; empty: tokens are needed
+    _known = False  # the token was read, or made, since this process started
 
     def read(self) -> None:
-        """Read the token, which is made where there is none. Synchronous."""
+        """Read the token, which is made where there is none. Synchronous.
+
+        Called with each change of the configuration, too: what ended the token since the start makes no other one.
+        """
         if settings.CONFIG.require_bearer_auth:
             self.digest = ""
             return
+        if self._known:
+            self.reread()
+            return
         token = open_relay_token()
-        self.digest = token.digest if token is not None else ""
+        self.digest, self._known = (token.digest, True) if token is not None else ("", False)
 
     def reread(self) -> None:
         """Read the token after a change of one. A revoked one ends the open relay until the next start."""
@@ -61,7 +70,9 @@ def comes_from_here(ip: str, headers: Mapping[bytes, bytes]) -> bool:
     if settings.CONFIG.open_relay_on_network:
         return True
     address = net.parse_address(ip)
-    return address is not None and address.is_loopback and not any(name in headers for name in _OF_PROXIES)
+    if address is None or not address.is_loopback or not _OF_PROXIES.isdisjoint(headers):
+        return False
+    return not any(name.startswith(_BEGIN_OF_PROXIES) for name in headers)
 
 
 def check_site(headers: Mapping[bytes, bytes]) -> None:

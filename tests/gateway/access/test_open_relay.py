@@ -128,8 +128,12 @@ def test_the_pages_own_origin_is_let_in(relay: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["x-forwarded-for", "forwarded", "x-real-ip", "via", "x-forwarded-host", "cf-connecting-ip"]
-)
+    "header",
+    [
+        "x-forwarded-for", "forwarded", "x-real-ip", "via", "x-forwarded-host", "cf-connecting-ip", "x-forwarded-port",
+        "x-original-forwarded-for", "cdn-loop", "fly-client-ip", "tailscale-user-login",
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("value", ["127.0.0.1", "203.0.113.9"])
 def test_what_came_through_a_proxy_needs_a_token(
     relay: Server, own_database: OwnDatabase, live: Portal, header: str, value: str
@@ -301,3 +305,32 @@ def test_the_token_of_the_open_relay_is_made_once_and_belongs_to_the_first_super
     assert open_relay_digest() == ""
     again = open_relay_token()
     assert again is not None and again != token and Token.objects.filter(built_in="open-relay").count() == 1
+
+
+@pytest.mark.django_db
+def test_what_ends_the_open_relay_holds_until_the_next_start(settings: Any) -> None:
+    """A change of a channel reads the whole configuration again, and must not open it."""
+    from accounts.models import User
+    from relay.gateway.access.open_relay import OpenRelay
+    from relay.models import Token
+    from relay.tokens.lifecycle import revoke_token
+
+    settings.CONFIG = settings.CONFIG.model_copy(update={"require_bearer_auth": False})
+    relay = OpenRelay()
+    relay.read()
+    assert relay.digest == "", "there is nobody whose token it would be"
+    first, second = User.objects.create_superuser("first"), User.objects.create_superuser("second")
+    relay.read()
+    token = Token.objects.get(built_in="open-relay")
+    assert relay.digest == token.digest
+    revoke_token(token, actor=first)
+    for _ in range(2):
+        relay.read()
+        relay.reread()
+        assert relay.digest == ""
+    OpenRelay().read()
+    assert Token.objects.get(built_in="open-relay").revoked_at is None, "the next start opens it"
+    User.objects.filter(pk=first.pk).update(is_active=False)
+    started = OpenRelay()
+    started.read()
+    assert Token.objects.get(built_in="open-relay").user == second and started.digest
