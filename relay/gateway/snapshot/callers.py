@@ -50,6 +50,7 @@ class Caller:
     user_limits: Limits = NO_LIMITS
     token_name: str = ""
     playground: bool = False  # the request comes from the owner's own page
+    anybody: bool = False  # a token that stands for whoever reaches the relay, also from other machines
     purpose: str = ""  # of relay.gateway.access.authorization.PURPOSES; empty: everything
 
     def state(self, now: float) -> CallerState:

@@ -265,6 +265,7 @@ def caller_from_token(token: Token) -> Caller:
         user_limits=limits_of(token.user),
         purpose=token.purpose,
         token_name=token.name,
+        anybody=token.built_in is not None and settings.CONFIG.open_relay_on_network,
     )
 
 

@@ -44,10 +44,12 @@ class Snapshot:
     def plan_of(self, caller: Caller) -> PlanView | None:
         """The plan that serves this request of the caller, None: none does.
 
-        A token that is limited to models of the portal is for these only.
+        A token that is limited to models of the portal is for these only, and one that anybody on the network may use
+        without knowing it is not its owner.
         """
         plan = self.plans.get(caller.user_id)
         serves = plan is not None and plan.serves(caller.user_id, caller.playground) and caller.models is None
+        serves = serves and not caller.anybody
         return plan if serves else None
 
     def models_of(self, caller: Caller) -> Collection[ModelView]:

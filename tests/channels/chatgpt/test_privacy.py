@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,27 @@ def test_tokens_need_the_second_switch_and_the_playground_does_not() -> None:
 def test_a_token_that_is_limited_to_models_of_the_portal_never_reaches_it() -> None:
     assert snapshot().plan_of(replace(OWNER, models=frozenset({-1}))) is None
     assert snapshot().plan_of(replace(OWNER, models=frozenset())) is None
+
+
+def test_what_anybody_on_the_network_may_use_never_reaches_it() -> None:
+    anybody = replace(OWNER, anybody=True)
+    assert serving(snapshot(), anybody) == [6]
+    assert list(snapshot().models_of(anybody)) == list(snapshot().models.values())
+
+
+@pytest.mark.django_db
+def test_the_token_of_an_open_relay_is_anybodys_where_others_reach_it(settings: Any) -> None:
+    from accounts.models import User
+    from relay.gateway.snapshot.load import caller_from_token
+    from relay.models import Token
+    from relay.tokens.lifecycle import create_token
+    from relay.tokens.open_relay import open_relay_token
+
+    owner = User.objects.create_superuser("owner")
+    token, own = open_relay_token(), Token.objects.get(pk=create_token(owner, "own", actor=owner)[0].pk)
+    assert token is not None and token.user == owner and not caller_from_token(token).anybody
+    settings.CONFIG = settings.CONFIG.model_copy(update={"open_relay_on_network": True})
+    assert caller_from_token(token).anybody and not caller_from_token(own).anybody
 
 
 def test_a_plan_under_the_id_of_another_user_serves_neither() -> None:
