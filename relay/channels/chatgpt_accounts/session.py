@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, ParamSpec, TypeVar
 
 import httpx
+from django.db import Error as DatabaseFault
 from django.db import connection
 
 from portal import limits
@@ -22,6 +23,7 @@ from relay.errors import PlanAuthError
 from relay.models.chatgpt_account import SignInState
 from relay.providers.failures import FailureClass
 from relay.providers.plan_requests.transport import PlanRefused, signed_out
+from relay.providers.plans.login import Tokens
 from relay.providers.plans.shapes import Shape
 
 logger: Final = logging.getLogger(__name__)
@@ -29,6 +31,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _EARLY: Final = 60.0  # seconds before a token expires at which it is refreshed
 _PAUSE: Final = 0.1  # seconds between two looks at what somebody else refreshes
+# The issuer is asked, and what it gave is stored, in less time than the lease holds: a second worker would spend the
+# same refresh token otherwise, which ends the sign-in where they rotate.
+_ASK_SECONDS: Final = 30.0
+_STORE_SECONDS: Final = 15.0
 _NOTE_EVERY: Final = 5.0  # seconds between two notes of usage windows
 _running: Final[set[asyncio.Task[None]]] = set()  # so that none is collected while it runs
 
@@ -84,6 +90,14 @@ class PlanSession:
         await asyncio.shield(self._renewing)
 
     async def _renew(self, refused: str, send: httpx.AsyncBaseTransport) -> None:
+        try:
+            await self._renew_alone(refused, send)
+        except DatabaseFault as error:
+            logger.warning("the ChatGPT sign-in %d could not be refreshed: %s", self._held.pk, type(error).__name__)
+            raise _later() from None
+
+    async def _renew_alone(self, refused: str, send: httpx.AsyncBaseTransport) -> None:
+        """Renew while no other worker does. Raises PlanRefused, django.db.Error."""
         until = time.monotonic() + store.LEASE_SECONDS
         while not (owner := await _in_thread(store.take_lease, self._held.pk)):
             if time.monotonic() > until:
@@ -105,17 +119,37 @@ class PlanSession:
         try:
             if not held.refresh:
                 raise RefreshRefused("no refresh token", True)
-            tokens = await Issuer(place_of(held.shape.key), send).refresh(held.refresh, held.client_id)
+            async with asyncio.timeout(_ASK_SECONDS):
+                tokens = await Issuer(place_of(held.shape.key), send).refresh(held.refresh, held.client_id)
+        except TimeoutError:
+            logger.warning("the ChatGPT sign-in %d could not be refreshed: the issuer is too slow", held.pk)
+            raise _later() from None
         except RefreshRefused as refused:
             logger.warning("the ChatGPT sign-in %d could not be refreshed: %s", held.pk, refused.code)
             if refused.terminal:
                 await _in_thread(store.save_expired, held.pk, owner)
                 raise signed_out("refresh_failed") from None
             raise _later() from None
-        stored = await _in_thread(store.save_refreshed, held.pk, owner, tokens)
+        stored = await _stored(held.pk, owner, tokens)
         if stored is None:
             raise signed_out("missing")
         return stored
+
+
+async def _stored(pk: int, owner: str, tokens: Tokens) -> Held | None:
+    """Store what the issuer gave. Tried again while the lease holds: the token before it cannot be used any more.
+
+    Raises django.db.Error.
+    """
+    until = time.monotonic() + _STORE_SECONDS
+    while True:
+        try:
+            return await _in_thread(store.save_refreshed, pk, owner, tokens)
+        except DatabaseFault:
+            if time.monotonic() > until:
+                logger.exception("the new tokens of the ChatGPT sign-in %d could not be stored", pk)
+                raise
+        await asyncio.sleep(_PAUSE)
 
 
 def _later() -> PlanRefused:

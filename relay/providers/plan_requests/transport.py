@@ -27,6 +27,7 @@ SESSION_HEADER: Final = "session-id"  # in which the gateway names the conversat
 _MOST_ERROR: Final = 64 * 1024  # bytes of an error that are read
 _EVENT_MARK: Final = windows.EVENT.encode()
 _MOST_EVENT: Final = 64 * 1024  # bytes of an event that is read
+_LONGEST_WINDOW: Final = 40 * 86_400  # seconds; who says more does not say when it begins again
 _USED_UP: Final = frozenset(
     ("usage_limit_reached", "usage_limit_exceeded", "rate_limit_reached", "subscription_sharing_usage_limit_exceeded")
 )
@@ -144,13 +145,14 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, now: float) ->
 def _reset(error: Json, headers: Mapping[str, str], now: float) -> float | None:
     """Seconds until a window begins again, as the answer says; None: it does not, and none is inferred."""
     seconds = int_of(error, "resets_in_seconds")
-    if seconds > 0:
+    if 0 < seconds <= _LONGEST_WINDOW:
         return float(seconds)
     at = int_of(error, "resets_at")
-    if at > now:
-        return float(at) - now
+    if now < at <= now + _LONGEST_WINDOW:
+        return at - now
     value = headers.get("retry-after", "")
-    return float(value) if value.isascii() and value.isdigit() else None
+    wait = int(value) if value.isascii() and value.isdigit() and len(value) < 10 else 0
+    return float(wait) if 0 < wait <= _LONGEST_WINDOW else None
 
 
 def way_out(provider: str, send: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:

@@ -9,7 +9,8 @@ from portal.lib.json import Json, decode_object, int_of, objects_of, text_of
 
 _MOST: Final = 200
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,118}")
-_VERSION: Final = re.compile(r"\d+(?:\.\d+){0,3}")
+_VERSION: Final = re.compile(r"\d{1,9}(?:\.\d{1,9}){0,3}")
+_MOST_CONTEXT: Final = 1_000_000_000  # tokens; a larger number is none
 
 
 def read_models(body: bytes, version: str) -> list[Json] | None:
@@ -34,7 +35,7 @@ def read_models(body: bytes, version: str) -> list[Json] | None:
         listed[name] = {
             "name": name,
             "label": text_of(model, "display_name")[:120] or name,
-            "context": max(0, int_of(model, "context_window")),
+            "context": context if (context := int_of(model, "context_window")) <= _MOST_CONTEXT else 0,
             "efforts": [effort for effort in efforts if effort and len(effort) <= 20][:10],
         }
     return list(listed.values())[:_MOST]

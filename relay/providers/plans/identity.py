@@ -47,7 +47,7 @@ def verified(token: str, keys: bytes, issuer: str, client_id: str, nonce: str) -
     audience = found.get("aud")
     if isinstance(audience, list) and len(audience) != 1:
         raise LoginFailed(gettext_noop("The issuer's proof of who signed in is not valid. Begin again."))
-    if nonce and found.get("nonce") != nonce:
+    if not found["sub"] or (nonce and found.get("nonce") != nonce):
         raise LoginFailed(gettext_noop("The issuer's proof of who signed in is not valid. Begin again."))
     return found
 
@@ -69,6 +69,15 @@ def identity_of(claims: Mapping[str, object], namespace: str) -> Identity:
     """The person that claims describe. `namespace`: how the names of the vendor's own claims begin."""
     own = object_of(claims, f"{namespace}/auth")
     email = text_of(claims, "email") or text_of(object_of(claims, f"{namespace}/profile"), "email")
+    account = text_of(own, "chatgpt_account_id")
     return Identity(
-        text_of(claims, "sub"), email, text_of(own, "chatgpt_plan_type"), text_of(own, "chatgpt_account_id")
+        _shown(text_of(claims, "sub")),
+        _shown(email),
+        _shown(text_of(own, "chatgpt_plan_type")),
+        account if account.isascii() and account.isprintable() else "",  # it is sent in a header
     )
+
+
+def _shown(text: str) -> str:
+    """A text without characters that move a terminal's cursor or that databases refuse."""
+    return "".join(character for character in text if character.isprintable())

@@ -19,6 +19,9 @@ from relay.providers.plans.shapes import Shape
 
 CALLBACK_PATH: Final = "/auth/callback"
 _MOST_ADDRESS: Final = 8000  # characters of an address that somebody pastes
+_MOST_TOKEN: Final = 32_000  # characters of a token, which is sent in a header
+_MOST_SECONDS: Final = 10 * 366 * 86_400  # that a token holds: who says more does not say when it expires
+_LATEST: Final = 4_102_444_800  # seconds since 1970 until 2100: no token that is given today holds longer
 # Errors by which a refresh token is no more: only a new sign-in helps.
 TERMINAL: Final = frozenset(
     (
@@ -103,7 +106,8 @@ def read_discovery(issuer: str, body: bytes) -> Endpoints:
         text_of(found, "jwks_uri"),
         text_of(found, "revocation_endpoint"),
     )
-    if not (endpoints.authorization and endpoints.token and endpoints.keys):
+    # The first is opened in a browser: no script, file or program may be behind it.
+    if not (endpoints.authorization.startswith(("https://", "http://")) and endpoints.token and endpoints.keys):
         raise LoginFailed(gettext_noop("The issuer's configuration cannot be read. Try again later."))
     return endpoints
 
@@ -177,14 +181,17 @@ def read_tokens(body: bytes, now: float, refresh: str = "") -> Tokens:
     """Read what an issuer answers with. `refresh`: the token that is kept where none comes. Raises LoginFailed."""
     found = decode_object(body) or {}
     access = text_of(found, "access_token")
-    if not access or (text_of(found, "token_type") or "bearer").lower() != "bearer":
+    given = text_of(found, "refresh_token") or refresh
+    if not is_token(access) or (given and not is_token(given)):
+        raise LoginFailed(gettext_noop("The issuer gave no token. Begin again."))
+    if (text_of(found, "token_type") or "bearer").lower() != "bearer":
         raise LoginFailed(gettext_noop("The issuer gave no token. Begin again."))
     seconds = int_of(found, "expires_in")
     return Tokens(
         access,
-        text_of(found, "refresh_token") or refresh,
+        given,
         text_of(found, "id_token"),
-        now + seconds if seconds > 0 else expiry_of(access),
+        now + seconds if 0 < seconds <= _MOST_SECONDS else expiry_of(access),
         text_of(found, "scope"),
     )
 
@@ -210,5 +217,11 @@ def claims_of(token: str) -> Json:
 
 
 def expiry_of(token: str) -> float:
-    """When a token expires, in seconds since 1970, if it says so itself; 0: it does not."""
-    return float(max(0, int_of(claims_of(token), "exp")))
+    """When a token expires, in seconds since 1970, if it says so itself; 0: it does not, or no date has this number."""
+    moment = int_of(claims_of(token), "exp")
+    return float(moment) if moment <= _LATEST else 0.0
+
+
+def is_token(text: str) -> bool:
+    """Whether a header and a form can carry a text."""
+    return 0 < len(text) <= _MOST_TOKEN and text.isascii() and text.isprintable() and " " not in text
