@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import click
 
-from portal.cli.output import plain
+from portal.lib.texts import plain
 
 
 class Refusal(click.ClickException):

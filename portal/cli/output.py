@@ -15,6 +15,7 @@ from typing import IO, Any, Final
 import click
 
 from portal import __version__
+from portal.lib.texts import plain
 
 # DEL and C1: a terminal obeys them, and JSON has them as they are.
 _CONTROLS_OF_JSON: Final = re.compile("[\x7f-\x9f]")
@@ -39,13 +40,6 @@ def field(label: str, value: object) -> None:
 
 def line(text: str) -> None:
     click.echo(f"  {plain(text)}")
-
-
-def plain(text: str) -> str:
-    """A text in which nothing moves the cursor, colours, or sets what a terminal types: names are other people's."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def next_steps(steps: Iterable[str]) -> None:

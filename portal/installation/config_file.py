@@ -59,7 +59,8 @@ def write(file: Path, values: Mapping[str, str | int | bool]) -> None:
             holder = document.setdefault(_SECTIONS[name], tomlkit.table())
         holder[name] = value
     try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (*reversed(file.parent.parents), file.parent):  # `parents=True` makes those above by the umask
+            folder.mkdir(exist_ok=True, mode=0o700)
         handle, name = tempfile.mkstemp(dir=file.parent, prefix=".config-")  # created with mode 0600
         with os.fdopen(handle, "w", encoding="utf-8") as new:
             new.write(tomlkit.dumps(document))

@@ -54,3 +54,10 @@ class TranslatableError(Exception):
     def translated(self, gettext: Callable[[str], str]) -> str:
         """The message, translated by a function such as Django's `gettext`."""
         return gettext(self.text) % self.values if self.values else gettext(self.text)
+
+
+def plain(text: str) -> str:
+    """A text in which nothing moves the cursor, colours, or sets what a terminal types: names are other people's."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

@@ -12,6 +12,7 @@ import click
 from portal.cli import options, output
 from portal.cli.errors import Refusal
 from portal.cli.startup import database
+from portal.lib.texts import plain
 
 if TYPE_CHECKING:
     from accounts.models import User
@@ -86,7 +87,7 @@ def _by_device(user: User) -> ChatGPTAccount:
     from relay.channels.chatgpt_accounts import sign_in
 
     device: DeviceCode = sign_in.begin_device(user)
-    code = output.plain(device.user_code)
+    code = plain(device.user_code)
     click.echo(f"Open {device.address} on any device and type the code {code}.", err=True)
     until = time.monotonic() + settings.CONFIG.login_timeout_seconds
     with output.progress("Waiting for the code"):

@@ -6,6 +6,7 @@ import click
 
 from portal.cli import options, output
 from portal.cli.startup import database
+from portal.lib.texts import plain
 
 
 @options.command("logout")
@@ -29,6 +30,6 @@ def command(name: str | None, as_json: bool) -> None:
     elif not gone:
         click.echo("OpenAI session: already empty")
     else:
-        click.echo(f"Signed out: {output.plain(email) or 'the ChatGPT account'}")
+        click.echo(f"Signed out: {plain(email) or 'the ChatGPT account'}")
         if not told:
             click.echo("The issuer could not be told: end the sign-in in ChatGPT's settings as well.", err=True)

@@ -157,3 +157,14 @@ def test_the_configuration_file_is_private_and_keeps_what_is_in_it(tmp_path: Pat
     config_file.write(file, {"port": 9001, "network_scope": "private", "data_dir": "/x"})
     assert file.read_text().startswith('port = 9001  # at the top\n\n[security]\n# who\nnetwork_scope = "private"\n')
     assert '[paths]\ndata_dir = "/x"' in file.read_text()
+
+
+def test_folders_of_the_configuration_are_its_owners_whatever_the_umask(tmp_path: Path) -> None:
+    """Who can write the folder above can put another file in its place."""
+    file = tmp_path / ".config" / "airelays" / "config.toml"
+    before = os.umask(0)
+    try:
+        config_file.write(file, {"port": 9000})
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in (file, *file.parents[:2])] == [0o600, 0o700, 0o700]
