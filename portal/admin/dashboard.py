@@ -19,7 +19,7 @@ from relay.channels import status as channel_status
 from relay.error_texts import CODES, entries
 from relay.models import Channel, Token, Worker
 from relay.models.usage import EndReason
-from relay.providers.vendors import BUILT_IN
+from relay.providers.vendors import BUILT_IN, PRIVATE
 from relay.tokens.open_relay import MARK
 from relay.usage import rollup
 from relay.usage.conversations.switches import switch_sums
@@ -126,7 +126,7 @@ def board(person: Any, days: int, with_money: bool, earnings: bool) -> Board:
         money=with_money,
         earnings=earnings,
         open_relay=_open_relay(),
-        setup=not Channel.objects.exclude(provider__in=BUILT_IN).exists(),
+        setup=not Channel.objects.exclude(provider__in=BUILT_IN | PRIVATE).exists(),
     )
 
 

@@ -34,7 +34,7 @@ from relay.models import (
 )
 from relay.models.catalog import RETIRES_SOON
 from relay.models.ledger import AMOUNTS
-from relay.providers.vendors import BUILT_IN
+from relay.providers.vendors import BUILT_IN, PRIVATE
 
 _CHECKS_CACHE_SECONDS: Final = 60.0
 _MOST_RULES: Final = 1000
@@ -104,7 +104,7 @@ def _channel_todos(channels: list[channel_status.ChannelStatus]) -> list[Todo]:
             else _("The key %(key)s of “%(name)s” is dead: replace it.")
         )
         found.append(Todo(text % {"name": key.channel.name, "key": key}, url))
-    if not Channel.objects.exclude(provider__in=BUILT_IN).exists():
+    if not Channel.objects.exclude(provider__in=BUILT_IN | PRIVATE).exists():
         found.append(
             Todo(_("Only the demo answers so far: the guide leads to a channel of your own."), reverse("admin-setup"))
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import io
+import re
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -54,8 +55,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "airelays"
         said = " ".join(error.format_message().split())
+        said = re.sub(r"\((Did you mean [^()]*\?)\)\.?$", r"\1", said)  # click's brackets
         said = said if said.endswith((".", "?")) else f"{said}."
-        click.echo(f"{path}: {said} `{path} --help` tells more.", err=True)
+        click.echo(f"{path}: {said} `{path} --help` shows the usage.", err=True)
         return error.exit_code
     except Refusal as error:
         error.show()

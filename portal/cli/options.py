@@ -16,7 +16,13 @@ import click
 _F = TypeVar("_F", bound=Callable[..., Any])
 _File = click.Path(dir_okay=False, path_type=Path)
 _Folder = click.Path(file_okay=False, path_type=Path)
-PORT: Final = click.IntRange(1, 65535)
+
+
+class _Port(click.IntRange):
+    name = "port"  # in errors and in the help: “'x' is not a valid port.”
+
+
+PORT: Final = _Port(1, 65535)
 NETWORK_SCOPE: Final = click.Choice(["loopback", "private", "any"], case_sensitive=False)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from accounts.models import User
 from accounts.models.counts import count_of
 from portal.lib.json import Json
 from relay.channels.chatgpt_accounts import status_of
+from relay.channels.chatgpt_accounts.places import may_have
+from relay.channels.chatgpt_accounts.store import account_of
 from relay.channels.status import ChannelStatus, channel_statuses
-from relay.models import ApiKey, Channel, ChatGPTAccount
+from relay.models import ApiKey, Channel, ChatGPTAccount, Token
 from relay.models.chatgpt_account import SignInState
 
 
@@ -29,6 +32,30 @@ def sign_ins() -> list[Json]:
     return [
         {"position": position, "user": row.user.get_username(), **status_of(row)}
         for position, row in enumerate(rows, 1)
+    ]
+
+
+def plan_models(user: User, token: Token | None) -> list[dict[str, Any]]:
+    """The models of the user's own plan that clients can call, as `airelays models` lists them.
+
+    A token that is limited to models of the portal has none.
+    """
+    account = account_of(user)
+    usable = account is not None and account.is_on and account.api_enabled and account.state == SignInState.SIGNED_IN
+    limited = token is not None and (token.models_limited or token.models_allowed.exists())
+    if account is None or not usable or limited or not may_have(user):
+        return []
+    return [
+        {
+            "id": model["name"],
+            "object": "model",
+            "created": int((account.listed_at or account.created_at).timestamp()),
+            "owned_by": "ChatGPT plan",
+            "display_name": model["label"],
+            "abilities": [],
+            "price": "in your plan",
+        }
+        for model in account.listed
     ]
 
 

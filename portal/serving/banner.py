@@ -44,7 +44,7 @@ def banner(host: str, port: int, first: FirstRun | None, to_terminal: bool, writ
     if first:
         write("")
         write(f"  Sign in as {first.username} with the password {first.password}")
-        write("  It is shown this once. To set another:")
+        write("  It is shown only once. To set another:")
         write(f"  {command.here('password', first.username, data_dir=settings.CONFIG.data_dir)}")
     if token:
         write(f"  Token     {token}")

@@ -20,7 +20,7 @@ from relay.channels.cooldowns import NO_API
 from relay.channels.urls import url_refusal
 from relay.models import AllowedUpstream, ApiKey, Channel, ChannelModel, Cooldown, Model
 from relay.providers.failures import BY_WORD
-from relay.providers.vendors import BUILT_IN
+from relay.providers.vendors import BUILT_IN, PRIVATE
 
 UP, PARTLY, COOLING, DOWN, OFF = "up", "partly", "cooling", "down", "off"
 FAILING = "failing"  # of a model: it should be served, but its last requests have failed
@@ -61,7 +61,10 @@ def channel_status(channel_id: int) -> ChannelStatus | None:
 
 
 def channel_statuses(only: int | None = None) -> list[ChannelStatus]:
-    """Return the status of every channel, or of `only` one, in the order in which they are used. Takes 7 queries."""
+    """Return the status of every channel, or of `only` one, in the order in which they are used. Takes 7 queries.
+
+    Channels of users' own plans are left out: their rows are only what usage records point to.
+    """
     now = clock.now()
     allowed = AllowedUpstream.allowances()
     cooling: dict[int, list[Cooldown]] = {}
@@ -74,7 +77,7 @@ def channel_statuses(only: int | None = None) -> list[ChannelStatus]:
     out: dict[int, list[ApiKey]] = {}
     for key in ApiKey.objects.filter(enabled=True, **chosen).exclude(auto_disabled=""):
         out.setdefault(key.channel_id, []).append(key)
-    rows = Channel.objects.annotate(
+    rows = Channel.objects.exclude(provider__in=PRIVATE).annotate(
         keys_on=count_of(ApiKey.objects.filter(enabled=True, auto_disabled=""), "channel"),
         models_on=count_of(ChannelModel.objects.filter(enabled=True), "channel"),
         reserved=Exists(Channel.groups.through.objects.filter(channel=OuterRef("pk"))),

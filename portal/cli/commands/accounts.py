@@ -8,7 +8,7 @@ from portal.cli import options, output, startup
 @options.command("accounts")
 @options.json_option
 def command(as_json: bool) -> None:
-    """List the upstreams: keys and sign-ins, and whether they serve now."""
+    """List upstreams, their keys, and whether they serve."""
     with startup.database(), output.progress("Reading the database"):
         from django.conf import settings
 

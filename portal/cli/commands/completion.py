@@ -15,7 +15,7 @@ _SHELLS: Final = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete
 @options.command("completion")
 @click.argument("shell", type=options.one_of(_SHELLS))
 def command(shell: str) -> None:
-    """Print a script with which a shell completes commands and options.
+    """Print a completion script for a shell.
 
     \b
     bash: echo 'eval "$(airelays completion bash)"' >> ~/.bashrc

@@ -29,6 +29,7 @@ def command(app: str, **given: Any) -> None:
 
 
 command.help = (
-    "Connect a coding agent on this machine: write its own settings, after showing the difference and keeping a copy. "
+    "Connect a coding agent on this machine. Writes its own settings, after showing the difference and keeping a "
+    "copy. "
     f"APP is one of: {', '.join(f'{app.key} ({app.label})' for app in APPS.values())}."
 )

@@ -21,7 +21,9 @@ _SUMMARY: Final = (("passed", "Passed"), ("warnings", "Warnings"), ("failed", "F
 @click.option("--skip-response", is_flag=True, help="Make no real request to an upstream: it costs a few tokens.")
 @options.json_option
 def command(skip_response: bool, as_json: bool) -> None:
-    """Check settings, data folder, port, clock, database, books, channels and one real request.
+    """Check the installation, and say what to do.
+
+    Looks at settings, data folder, port, clock, database, books, channels and one real request.
 
     Prints nothing secret: the output can be sent to support. Exits with 1 if a check failed.
     """

@@ -153,12 +153,12 @@ def _tell(config: Config, found: dict[str, Any], first: FirstRun | None, secret:
     output.field("Reached by", client.effective_network_scope(config))
     if found["bearer_token_source"]:
         hidden = f"existing, shown by: {found['client'].get('reveal_token_command')}"
-        output.field("Token", "created, shown below this once" if first else "shown below" if secret else hidden)
+        output.field("Token", "created, shown below and only once" if first else "shown below" if secret else hidden)
     elif not client.requires_token(config):
         output.field("Token", "none: every client on this machine is served")
     if first is not None:
         output.section("Portal")
         output.field("User", first.username)
-        output.field("Password", f"{first.password} (shown this once)")
+        output.field("Password", f"{first.password} (shown only once)")
     client.section(config, secret)
     output.next_steps(found["next_steps"])

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--user", "name", metavar="NAME", help="Whose plan it is. Default: the only administrator.")
 @options.json_option
 def command(device: bool, browser: bool | None, name: str | None, as_json: bool) -> None:
-    """Sign in with ChatGPT, to use your own plan here. It stays off until you turn it on with your own eyes."""
+    """Sign in with ChatGPT, to use your own plan here. It stays off until you turn it on in the portal."""
     with database():
         from portal.cli.people import user_named
         from relay.channels.chatgpt_accounts import status_of

@@ -13,7 +13,7 @@ from portal.lib.texts import plain
 @click.option("--user", "name", metavar="NAME", help="Whose sign-in it is. Default: the only administrator.")
 @options.json_option
 def command(name: str | None, as_json: bool) -> None:
-    """Sign out of ChatGPT: the tokens are deleted here, and the issuer is told."""
+    """Sign out of ChatGPT, here and at the issuer."""
     with database():
         from portal.cli.people import user_named
         from relay.channels.chatgpt_accounts import sign_in, store

@@ -10,7 +10,7 @@ from portal.cli import options, startup
 @options.command("manage", add_help_option=False, context_settings={"ignore_unknown_options": True})
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="COMMAND [ARGS]…")
 def command(words: tuple[str, ...]) -> None:
-    """Run a command for operators, such as `migrate`, `ledger verify` or `jobs`; `help` lists them."""
+    """Run a command for operators; `help` lists them."""
     startup.django_ready()
     from portal.management.command_line import run
 

@@ -17,10 +17,12 @@ def command(username: str | None, as_json: bool) -> None:
     """List the models that clients can call now, with their prices."""
     with startup.database(), output.progress("Reading the database"):
         from portal.cli.people import user_named
+        from portal.cli.upstreams import plan_models
         from relay.catalog.offers import usable_offers
         from relay.tokens.relay_token import relay_token
 
         token = relay_token() if username is None else None
+        user = token.user if token is not None else user_named(username)
         found: list[dict[str, Any]] = [
             {
                 "id": offer.model.name,
@@ -31,8 +33,11 @@ def command(username: str | None, as_json: bool) -> None:
                 "abilities": sorted(offer.model.known_abilities),
                 "price": offer.words,
             }
-            for offer in usable_offers(token.user if token is not None else user_named(username), token)
+            for offer in usable_offers(user, token)
         ]
+        own = plan_models(user, token)
+        names = {one["id"] for one in own}
+        found = [*own, *(one for one in found if one["id"] not in names)]
     if as_json:
         output.as_json({"object": "list", "data": found})
         return

@@ -15,11 +15,11 @@ _LONGEST = 4096  # characters that are read of a pipe
 
 @options.command("password")
 @click.argument("username", required=False, metavar="[USER]")
-@click.option("--generate", is_flag=True, help="Make a random password, and show it this once.")
+@click.option("--generate", is_flag=True, help="Make a random password, and show it once.")
 def command(username: str | None, generate: bool) -> None:
-    """Set the password of a user; without a name, of the only superuser.
+    """Set a user's password.
 
-    It is asked for twice, or read from a pipe. The user's sessions end.
+    Without a name, that of the only superuser. It is asked for twice, or read from a pipe. The user's sessions end.
     """
     with startup.database():
         from django.contrib.auth.password_validation import validate_password
@@ -43,7 +43,7 @@ def command(username: str | None, generate: bool) -> None:
     output.section("Portal")
     output.field("User", user.get_username())
     if generate:
-        output.field("Password", f"{password} (shown this once)")
+        output.field("Password", f"{password} (shown only once)")
 
 
 def _asked(username: str) -> str:
@@ -52,5 +52,5 @@ def _asked(username: str) -> str:
         return answer
     given = sys.stdin.readline(_LONGEST).rstrip("\r\n") if sys.stdin is not None else ""
     if not given:
-        raise Refusal("No password came through the pipe. Write it there, or say --generate.")
+        raise Refusal("No password was given. Pipe one in, or use --generate.")
     return given

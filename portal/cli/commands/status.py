@@ -12,7 +12,7 @@ from portal.config import Config
 @options.command("status")
 @options.json_option
 def command(as_json: bool) -> None:
-    """Show the relay's settings, its upstreams, and what clients need."""
+    """Show settings, upstreams, and what clients need."""
     with startup.database(), output.progress("Reading the database"):
         from django.conf import settings
 
@@ -32,8 +32,9 @@ def _found(config: Config) -> dict[str, Any]:
     from relay.usage.running import live_workers
 
     token = relay_token()
-    listed = accounts()
+    listed, signed_in = accounts(), sign_ins()
     workers = live_workers()
+    served = any(one["serves"] for one in listed) or any(one["ready_for_requests"] for one in signed_in)
     by_provider: dict[str, Counter[str]] = {}
     for one in listed:
         count = by_provider.setdefault(one["provider"], Counter(channels=0, serving=0))
@@ -59,11 +60,11 @@ def _found(config: Config) -> dict[str, Any]:
         "auth": {
             "authenticated": any(one["authenticated"] and one["enabled"] for one in listed),
             "accounts": listed,
-            "sign_ins": sign_ins(),
+            "sign_ins": signed_in,
         },
         "providers": {name: dict(count) for name, count in sorted(by_provider.items())},
         "client": client.as_object(config),
-        "next_steps": _next_steps(config, bool(workers), token is not None, any(one["serves"] for one in listed)),
+        "next_steps": _next_steps(config, bool(workers), token is not None, served),
     }
 
 

@@ -55,7 +55,7 @@ def rotate(as_json: bool) -> None:
 @click.option("--user", "username", metavar="USER", help="Whose token it is; otherwise the only superuser's.")
 @options.json_option
 def create(name: str, username: str | None, as_json: bool) -> None:
-    """Create a token of this name. It is shown this once, and in the portal."""
+    """Create a token. Its secret is shown once, here."""
     name = name.strip()
     if not 1 <= len(name) <= 60:
         raise click.BadParameter("write 1 to 60 characters", param_hint="'NAME'")

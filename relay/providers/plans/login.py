@@ -22,6 +22,10 @@ _MOST_ADDRESS: Final = 8000  # characters of an address that somebody pastes
 _MOST_TOKEN: Final = 32_000  # characters of a token, which is sent in a header
 _MOST_SECONDS: Final = 10 * 366 * 86_400  # that a token holds: who says more does not say when it expires
 _LATEST: Final = 4_102_444_800  # seconds since 1970 until 2100: no token that is given today holds longer
+_WRONG_ADDRESS: Final = gettext_noop(
+    "This is not the address that the browser ended at. After you have signed in, copy the whole address from the "
+    "browser: it begins with http://127.0.0.1 or http://localhost."
+)
 # Errors by which a refresh token is no more: only a new sign-in helps.
 TERMINAL: Final = frozenset(
     (
@@ -135,21 +139,21 @@ def read_callback(address: str, login: PendingLogin, endpoints: Endpoints) -> Ca
     """Read the address that the browser was sent to, whole or from its question mark on. Raises LoginFailed."""
     text = address.strip()
     if len(text) > _MOST_ADDRESS:
-        raise LoginFailed(gettext_noop("This is not the address that the browser ended at."))
+        raise LoginFailed(_WRONG_ADDRESS)
     try:
         query = urlsplit(text if "?" in text else f"?{text}").query
         found = {name: values[0] for name, values in parse_qs(query, max_num_fields=30).items()}
     except ValueError:
         found = {}
-    if not found.get("state"):
-        raise LoginFailed(gettext_noop("This is not the address that the browser ended at."))
+    if not found.get("state") or not (found.get("code") or found.get("error")):
+        raise LoginFailed(_WRONG_ADDRESS)
     if not secrets.compare_digest(found["state"].encode(), login.state.encode()):
         raise LoginFailed(gettext_noop("This address belongs to another sign-in. Begin again."))
     if found.get("iss", endpoints.issuer).rstrip("/") != endpoints.issuer.rstrip("/"):
         raise LoginFailed(gettext_noop("This address belongs to another sign-in. Begin again."))
     if found.get("error") == "access_denied":
         raise LoginFailed(gettext_noop("You did not give your consent, so nothing was changed."))
-    if found.get("error") or not found.get("code"):
+    if found.get("error"):
         raise LoginFailed(gettext_noop("The issuer refused the sign-in. Begin again."))
     return Callback(found["code"], found.get("client_id", ""), found.get("scope", ""))
 

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from portal.cli import upstreams
 from relay.channels.chatgpt_accounts import sign_in, store
 from relay.models import ChatGPTAccount
+from relay.tokens.lifecycle import create_token
 from tests.support.peers.plans.chatgpt import ChatGPT
 from tests.support.portal import People
 
@@ -46,6 +48,9 @@ def test_a_user_signs_in_by_pasting_the_address(
     assert "verifier" not in kept and "state=" not in kept, "it is sealed"
     wrong = owner.post("/chatgpt/finish/", {"address": "http://127.0.0.1:1455/auth/callback?state=x&code=y"})
     assert wrong.status_code == 422 and "belongs to another sign-in" in wrong.content.decode()
+    for pasted in ("", "hello", address):  # the last: where one signs in, not where the browser ends
+        wrong = owner.post("/chatgpt/finish/", {"address": pasted})
+        assert wrong.status_code == 422 and "copy the whole address" in wrong.content.decode()
     done = owner.post("/chatgpt/finish/", {"address": chatgpt.authorize(address)}, follow=True)
     assert "You are signed in as ada@example.org." in done.content.decode()
     found = ChatGPTAccount.objects.get()
@@ -110,8 +115,26 @@ def test_staff_see_who_it_is_and_its_state_and_never_a_token(
 
 def test_its_channel_is_in_no_list_of_channels(browsers: Any, account: ChatGPTAccount) -> None:
     _, _, staff = browsers
-    page = staff.get("/admin/relay/channel/").content.decode()
-    assert account.channel.name not in page
+    for path in ("/admin/relay/channel/", "/admin/"):
+        assert account.channel.name not in staff.get(path).content.decode()
+    assert account.channel_id not in {one["id"] for one in staff.get("/admin/now/channels/").json()["channels"]}
+
+
+def test_commands_tell_of_a_plan_what_clients_can_call(account: ChatGPTAccount, people: People) -> None:
+    def listed(token: Any = None) -> list[str]:
+        return [model["id"] for model in upstreams.plan_models(people.owner, token)]
+
+    token, _ = create_token(people.owner, "mine", actor=None)
+    store.set_on(account, True, people.owner, None)
+    assert listed() == [], "under /v1 it is off"
+    store.set_api(account, True, people.owner, None)
+    assert "gpt-5.5" in listed() and "gpt-5.5" in listed(token)
+    assert upstreams.plan_models(people.other, None) == []
+    token.models_limited = True
+    token.save()
+    assert listed(token) == [], "it is for models of the portal"
+    assert account.channel.name not in {one["name"] for one in upstreams.accounts()}
+    assert [one["user"] for one in upstreams.sign_ins()] == [people.owner.username]
 
 
 def test_the_playground_offers_its_models_to_its_owner(browsers: Any, people: People, account: ChatGPTAccount) -> None:

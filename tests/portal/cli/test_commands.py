@@ -70,11 +70,24 @@ def test_every_command_has_help_and_its_place_in_the_docs(airelays: Output, name
     assert f"`airelays {name}" in docs
 
 
+def test_the_list_of_commands_is_whole_on_a_terminal_of_80_columns(airelays: Output) -> None:
+    with mock.patch.dict(os.environ, {"COLUMNS": "80"}):
+        listed = airelays("--help").partition("Commands:")[2]
+    assert len(listed.split("\n")) > len(NAMES) and "..." not in listed
+
+
+def test_a_wrong_word_is_explained_in_a_sentence(airelays: Output) -> None:
+    airelays("serve", "--port", "abc", code=2)
+    assert "'abc' is not a valid port. `airelays serve --help` shows the usage." in airelays.err
+    airelays("serve", "--prot", "1", code=2)
+    assert "No such option '--prot'. Did you mean one of: '--host', '--port'? `" in airelays.err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["serve", "--port", "0"], "0 is not in the range"),
-        (["serve", "--port", "eighty"], "'eighty' is not a valid integer"),
+        (["serve", "--port", "eighty"], "'eighty' is not a valid port"),
         (["serve", "--prt", "1"], "Did you mean '--port'"),
         (["serve", "--network-scope", "all"], "'all' is not one of 'loopback', 'private', 'any'"),
         (["servr"], "Did you mean 'serve'?"),
