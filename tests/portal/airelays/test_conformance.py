@@ -173,7 +173,9 @@ def no_tokens_at_all(relay: Relay) -> None:
 @row(42)
 def stop(relay: Relay) -> None:
     """The portal ends the answer there itself."""
-    assert relay.respond(CHAT, stop="x").status_code == 200 and "stop" not in relay.sent
+    answer = relay.respond(CHAT, stop="Ada")
+    assert answer.status_code == 200 and "stop" not in relay.sent
+    assert answer.json()["choices"][0]["message"]["content"] == "Hello "
     assert relay.respond(CHAT, stop=[]).status_code == 200
 
 

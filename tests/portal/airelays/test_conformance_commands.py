@@ -1,4 +1,4 @@
-"""What people were seen to get of the commands of AIRelays 0.22 and 0.2.5.
+"""What people were seen to get of the commands of AIRelays 0.22 and 0.2.5, and that no secret is written anywhere.
 
 As in `test_conformance.py`: each row is a function by its number, and says why the portal differs where it does.
 """
@@ -17,10 +17,12 @@ import httpx
 import pytest
 
 from tests.portal.airelays.personal import InDatabase, Relay, empty_home, turn_on
+from tests.support.peers.plans.chatgpt import ChatGPT
 from tests.support.portal import Portal, ask
-from tests.support.server import Server
+from tests.support.server import Server, free_port
 from tests.support.upstream import Call, hello
 
+RELAY = {"AIRELAYS_LOG_LEVEL": "DEBUG", "AIRELAYS_ACCESS_LOG": "true"}
 # Off by default, since the portal has limits of tokens and users. The numbers are the defaults of 0.22 and, at once, 1.
 LIMITS = {
     "AIRELAYS_RATE_LIMIT_PER_MINUTE": "120",
@@ -149,6 +151,15 @@ def doctor(relay: Relay, _: Any) -> None:
     assert done.returncode == 0 and report["ok"]
 
 
+@row(90)
+def second_relay(relay: Relay, _: Any) -> None:
+    """Where the relay is not told that it shares its folder."""
+    done = relay.home.run(
+        "serve", "--port", str(free_port()), AIRELAYS_SHARED_DATA_DIR="false", AIRELAYS_DATABASE_URL=""
+    )
+    assert done.returncode == 75, done.stderr
+
+
 @row(92)
 def login(relay: Relay, _: Any) -> None:
     """The callback has a port of its own and, in the form that OpenAI supports, the host 127.0.0.1."""
@@ -159,11 +170,49 @@ def login(relay: Relay, _: Any) -> None:
 
 @pytest.mark.parametrize("number", sorted(ROWS))
 def test_row(number: int, relay: Relay, tmp_path: Any, servers_database: InDatabase) -> None:
-    """Row 90 is in `tests/portal/installation/test_taken_over_home.py`.
-
-    Row 60: a sign-in of 0.x that is bound to another account is not taken over, so none can be used: 503, missing.
+    """Row 60: a sign-in of 0.x that is bound to another account is not taken over, so none can be used: 503, missing.
     `tests/channels/chatgpt/test_sign_in.py` shows it.
     """
     ROWS[number](relay, tmp_path / "home")
     if number == 59:
         turn_on(relay.home, servers_database)
+
+
+# -- what is written -------------------------------------------------------------------------------------------------
+
+
+def test_commands_and_logs_carry_no_secret(relay: Relay, own: Portal) -> None:
+    """Whatever was sent, at the level DEBUG: the relay token, keys of channels, tokens of ChatGPT, the password."""
+    from relay.models import ChatGPTAccount
+
+    key = "sk-upstream-secret-of-a-channel-0123456789"
+    model = own.model(keys=(key,))
+    for body in ({"model": "gpt-5.5"}, {"model": model}):
+        messages = [{"role": "user", "content": "Hi"}]
+        assert relay.server.post(relay.token, {**body, "messages": messages}).status_code == 200
+    address = f"{relay.server.v1}/models?api_key={relay.token}"
+    httpx.get(address, headers={"x-api-key": relay.token}, trust_env=False, timeout=30)
+    written = [relay.server.log.read_text()]
+    for words in ("status", "status --json", "accounts --json", "token list", "token list --json", "doctor --json"):
+        done = relay.home.run(*words.split())
+        assert done.returncode == 0, done.stderr
+        written += [done.stdout, done.stderr]
+    (account,) = ChatGPTAccount.objects.exclude(sealed="")
+    secrets = {
+        "token": relay.token, "password": relay.password, "key": key,
+        **account.tokens, **keys_of(relay), **issued(relay.chatgpt),
+    }  # fmt: skip
+    assert len(secrets) > 8 and all(len(secret) > 8 for secret in secrets.values())
+    text = "\n".join(written)
+    assert [name for name, secret in secrets.items() if secret in text] == []
+    assert [name for name, secret in secrets.items() if len(secret) > 30 and secret[10:26] in text] == []
+
+
+def keys_of(relay: Relay) -> dict[str, str]:
+    return {path.name: path.read_text().strip() for path in (relay.home.data / "keys").iterdir()}
+
+
+def issued(chatgpt: ChatGPT) -> dict[str, str]:
+    """All tokens that the issuer has given."""
+    tokens = (*chatgpt.valid, *chatgpt.refreshable, *chatgpt.spent)
+    return {f"issued {number}": token for number, token in enumerate(tokens)}
