@@ -120,7 +120,7 @@ def _sign_in(real: Sequence[Channel], states: dict[int, channel_status.ChannelSt
             "upstream_auth",
             "skip",
             _("There is no channel of your own yet: only the demo answers."),
-            (_("Add one on the page “Set the portal up” of the admin."),),
+            (_("Add a channel on the page “Set the portal up” of the admin."),),
             {"channels": 0},
         )
     able = [channel for channel in real if states[channel.pk].state != channel_status.DOWN]
