@@ -65,6 +65,7 @@ def _by_browser(user: User, browser: bool | None, quiet: bool) -> ChatGPTAccount
 
     with listening(sign_in.callback_port()) as callback:
         begun = sign_in.begin(user, callback.port)
+        callback.expect(begun.login.state)
         say = _saying(quiet)
         say("Open this address, sign in and give your consent:")
         say(f"\n{begun.address}\n")
@@ -72,7 +73,7 @@ def _by_browser(user: User, browser: bool | None, quiet: bool) -> ChatGPTAccount
             webbrowser.open(begun.address)
         say("Waiting for the browser. On another machine, press Ctrl-C and paste the address where it ended.")
         try:
-            address = callback.wait(settings.CONFIG.login_timeout_seconds, begun.login.state)
+            address = callback.wait(settings.CONFIG.login_timeout_seconds)
         except KeyboardInterrupt:
             address = click.prompt("Address", err=True)
         if address is None:

@@ -39,9 +39,12 @@ class Callback:
         for server in self._servers:
             threading.Thread(target=server.serve_forever, daemon=True).start()
 
-    def wait(self, seconds: float, state: str) -> str | None:
-        """The address that the browser came to; None: it did not in time."""
+    def expect(self, state: str) -> None:
+        """Take the browser that comes back with this state. To be called before anybody can send it."""
         self._state = state
+
+    def wait(self, seconds: float) -> str | None:
+        """The address that the browser came to; None: it did not in time."""
         return self._address if self._came.wait(seconds) else None
 
     def visited(self, path: str) -> tuple[int, bytes]:
