@@ -95,6 +95,7 @@ async def test_a_database_that_hangs_is_told_in_time(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(limits, "READY_SECONDS", 0.05)
     monkeypatch.setattr(health, "_migrated_until", float("inf"))
     monkeypatch.setattr(health, "_can_write", hangs)
+    monkeypatch.setattr(health, "_running", set())  # one of another test's, whose loop has ended, would stay in it
     with_config(settings, redis_url="")
     try:
         for _ in range(health._CHECKS + 3):
