@@ -27,7 +27,7 @@ from django.test import Client
 from django.test import client as test_client
 from django.utils import timezone, translation
 from hypothesis import strategies
-from openai import OpenAI
+from openai import DefaultHttpxClient, OpenAI
 from servestatic.middleware import ServeStaticMiddleware
 
 from portal.lib import clock
@@ -302,9 +302,9 @@ def staff(people: People) -> Client:
 
 @pytest.fixture
 def sdk(server: Server, live: Portal) -> Iterator[OpenAI]:
-    """The official client with a token of a new user."""
-    client = OpenAI(base_url=server.url + "/v1", api_key=live.token(), max_retries=0, timeout=30)
-    server.catch_up()
+    """The official client with a token of a new user. What a test has changed holds for its next request."""
+    http = DefaultHttpxClient(event_hooks={"request": [lambda _: server.catch_up()]})
+    client = OpenAI(base_url=server.url + "/v1", api_key=live.token(), max_retries=0, timeout=30, http_client=http)
     yield client
     client.close()
 
