@@ -332,24 +332,10 @@ class Runtime:
     def _on_end(self, request_id: str) -> None:
         """Called in any thread that may use the database."""
         actor = ended_by(request_id)
-        self._call_in_loop(lambda: self._end(request_id, actor))
-
-    def _end(self, request_id: str, actor: int | None) -> None:
-        for exchange in list(self.watchdog.running):
-            if exchange.request_id != request_id:
-                continue
-            if exchange.caller is not None and exchange.caller.user_id == actor:  # staff who end their own
-                self.watchdog.dismiss(exchange, Interrupt.CANCELLED)
-            else:
-                exchange.end(Interrupt.KILLED)
+        self._call_in_loop(lambda: self.watchdog.end(request_id, actor))
 
     def _on_cancel(self, request_id: str) -> None:
-        self._call_in_loop(lambda: self._cancel(request_id))
-
-    def _cancel(self, request_id: str) -> None:
-        for exchange in list(self.watchdog.running):
-            if exchange.request_id == request_id:
-                self.watchdog.dismiss(exchange, Interrupt.CANCELLED)
+        self._call_in_loop(lambda: self.watchdog.cancel(request_id))
 
     def _on_deleted(self, key: str) -> None:
         self._call_in_loop(lambda: self.unstored.on_deleted(key))

@@ -89,6 +89,19 @@ class Watchdog:
             if exchange in self._left:
                 self.spawn(exchange.say_farewell())
 
+    def end(self, request_id: str, actor: int | None) -> None:
+        """End a running request for a member of staff, whose user id is `actor`. None: it is not known."""
+        for exchange in [one for one in self.running if one.request_id == request_id]:
+            if exchange.caller is not None and exchange.caller.user_id == actor:  # staff who end their own
+                self.dismiss(exchange, Interrupt.CANCELLED)
+            else:
+                exchange.end(Interrupt.KILLED)
+
+    def cancel(self, request_id: str) -> None:
+        """End a running request because its user has cancelled it."""
+        for exchange in [one for one in self.running if one.request_id == request_id]:
+            self.dismiss(exchange, Interrupt.CANCELLED)
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine beside the requests, and keep a reference to its task until it is done."""
         task = asyncio.ensure_future(work)

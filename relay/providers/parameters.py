@@ -19,7 +19,7 @@ for every vendor, which are here.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -29,6 +29,7 @@ from portal.lib.texts import TranslatableError, gettext_noop
 from relay.protocols.fields import are_parameters, folded
 from relay.protocols.naming import models
 from relay.protocols.prompts.counts import COUNTS
+from relay.protocols.prompts.removal import EACH, without
 
 _ACTION: Final = re.compile(r"forward|drop|rename:[A-Za-z_][A-Za-z0-9_]*|refuse(?::.+)?")
 _MEMBER: Final = r"[A-Za-z_][A-Za-z0-9_]*"
@@ -40,7 +41,6 @@ _any: Final = msgspec.json.Decoder()
 Fields = dict[str, msgspec.Raw]
 Policy = Mapping[str, str]
 _EMPTY: Final = frozenset((b"null", b"", b"[]", b"{}"))
-_EACH: Final = "[]"
 
 # Parameters that make more answers than are asked for by `n`, by the APIs that know them in another sense or not at
 # all. Seedream makes a sequence of images of one.
@@ -91,7 +91,7 @@ class Rules(dict[str, str]):
         for name in rules:
             top, *way = _steps(name)
             if way:
-                members = tuple(_searched(step) for step in way if step != _EACH)
+                members = tuple(_searched(step) for step in way if step != EACH)
                 self.nested.setdefault(top, []).append((name, members))
         self.about = frozenset((*rules, *self.nested))
 
@@ -264,44 +264,11 @@ def apply_inside(policy: Policy, name: str, value: object) -> tuple[object, list
     """
     dropped = []
     for rule, _ in Rules.of(policy).nested.get(name, ()):
-        sent = _without(value, _steps(rule)[1:])
+        sent = without(value, _steps(rule)[1:])
         if sent is not value:
             value = sent
             dropped.append(rule)
     return value, dropped
-
-
-# What a model is told in place of entries of a type that it would miss.
-_UNSEEN: Final[Json] = {"type": "text", "text": "[An image, which this model cannot see.]"}
-_NOTES: Final[Mapping[str, Json]] = {"[image_url]": _UNSEEN, "[image]": _UNSEEN}  # the latter are Anthropic's
-
-
-def _without(value: object, way: Sequence[str]) -> object:
-    """A value without a member, or without entries of a type; itself where it has none, or the member is null.
-
-    Where an image was, a note stands.
-    """
-    step, *rest = way
-    if step == _EACH:
-        if not isinstance(value, list):
-            return value
-        entries = [_without(entry, rest) for entry in value]
-        return entries if any(entry is not old for entry, old in zip(entries, value, strict=True)) else value
-    if step.startswith("["):
-        if not isinstance(value, list):
-            return value
-        kept = [not (isinstance(entry, dict) and entry.get("type") == step[1:-1]) for entry in value]
-        if all(kept):
-            return value
-        note = _NOTES.get(step)
-        told = [entry if stays else note for entry, stays in zip(value, kept, strict=True)]
-        return [entry for entry, stays in zip(told, kept, strict=True) if stays or note is not None]
-    if not isinstance(value, dict) or value.get(step) is None:
-        return value
-    if not rest:
-        return {name: member for name, member in value.items() if name != step}
-    member = _without(value[step], rest)
-    return value if member is value[step] else {**value, step: member}
 
 
 def dropped_from_form(policy: Policy, names: Iterable[str]) -> list[str]:
@@ -387,7 +354,7 @@ def _drop_inside(fields: Fields, rule: str) -> bool:
     """Take a member, or entries of a type, out of a parameter; a list without entries goes. True when there was one."""
     top, *way = _steps(rule)
     value = _decoded(bytes(fields.get(top, b"")))
-    sent = _without(value, way)
+    sent = without(value, way)
     if sent is value:
         return False
     if sent == []:
