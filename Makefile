@@ -65,7 +65,7 @@ format: dev ## format the code
 	$(VENV) -m ruff format .
 	$(VENV) -m ruff check --fix .
 
-bench: dev ## measure beside nginx, a bare relay and LiteLLM (ARGS="--targets portal,bare --scale 0.2")
+bench: dev ## measure beside nginx, a bare relay, ferrogw, rolter, Portkey and LiteLLM (ARGS="--targets portal,bare --scale 0.2")
 	@$(VENV) -m bench.speed.run $(ARGS)
 
 faults: dev ## break upstreams, clients and the portal in every way that happens (ARGS="--targets portal,litellm --only stream")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.faults.cases import IDLE, Case
-from bench.speed.run import PEERS
+from bench.speed.peers import INSTALLED
 from tests.support.load.targets import started
 from tests.support.server import ROOT, free_port
 
@@ -194,7 +194,7 @@ def litellm(cases: Sequence[Case], others: Sequence[str], urls: UpstreamUrls, fo
         "LITELLM_MODE": "PRODUCTION",
     }
     command = [
-        str(PEERS / "litellm" / "bin" / "litellm"),
+        str(INSTALLED / "litellm" / "bin" / "litellm"),
         "--config",
         str(folder / "litellm.yaml"),
         "--port",

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,12 +19,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.speed.peers import PEERS, SLOW
 from tests.support.load.targets import BenchTarget, load, portal, started
-from tests.support.server import ROOT, free_port
+from tests.support.server import free_port
 
-PEERS = ROOT / "bench" / ".peers"
-LITELLM = "litellm[proxy]==1.106.2"
-TARGET_ORDER = ("nginx", "bare", "portal", "litellm")
+RECORDS_SECONDS = 3  # that a gateway has to write its records after the last answer
+TARGET_ORDER = ("nginx", "bare", "portal", *PEERS)
 
 # (case, connections, requests at scale 1). LiteLLM gets a tenth: it would take an hour otherwise.
 LOAD_CASES = (
@@ -76,53 +75,12 @@ def nginx(upstream: int, folder: Path) -> Iterator[BenchTarget]:
         yield BenchTarget("nginx", port, process)
 
 
-@contextmanager
-def litellm(upstream: int, folder: Path) -> Iterator[BenchTarget]:
-    """Start LiteLLM's proxy in a separate virtual environment, with a master key and no database."""
-    port = free_port()
-    python = PEERS / "litellm" / "bin" / "python"
-    if not (PEERS / "litellm" / ".done").exists():
-        print("installing LiteLLM into bench/.peers (once)…", file=sys.stderr, flush=True)
-        subprocess.run([sys.executable, "-m", "venv", str(PEERS / "litellm")], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", LITELLM], check=True)
-        (PEERS / "litellm" / ".done").touch()
-    config = folder / "litellm.yaml"
-    models = "".join(
-        f"  - model_name: {name}\n    litellm_params: {{model: openai/{name}, api_base: "
-        f"'http://127.0.0.1:{upstream}/v1', api_key: sk-x}}\n"
-        for name in ("plain", "burst", "paced")
-    )
-    config.write_text(
-        f"model_list:\n{models}general_settings:\n  master_key: sk-bench\nlitellm_settings:\n  telemetry: false\n"
-    )
-    env = {
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-        "LITELLM_LOG": "ERROR",
-        "NO_DOCS": "True",
-        "LITELLM_MODE": "PRODUCTION",
-    }
-    command = [
-        str(python.parent / "litellm"),
-        "--config",
-        str(config),
-        "--port",
-        str(port),
-        "--host",
-        "127.0.0.1",
-        "--num_workers",
-        "1",
-    ]
-    with started(command, port, folder / "litellm.log", env) as process:
-        time.sleep(5)
-        yield BenchTarget("litellm", port, process)
-
-
-STARTERS = {"nginx": nginx, "bare": bare, "portal": portal, "litellm": litellm}
+STARTERS = {"nginx": nginx, "bare": bare, "portal": portal, **PEERS}
 
 
 def show(row: dict[str, Any]) -> str:
     return (
-        f"{row['target']:8} {row['case']:6} {row['connections']:4}  {row['rps']:8.1f}/s  p50 {row['p50_ms']:8.2f}  "
+        f"{row['target']:12} {row['case']:6} {row['connections']:4}  {row['rps']:8.1f}/s  p50 {row['p50_ms']:8.2f}  "
         f"p99 {row['p99_ms']:8.2f}  "
         f"first {row['ttft_p50_ms']:7.2f}  gap p99 {row['gap_p99_ms']:6.2f}  CPU {row['cpu_ms']:7.3f} ms  RSS "
         f"{row['rss_mib']:6.1f}" + (f"  ERRORS {row['errors']}: {row['first_errors']}" if row["errors"] else "")
@@ -176,20 +134,21 @@ def main() -> None:
                     print("nginx is not installed: left out", file=sys.stderr)
                     continue
                 with STARTERS[target_name](upstream, folder) as target:
-                    load(target, "plain", 20, 100 if target_name == "litellm" else 2000)  # warm
+                    load(target, "plain", 20, 100 if target_name in SLOW else 2000)  # warm
                     for case, connections, requests in LOAD_CASES:
                         if case not in options.cases.split(",") or connections not in wanted:
                             continue
-                        slow = 1.0 if target_name != "litellm" else 0.3 if case == "paced" else 0.1
+                        slow = 1.0 if target_name not in SLOW else 0.3 if case == "paced" else 0.1
                         row = load(target, case, connections, max(connections, int(requests * options.scale * slow)))
                         rows.append(row)
                         print(show(row), flush=True)
+                    if target.recorded is not None:
+                        time.sleep(RECORDS_SECONDS)
+                        print(f"{target_name} has records of {target.recorded()} of {target.answered} answers")
     for case, connections in dict.fromkeys((row["case"], row["connections"]) for row in rows):
         cpu = {row["target"]: row["cpu_ms"] for row in rows if (row["case"], row["connections"]) == (case, connections)}
         if "portal" in cpu:
-            ratios = [f"{cpu[peer] / cpu['portal']:.1f}x less than litellm" for peer in cpu if peer == "litellm"] + [
-                f"{cpu['portal'] / cpu[peer]:.2f}x {peer}" for peer in cpu if peer in {"bare", "nginx"} and cpu[peer]
-            ]
+            ratios = [f"{cpu['portal'] / cpu[peer]:.2f}x {peer}" for peer in cpu if peer != "portal" and cpu[peer]]
             print(f"CPU of portal, {case} at {connections}: {', '.join(ratios)}")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))

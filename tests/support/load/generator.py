@@ -112,9 +112,11 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
             "messages": [{"role": "user", "content": "Say something. " * 10}],
         }
     ).encode()
+    more = "".join(f"{header}\r\n" for header in options.header)
     request = (
         f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\nauthorization: Bearer "
-        f"{options.token}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        f"{options.token}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        f"{more}\r\n"
     ).encode() + body
     left = options.requests
     totals: list[float] = []
@@ -167,6 +169,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--token", default="sk-bench")
     parser.add_argument("--model", default="")
+    parser.add_argument("--header", action="append", default=[], help="one more of every request, as `name: value`")
     found = uvloop.run(run(parser.parse_args()))
     print(json.dumps(found))
     sys.exit(1 if found["errors"] else 0)

@@ -6,11 +6,12 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ class BenchTarget:
     process: subprocess.Popen[bytes]
     token: str = "sk-bench"
     model_prefix: str = ""
-    results: list[dict[str, Any]] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)  # of every request, beside the token
+    recorded: Callable[[], int] | None = None  # the requests that it has records of; None: it keeps none
+    answered: int = 0  # requests of all measurements
 
     @property
     def url(self) -> str:
@@ -113,7 +116,15 @@ def portal(upstream: int, folder: Path, env: dict[str, str] | None = None) -> It
     )
     command = [sys.executable, "manage.py", "serve", "--port", str(port)]
     with started(command, port, folder / "portal.log", settings) as process:
-        yield BenchTarget("portal", port, process, token=made.stdout.split()[-1])
+        database = folder / "portal" / "state.sqlite3"
+        yield BenchTarget(
+            "portal", port, process, token=made.stdout.split()[-1], recorded=lambda: usage_records(database)
+        )
+
+
+def usage_records(database: Path) -> int:
+    with closing(sqlite3.connect(database)) as connection:
+        return int(connection.execute("SELECT count(*) FROM relay_usagerecord").fetchone()[0])
 
 
 def load(target: BenchTarget, case: str, connections: int, requests: int) -> dict[str, Any]:
@@ -128,6 +139,7 @@ def load(target: BenchTarget, case: str, connections: int, requests: int) -> dic
         str(connections),
         "--token",
         target.token,
+        *(f"--header={name}: {value}" for name, value in target.headers.items()),
     ]
     before = cpu_seconds(target.process.pid)
     done = subprocess.run(
@@ -136,6 +148,7 @@ def load(target: BenchTarget, case: str, connections: int, requests: int) -> dic
     if not done.stdout.strip():
         raise SystemExit(f"the generator failed: {done.stderr[-800:]}")
     found: dict[str, Any] = json.loads(done.stdout)
+    target.answered += int(found["requests"])
     time.sleep(0.3)
     used = cpu_seconds(target.process.pid) - before
     found.update(
