@@ -19,6 +19,7 @@ URL_BYTES: Final = 16 * KIB
 PIPELINED_REQUESTS: Final = 16  # that wait on one connection while the first is answered
 HEAD_SECONDS: Final = 20  # until the whole head of a request is here
 KEEP_ALIVE_SECONDS: Final = 75  # without a request on a connection that has had one, as nginx keeps it
+LEAVE_SECONDS: Final = 1  # for which an idle connection is kept while the server stops, for what is on its way
 WORKER_ANSWER_SECONDS: Final = 60  # until a worker process answers the one that watches over it, its start included
 
 # -- the body of a request -------------------------------------------------------------------------------------------

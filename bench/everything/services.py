@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,19 +19,28 @@ _SECONDS = 60  # that a server may take to start or stop
 
 
 class Postgres:
-    """A server with one database. Its data may be lost in a power cut, and not with its processes."""
+    """A server with one database. Its data may be lost in a power cut, and not with its processes.
 
-    def __init__(self, folder: Path) -> None:
+    `addresses`: on which it listens beside 127.0.0.1; it trusts all who can reach them.
+    """
+
+    def __init__(self, folder: Path, addresses: Sequence[str] = ()) -> None:
         self.port, self.data, self.log = free_port(), folder / "data", folder / "log"
+        self._listen = ",".join(("127.0.0.1", *addresses))
         self.url = f"postgresql://airelays@127.0.0.1:{self.port}/postgres"
         if os.geteuid() == 0:
             account = pwd.getpwnam("postgres")
             os.chown(folder, account.pw_uid, account.pw_gid)
         self._run("initdb", "-U", "airelays", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        if addresses:
+            with (self.data / "pg_hba.conf").open("a") as rules:
+                rules.write("host all all samenet trust\n")
         self.start()
 
     def start(self) -> None:
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=100"
+        options = (
+            f"-p {self.port} -c listen_addresses={self._listen} -c unix_socket_directories= -c max_connections=100"
+        )
         self._run("pg_ctl", "-l", str(self.log), "-o", f"{options} -c fsync=off", "-t", str(_SECONDS), "-w", "start")
 
     def stop(self, mode: str = "fast") -> None:
@@ -61,13 +70,14 @@ class Postgres:
 class Redis:
     """A server that forgets everything when it is restarted."""
 
-    def __init__(self, folder: Path) -> None:
-        self.port, self.folder = free_port(), folder
+    def __init__(self, folder: Path, addresses: Sequence[str] = ()) -> None:
+        self.port, self.folder, self._bind = free_port(), folder, ("127.0.0.1", *addresses)
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.start()
 
     def start(self) -> None:
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        command = ["redis-server", "--port", str(self.port), "--bind", *self._bind, "--save", "", "--appendonly", "no"]
+        command += ["--protected-mode", "no"] if len(self._bind) > 1 else []
         with (self.folder / "log").open("ab") as out:
             self._process = subprocess.Popen([*command, "--dir", str(self.folder)], stdout=out, stderr=out)
         until = time.monotonic() + _SECONDS
@@ -82,8 +92,8 @@ class Redis:
 
 
 @contextmanager
-def own_services() -> Iterator[tuple[Postgres, Redis]]:
-    """Start both, and remove them with their data."""
+def own_services(addresses: Sequence[str] = ()) -> Iterator[tuple[Postgres, Redis]]:
+    """Start both, and remove them with their data. `addresses`: of links to namespaces of this machine."""
     services.install({"postgresql": services.postgres_program("initdb"), "redis-server": shutil.which("redis-server")})
     # Not below the run's folder, which PostgreSQL's user may not be able to enter.
     root = Path(tempfile.mkdtemp(prefix="airelays-everything-services-"))
@@ -93,8 +103,8 @@ def own_services() -> Iterator[tuple[Postgres, Redis]]:
         folder.mkdir(mode=0o700)
     postgres = redis = None
     try:
-        postgres = Postgres(folders[0])
-        redis = Redis(folders[1])
+        postgres = Postgres(folders[0], addresses)
+        redis = Redis(folders[1], addresses)
         yield postgres, redis
     finally:
         if redis is not None:

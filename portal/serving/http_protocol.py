@@ -69,6 +69,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._pace = ReadPace()
         self._refused = False
         self._active: RequestResponseCycle | None = None  # the request that is being answered, or was last
+        self._leaving = False  # the server stops
 
     @property
     def peer(self) -> str:
@@ -129,6 +130,8 @@ class HttpProtocol(HttpToolsProtocol):
             raise _Refused
         self._state, self._since, self._received, self._pieces = _BODY, self._table.now, 0, _BODY_PIECES
         super().on_headers_complete()
+        if self._leaving and self.cycle is not None:
+            self.cycle.keep_alive = False
         path = self.scope.get("path", "")  # none if it becomes a websocket
         if path.startswith("/v1/") or relay_path(path) is not None:
             self._most_body = self._largest_body
@@ -166,6 +169,36 @@ class HttpProtocol(HttpToolsProtocol):
         if self._state is _ANSWER:  # otherwise the rest of the body is still to come
             self._state, self._since = _KEPT, self._table.now
         self._table.idle(self)
+        if self._leaving:
+            self._linger()
+
+    # -- the end of the server ---------------------------------------------------------------------------------------
+
+    def shutdown(self) -> None:
+        """The server stops. What is being answered is answered; the last answer says `connection: close`.
+
+        Whoever was told that the connection is kept may have sent the next request already, and would see a reset.
+        """
+        self._leaving = True
+        if self.cycle is None or self.cycle.response_complete:
+            self._linger()
+        elif not self.cycle.response_started:
+            self.cycle.keep_alive = False
+
+    def _linger(self) -> None:
+        """Close an idle connection when its client has had time to send what it was about to send."""
+        if self._table.now - self._since > limits.LEAVE_SECONDS + 1:  # a second: the table's clock is coarse
+            self._leave()
+        else:
+            self.loop.call_later(limits.LEAVE_SECONDS, self._leave, self._active)
+
+    def _leave(self, last: RequestResponseCycle | None = None) -> None:
+        if self.transport.is_closing() or self._state not in (_NEW, _KEPT) or (last and self._active is not last):
+            return  # it was told meanwhile that its connection ends
+        if self._room < _HEADER_BYTES:  # half of a head is there
+            self.loop.call_later(limits.LEAVE_SECONDS, self._leave, last)
+        else:
+            self.transport.close()
 
     def handle_websocket_upgrade(self) -> None:
         self._table.closed(self, self.peer)  # the websocket's protocol counts it

@@ -100,6 +100,12 @@ async def _application(scope: Any, receive: Any, send: Any) -> None:
         with contextlib.suppress(asyncio.CancelledError):  # uvicorn would log it
             await asyncio.Event().wait()
         return
+    if scope["path"] == "/stream":  # answers while it reads
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while (message := await receive()).get("more_body"):
+            await send({"type": "http.response.body", "body": message["body"], "more_body": True})
+        await send({"type": "http.response.body", "body": b"end"})
+        return
     if not scope["path"].endswith("/at-once"):
         while (message := await receive()).get("more_body"):
             continue
@@ -329,3 +335,64 @@ def test_frames_of_a_websocket_are_limited(
     feed(protocol, large, frame * 200, frame * 100_000)
     assert wire.ended and _POLICY in wire.sent
     assert len(protocol.frames) <= 2 * limits.WEBSOCKET_FRAMES + 201
+
+
+BEGUN = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n"  # a request that is answered when its body is there
+LAST = b"connection: close\r\n"
+
+
+@pytest.mark.parametrize("before", [b"", GET, GET[:10], GET + GET[:10]])
+def test_what_is_on_its_way_when_the_server_stops_is_answered_and_told_that_it_was_the_last(
+    connect: Connect, feed: Callable[..., None], before: bytes
+) -> None:
+    protocol, wire = connect()
+    feed(protocol, before)
+    protocol.shutdown()
+    assert not wire.ended
+    feed(protocol, (GET + GET).removeprefix(before) or GET)
+    assert wire.ended == "closed" and wire.sent.count(LAST) == 1 and wire.sent.endswith(LAST + b"\r\nok")
+
+
+def test_an_answer_that_has_not_begun_when_the_server_stops_is_the_last(
+    connect: Connect, feed: Callable[..., None]
+) -> None:
+    protocol, wire = connect()
+    feed(protocol, BEGUN)
+    protocol.shutdown()
+    feed(protocol, b"ok")
+    assert wire.ended == "closed" and wire.sent.endswith(LAST + b"\r\nok")
+
+
+def test_an_answer_that_has_begun_when_the_server_stops_is_followed_by_the_last(
+    connect: Connect, feed: Callable[..., None]
+) -> None:
+    protocol, wire = connect()
+    feed(protocol, BEGUN.replace(b"/ ", b"/stream "), b"o")
+    protocol.shutdown()
+    feed(protocol, b"k")
+    assert wire.sent.endswith(b"end\r\n0\r\n\r\n") and LAST not in wire.sent and not wire.ended
+    feed(protocol, GET)
+    assert wire.ended == "closed" and wire.sent.endswith(LAST + b"\r\nok")
+
+
+@pytest.mark.parametrize("before", [b"", GET])
+def test_an_idle_connection_is_closed_when_the_server_stops(
+    connect: Connect,
+    feed: Callable[..., None],
+    table: Connections,
+    loop: asyncio.AbstractEventLoop,
+    monkeypatch: pytest.MonkeyPatch,
+    before: bytes,
+) -> None:
+    protocol, wire = connect()
+    feed(protocol, before)
+    sent = wire.sent
+    monkeypatch.setattr(limits, "LEAVE_SECONDS", 0.0)
+    protocol.shutdown()
+    loop.run_until_complete(asyncio.sleep(0.01))
+    assert wire.ended == "closed" and wire.sent == sent
+    protocol, wire = connect()
+    feed(protocol, before)
+    table.now += 60
+    protocol.shutdown()  # nothing has come for long
+    assert wire.ended == "closed"
