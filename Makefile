@@ -13,7 +13,7 @@ endif
 TEST_WORKERS ?= 4
 PARALLEL := -n $(TEST_WORKERS) --dist loadscope --no-loadscope-reorder
 .DEFAULT_GOAL := help
-PHONY_MORE := agents matrix tour messages pages browser node corpus hunt fuzz soak uploads everything
+PHONY_MORE := agents bench-scale matrix tour messages pages browser node corpus hunt fuzz soak uploads everything
 .PHONY: $(PHONY_MORE) help run test test-all services services-stop check format bench faults failover lock dev clean
 
 help: ## list the commands
@@ -67,6 +67,9 @@ format: dev ## format the code
 
 bench: dev ## measure beside nginx, a bare relay, ferrogw, rolter, Portkey and LiteLLM (ARGS="--targets portal,bare --scale 0.2")
 	@$(VENV) -m bench.speed.run $(ARGS)
+
+bench-scale: dev ## one, two and four workers and two hosts on PostgreSQL and Redis (root; ARGS="--only kills,restart")
+	@$(VENV) -m bench.scale.run $(ARGS)
 
 faults: dev ## break upstreams, clients and the portal in every way that happens (ARGS="--targets portal,litellm --only stream")
 	@$(VENV) -m bench.faults.run $(ARGS)

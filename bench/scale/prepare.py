@@ -72,17 +72,15 @@ def recorded(request_ids: set[str]) -> int:
     return sum(row["n"] == 1 for row in found.annotate(n=Count("pk")))
 
 
-def answered_cost(user_id: int) -> int:
-    """Nano-USD that the records of a user's requests cost together."""
-    from django.db.models import Sum
-
+def charged(user_id: int) -> int:
+    """Nano-USD that a user's requests were charged together; what the wallet did not cover is not among it."""
     from relay.models import UsageRecord
 
-    return int(UsageRecord.objects.filter(user_id=user_id).aggregate(sum=Sum("cost"))["sum"] or 0)
+    return sum(record.charged for record in UsageRecord.objects.filter(user_id=user_id))
 
 
-def statements() -> int:
-    """Statements and transactions that the database has ended so far, as it counts them (transactions)."""
+def transactions() -> int:
+    """Transactions that the database has ended so far."""
     from django.db import connection
 
     with connection.cursor() as cursor:
