@@ -348,7 +348,7 @@ def test_what_is_on_its_way_when_the_server_stops_is_answered_and_told_that_it_w
     protocol, wire = connect()
     feed(protocol, before)
     protocol.shutdown()
-    assert not wire.ended
+    assert wire.ended == ""
     feed(protocol, (GET + GET).removeprefix(before) or GET)
     assert wire.ended == "closed" and wire.sent.count(LAST) == 1 and wire.sent.endswith(LAST + b"\r\nok")
 
@@ -370,7 +370,7 @@ def test_an_answer_that_has_begun_when_the_server_stops_is_followed_by_the_last(
     feed(protocol, BEGUN.replace(b"/ ", b"/stream "), b"o")
     protocol.shutdown()
     feed(protocol, b"k")
-    assert wire.sent.endswith(b"end\r\n0\r\n\r\n") and LAST not in wire.sent and not wire.ended
+    assert wire.sent.endswith(b"end\r\n0\r\n\r\n") and LAST not in wire.sent and wire.ended == ""
     feed(protocol, GET)
     assert wire.ended == "closed" and wire.sent.endswith(LAST + b"\r\nok")
 
