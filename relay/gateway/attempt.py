@@ -13,13 +13,7 @@ from django.http.response import HttpResponseBase
 
 from portal.lib.money import plain
 from relay.billing.ledger.rows import RowWrite
-from relay.errors import (
-    RelayError,
-    Stopping,
-    UnsupportedEndpoint,
-    UpstreamFailed,
-    UpstreamTruncated,
-)
+from relay.errors import RelayError, Stopping, UnsupportedEndpoint, UpstreamFailed, UpstreamTruncated
 from relay.gateway.charging.charge import spent_error
 from relay.gateway.exchange.interrupts import Ended, Interrupt, ended_error, timeout_error
 from relay.gateway.exchange.told import told_of_client
@@ -47,7 +41,7 @@ from relay.providers.credentials.contract import SIGNER
 from relay.providers.failures import FailureClass
 from relay.providers.subject import REDIRECTS, about_chosen_model, other_models, says_missing
 from relay.providers.vendors import VENDORS
-from relay.transport.body import RESENT, Pieces, post
+from relay.transport.body import REACHED, RESENT, Pieces, Reach, post
 from relay.transport.resolver import ConnectRefused
 
 _VIA: Final = hops.HEADER.encode()
@@ -71,6 +65,7 @@ class Attempt:
         "_model",
         "_over",
         "_probed",
+        "_reached",
         "_sent",
         "_user",
         "began",
@@ -90,6 +85,7 @@ class Attempt:
         self.began = time.monotonic()
         self._answered_in: float | None = None  # seconds until the answer began, None: it has not
         self._model, self._began_at, self._over = model, now, False
+        self._reached = 0.0  # when its request had a connection, 0: it has not
         self._sent: bytes | Pieces = b""  # the request's body, until the answer begins
         self._api = ""  # that was asked
         caller = self.exchange.caller
@@ -171,7 +167,7 @@ class Attempt:
         """The tokens that the model has probably spent on what did not arrive, for answers without a report."""
         channel, model = self.channel.id, self.record.upstream_model
         answered = self._answered_in
-        seconds = time.monotonic() - self.began if answered is None else answered
+        seconds = time.monotonic() - (self._reached or self.began) if answered is None else answered
         if self.record.streamed:
             reasons = "reasoning" in self.record.charge.model.abilities
             return self.run.unseen.of_stream(channel, model, seconds, reasons)
@@ -195,8 +191,8 @@ class Attempt:
     ) -> UpstreamAnswer:
         """Send the request to one of the channel's APIs and wait for the response's headers.
 
-        `content_type`: of the body, when it is not JSON. `headers`: of the client, that are sent on, in lower case.
-        `query`: for the address. Raises Failure for any status but 2xx, Ended, CancelledError.
+        `content_type`: of a body that is no JSON. `headers`: of the client, that are sent on, in lower case. `query`:
+        for the address. Raises Failure for any status but 2xx, Ended, CancelledError.
         """
         exchange, channel = self.exchange, self.channel
         exchange.check_end()
@@ -218,16 +214,16 @@ class Attempt:
             url.copy_with(query=query.encode()) if query else url, sent, body, channel.timeouts.connect, resend
         )
         request.extensions[SIGNER] = self.candidate.key.signer
-        self._sent, self._api = body, api
+        self._sent, self._api, reach = body, api, Reach(self._reach)
         self.record.unseen = self.unseen_tokens
         began = time.monotonic()
-        exchange.asked = exchange.reached = True
-        if channel.disconnect_policy != "free":
-            exchange.linger = self.run.config.disconnect_read_seconds
+        request.extensions[REACHED], exchange.reached = reach, True
         exchange.begin_wait(Interrupt.FIRST_BYTE, channel.timeouts.first_byte)
         try:
             response = await self.run.transport(channel.provider, channel.proxy).handle_async_request(request)
+            self._reach()
         except asyncio.CancelledError as cancelled:
+            self.record.sent = self.record.sent and self._reached > 0
             raise exchange.explain(cancelled) from None
         except (ConnectRefused, httpx.TransportError, httpx.InvalidURL, ValueError) as reason:
             raise connection_failure(reason) from None
@@ -235,12 +231,20 @@ class Attempt:
             exchange.waiting = None
             exchange.upstream_seconds += time.monotonic() - began
             self.record.resent = self.record.resent or RESENT in request.extensions
+            reach.forget()
         stream = response.stream  # a BodyStream: both transports return one
         upstream = UpstreamAnswer(exchange, response, stream, channel.timeouts.idle)  # type: ignore[arg-type]
         if not 200 <= response.status_code < 300 or upstream.undecodable:
             raise await self._refusal(upstream, response, api)
         self.upstream = upstream
         return upstream
+
+    def _reach(self) -> None:
+        """The upstream gets the request: it may bill it from now on, whoever leaves."""
+        self._reached = self._reached or time.monotonic()
+        self.exchange.asked = True
+        if self.channel.disconnect_policy != "free":
+            self.exchange.linger = self.run.config.disconnect_read_seconds
 
     async def _refusal(self, upstream: UpstreamAnswer, response: httpx.Response, api: str) -> Failure:
         """The failure behind a response whose status is not 2xx, or whose body has an unsupported encoding."""
@@ -278,7 +282,6 @@ class Attempt:
         return kept_error(error, *known_of(self.channel, self.candidate.key.headers, self._api))
 
     def close(self) -> None:
-        """Close the upstream's answer, if it has begun."""
         if self.upstream is not None:
             self.upstream.close()
 
@@ -330,9 +333,7 @@ class Attempt:
         self.add_headers(cost=True)
 
     def add_headers(self, cost: bool = False) -> None:
-        """Add the relay's own headers: dropped parameters for everyone, the rest if the setting allows, or
-        for staff.
-        """
+        """Add the relay's own headers: dropped parameters for all, the rest if the setting allows, or for staff."""
         exchange, record = self.exchange, self.record
         if record.dropped:
             exchange.reply_headers.append((b"x-airelays-ignored-parameters", names_header(record.dropped)))

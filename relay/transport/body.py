@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import aiohttp
@@ -13,6 +13,25 @@ from multidict import CIMultiDict
 from relay.transport.encoding import BadEncoding, BodyDecoder, codings, supported
 
 USER_AGENT: Final = "airelays-portal"
+
+
+class Reach:
+    """Is called when a request has a connection, on which it is sent at once, until it is forgotten.
+
+    A connection keeps what was there when it was made for as long as it lives, and may keep this.
+    """
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call: Callable[[], None] | None = call
+
+    def __call__(self) -> None:
+        if self._call is not None:
+            self._call()
+
+    def forget(self) -> None:
+        self._call = None
 
 
 class UpstreamStream(httpx.AsyncByteStream):
@@ -117,6 +136,7 @@ class UpstreamResponse(httpx.Response):
 
 RESEND: Final = "resend"  # extension of a request: it may be sent again on a new connection
 RESENT: Final = "resent"  # extension of a request: it was
+REACHED: Final = "reached"  # extension of a request: a Reach
 Pieces = Sequence[bytes | memoryview]
 _SLICE: Final = 256 * 1024  # bytes of a large body that are given to the connection at once
 

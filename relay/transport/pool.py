@@ -13,11 +13,11 @@ from portal.lib import net
 from portal.lib.net import Allowance
 from portal.lib.redaction.sent import sent
 from relay.transport.resolver import GuardedResolver, permit_literal
-from relay.transport.transport import UpstreamTransport, _fresh, _reused
+from relay.transport.transport import UpstreamTransport, _fresh, _reaching, _reused
 
 if TYPE_CHECKING:
     from aiohttp.abc import ResolveResult
-    from aiohttp.client_reqrep import ConnectionKey
+    from aiohttp.client_reqrep import ClientRequest, ConnectionKey
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
 
@@ -31,7 +31,7 @@ _HEADER_FIELDS: Final = 1024
 class Connector(aiohttp.TCPConnector):
     """aiohttp's connection pool behind the guard, which can also force a new connection.
 
-    It records whether a request reused a connection.
+    It records whether a request reused a connection, and tells it when it has one.
     """
 
     def __init__(self, allowed: Callable[[], Sequence[Allowance]], connections: int, tls: ssl.SSLContext) -> None:
@@ -56,6 +56,18 @@ class Connector(aiohttp.TCPConnector):
             return None
         connection = await super()._get(key, traces)
         _reused.set(connection is not None)
+        return connection
+
+    async def connect(
+        self,
+        req: ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  # as aiohttp has it
+    ) -> Connection:
+        connection = await super().connect(req, traces, timeout)
+        reached = _reaching.get()
+        if reached is not None:
+            reached()
         return connection
 
 

@@ -19,11 +19,12 @@ from httpx_aiohttp import AiohttpTransport
 from multidict import CIMultiDict
 
 from portal.lib.redaction.sent import sent
-from relay.transport.body import RESEND, RESENT, Body, UpstreamResponse
+from relay.transport.body import REACHED, RESEND, RESENT, Body, Reach, UpstreamResponse
 from relay.transport.resolver import ConnectRefused, NotPermitted
 
 _reused: Final[ContextVar[bool]] = ContextVar("reused", default=False)  # the request got a pooled connection
 _fresh: Final[ContextVar[bool]] = ContextVar("fresh", default=False)  # the request needs a new connection
+_reaching: Final[ContextVar[Reach | None]] = ContextVar("reaching", default=None)  # as REACHED has it
 _STALE_SECONDS: Final = 1.0  # a reused connection that fails later than this was not stale
 MAX_FRAME: Final = 16 * 1024 * 1024 + 1  # bytes of a websocket message
 _HEARTBEAT: Final = 30.0  # seconds
@@ -85,6 +86,7 @@ class UpstreamTransport(AiohttpTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         began = time.monotonic()
         _reused.set(False)
+        _reaching.set(request.extensions.get(REACHED))
         try:
             return await self._send(request)
         except httpx.ReadError as error:
@@ -109,6 +111,7 @@ class UpstreamTransport(AiohttpTransport):
         Raises aiohttp.ClientError, OSError, TimeoutError.
         """
         self._remember(httpx.URL(url), headers.items())
+        _reaching.set(None)
         if not isinstance(self.client, aiohttp.ClientSession):
             self.client = self.get_client()
         if self._sockets is None or self._sockets.closed:
