@@ -13,6 +13,7 @@ from django.http.response import HttpResponseBase
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode, object_of, text_of
 from relay.billing.estimate import estimate_prompt
+from relay.endpoints.overrides import note_added, rules_of, sent_items
 from relay.endpoints.text.conversation_lookup import read_turn
 from relay.endpoints.text.endpoint import ask_amended
 from relay.endpoints.text.response_turn import ENDPOINT, ResponseTurn
@@ -32,6 +33,7 @@ from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
 from relay.protocols.chat_completions.request import conversation_key
 from relay.protocols.error_objects import is_error_object
+from relay.protocols.fields import PARAMETERS, Fields
 from relay.protocols.responses.compaction import (
     TRIGGER,
     compaction_item,
@@ -47,6 +49,7 @@ from relay.protocols.responses.usage import parse_responses_usage
 from relay.protocols.usage import Delivered, Usage
 from relay.providers import parameters
 from relay.providers.classify import Failure
+from relay.providers.overrides.apply import to_fields
 from relay.storage import responses as stored_responses
 
 _INPUT_TOKENS: Final = "responses.input_tokens"
@@ -56,6 +59,7 @@ _OMITTED: Final = frozenset(("previous_response_id", "conversation", "store", "s
 _COMPACT_FIELDS: Final = frozenset(
     ("instructions", "tools", "parallel_tool_calls", "reasoning", "text", "service_tier", "prompt_cache_key")
 )
+_COUNTED_FIELDS: Final = _COMPACT_FIELDS - {"service_tier", "prompt_cache_key"}  # the same of the one that counts
 # Statuses with which an upstream says that it has no such endpoint, or does not take this conversation; and of answers
 # without a compaction.
 _NOT_COMPACTED: Final = frozenset((200, 400, 404, 405, 422, 501))
@@ -206,12 +210,25 @@ async def _ask_upstream(turn: ResponseTurn, api: str, attempt: Attempt) -> HttpR
     return Answer(text)
 
 
+def _overridden(attempt: Attempt, api: str, fields: Fields, dropped: list[str]) -> Fields:
+    """The members with what the channel's rules for responses make of them, but for what the API would refuse."""
+    rules = rules_of(attempt, ENDPOINT)
+    if not rules:
+        return fields
+    if api == COMPACT:
+        note_added(attempt, rules)
+    sent, ignored = to_fields(rules, fields)
+    dropped += (name for name in ignored if name not in dropped)
+    taken = _COMPACT_FIELDS if api == COMPACT else _COUNTED_FIELDS
+    return {name: raw for name, raw in sent.items() if name in fields or name in taken or name not in PARAMETERS}
+
+
 async def _fetch(turn: ResponseTurn, api: str, attempt: Attempt) -> tuple[Json, bytes]:
     """The answer of the upstream's own endpoint, decoded and as it came. Raises Failure, Ended."""
     sent = _COMPACT_FIELDS if wants_compaction(turn.raw_input) else turn.fields.keys() - _OMITTED
     known = {name: raw for name, raw in turn.fields.items() if name in sent}
     fields, dropped = parameters.apply(attempt.channel.policy(ENDPOINT), known, attempt.channel.strips_nulls)
-    fields = dict(fields)
+    fields = dict(_overridden(attempt, api, fields, dropped))
     fields["model"] = msgspec.Raw(encode(attempt.candidate.route.upstream_name))
     attempt.record.sent = api == COMPACT
 
@@ -219,7 +236,8 @@ async def _fetch(turn: ResponseTurn, api: str, attempt: Attempt) -> tuple[Json, 
         await turn.prepare(attempt, native=True)
         told = [item for item in turn.told or () if text_of(item, "type") != TRIGGER]
         told, inside = parameters.items_to_send(attempt.channel.policy(ENDPOINT), told)
-        dropped.extend(name for name in inside if name not in dropped)
+        told, removed = sent_items(attempt, ENDPOINT, told)
+        dropped.extend(name for name in (*inside, *removed) if name not in dropped)
         upstream = await attempt.open(api, encode({**fields, "input": told}))
         return await upstream.read_all()
 

@@ -47,6 +47,7 @@ from relay.providers.apis import PATHS
 from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass
 from relay.providers.overrides.apply import to_body
+from relay.providers.overrides.checks import may_change_thinking
 from relay.providers.plans.windows import HEADERS, headers_to_pass
 from relay.providers.vendors import VENDORS
 
@@ -247,7 +248,8 @@ def overridden_text(run: Runtime, request: TextRequest, public: str, route: Rout
     if request.output_limit is not None:
         protocol.limit(body, request.output_limit, dialect_of(channel))
     to_body(rules, body)
-    return replace(text_terms(rules, body), choices=request.choices)
+    as_asked = not any(may_change_thinking(path) for rule in rules for path in (rule.path, rule.target) if path)
+    return replace(text_terms(rules, body), choices=request.choices, as_asked=as_asked)
 
 
 def _unconverted(request: TextRequest, bad: BadRequest) -> RelayError:

@@ -26,6 +26,7 @@ class Overridden:
     units: Usage = NO_USAGE
     added: int = 0  # estimated tokens of the prompt beside the client's own
     thinking: int | None = None
+    as_asked: bool = False  # `thinking` is not known: what the request names stays
     unsure: bool = False  # the prompt may be longer or shorter by what is not known
 
 
@@ -92,7 +93,8 @@ class GatewayRequest(msgspec.Struct):
         limits = [one.output_limit for one in every]
         known = [limit for limit in limits if limit is not None]
         added = max(one.added for one in every)
-        budgets = [one.thinking for one in every if one.thinking is not None]
+        named = [self.thinking if one.as_asked else one.thinking for one in every]
+        budgets = [one for one in named if one is not None]
         unsure = any(one.unsure for one in every)
         least = self.least_input
         return replace_struct(

@@ -6,7 +6,7 @@ NVIDIA, November 2026.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -36,6 +36,11 @@ def thinking_budget(fields: Mapping[str, msgspec.Raw]) -> int | None:
     thinking = named.get("thinking")
     off = named.get("enable_thinking") is False
     return 0 if off or (isinstance(thinking, dict) and thinking.get("type") == "disabled") else None
+
+
+def may_change_budget(path: Sequence[str]) -> bool:
+    """Whether a member at this path of a request, if it is changed, changes what `thinking_budget` finds."""
+    return path[-1] in _KNOWN or (len(path) > 1 and path[-1] in {"max_tokens", "type"})
 
 
 def _budgets(holder: Mapping[str, object], depth: int) -> list[int]:

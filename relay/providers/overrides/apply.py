@@ -80,7 +80,7 @@ def _apply(rule: Rule, members: dict[str, object], ignored: list[str], undecoded
             members[top] = _encoded(sent, undecoded)
             ignored.append(rule.name)
     elif rule.action == "rename":
-        _rename(rule, members, undecoded)
+        _rename(rule, members, ignored, undecoded)
     else:
         value = _decoded(old, undecoded)
         sent, replaced = _placed(value, rule.path[1:], rule.value, rule.action == "default")
@@ -105,24 +105,27 @@ def _apply_at_top(rule: Rule, members: dict[str, object], top: str, ignored: lis
         members[top] = rule.raw if undecoded else rule.value
 
 
-def _rename(rule: Rule, members: dict[str, object], undecoded: bool) -> None:
+def _rename(rule: Rule, members: dict[str, object], ignored: list[str], undecoded: bool) -> None:
     whole: dict[str, object] = {}
     for step in {rule.path[0], rule.target[0]}:
         name = _spelled(members, step)
         if name in members:
             alone = len(rule.path if step == rule.path[0] else rule.target) == 1
             whole[name] = members[name] if alone else _decoded(members[name], undecoded)
+            if isinstance(raw := whole[name], msgspec.Raw) and bytes(raw).strip() == b"null":
+                whole[name] = None
     value = _at(whole, rule.path)
     if value is _ABSENT:
         return
-    if value is None or (isinstance(value, msgspec.Raw) and bytes(value).strip() == b"null"):
-        value = None
     inside = len(rule.path) > 1 or len(rule.target) > 1
     if inside and isinstance(value, msgspec.Raw):
         value = decode(value)
     sent = _without(whole, rule.path, nulls=True)
     if value is not None:
+        there = sent
         sent, _ = _placed(sent, rule.target, value, only_missing=True)
+        if sent is there and not _said(_at(there, rule.target), value):
+            ignored.append(rule.name)  # the client has sent the other one, too, or there is no place for it
     assert isinstance(sent, dict)  # noqa: S101  # as `whole` is
     for name in whole:
         if name not in sent:
@@ -130,6 +133,12 @@ def _rename(rule: Rule, members: dict[str, object], undecoded: bool) -> None:
     for name, one in sent.items():
         if whole.get(name, _ABSENT) is not one:
             members[name] = one if isinstance(one, msgspec.Raw) else _encoded(one, undecoded)
+
+
+def _said(one: object, other: object) -> bool:
+    """Whether two members, decoded or not, say the same."""
+    plain = [decode(value) if isinstance(value, msgspec.Raw) else value for value in (one, other)]
+    return _same(*plain)
 
 
 def _at(value: object, path: Sequence[str]) -> object:

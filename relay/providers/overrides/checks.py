@@ -13,6 +13,7 @@ from relay.protocols.fields import MAX_TOKENS, folded
 from relay.protocols.naming import models
 from relay.protocols.prompts.counts import COUNTS
 from relay.protocols.prompts.lengths import is_least_length, is_length
+from relay.protocols.prompts.thinking import may_change_budget
 
 EACH: Final = "*"
 # What the portal decides: the model (served under another name on the channel's list of models), whether there is a
@@ -37,11 +38,16 @@ _ROUTING: Final = frozenset(("provider", "tags", "group"))
 _MORE_ANSWERS: Final = COUNTS | {
     "best_of", "num_beams", "beam_width", "sequential_image_generation", "sequential_image_generation_options",
 }  # fmt: skip
-_OTHERS: Final = frozenset(folded(name) for name in (*models.OTHERS, *models.NEEDED) if name.isidentifier()) - _ROUTING
+# As paths with dots between their names, whatever API they are of.
+_OTHERS: Final = (
+    frozenset(folded(name.rpartition("/")[2]) for name in (*models.OTHERS, *models.NEEDED) if "[" not in name)
+    - _ROUTING
+)
 _KEYS: Final = re.compile(
     r"(?:^|[_-])(?:api_?key|apikey|key|token|access_token|secret|password|passwd|authorization|credentials?|cookie)$"
 )
 _NO_KEYS: Final = frozenset(("prompt_cache_key",))
+_AUTH: Final = re.compile(r"(?:^|[_-])auth(?:$|[_-])")
 # Members whose own members have names of somebody else's, such as the properties of a schema.
 _FREE: Final = frozenset(("schema", "jsonschema", "responseschema", "responsejsonschema", "metadata", "labels"))
 _CONFIGS: Final = frozenset(("generationconfig", "generation_config", "options", "inferenceconfig"))
@@ -69,6 +75,8 @@ _FORBIDDEN: Final = frozenset((
     "authorization", "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host", "expect",
     "content-length", "content-type", "content-encoding", "accept-encoding", "cookie", "set-cookie", "forwarded", "via",
     "x-api-key", "api-key", "x-goog-api-key", "x-real-ip", "http2-settings", "alt-svc", "date", "range",
+    # By which servers tell a request that was sent twice, and answer with what the first was told.
+    "idempotency-key", "x-idempotency-key",
 ))  # fmt: skip
 _FORBIDDEN_BEGINNINGS: Final = ("proxy-", "sec-", "x-forwarded-", "x-airelays-", "x-relay-", "x-amz-", ":")
 _SECRET_WORDS: Final = ("authorization", "secret", "password", "token", "cookie", "credential", "api-key", "apikey")
@@ -97,6 +105,11 @@ def may_cost(path: Sequence[str]) -> bool:
     return is_length(top) or top == "n"
 
 
+def may_change_thinking(path: Sequence[str]) -> bool:
+    """Whether a path leads to how much a model may think, or to an object that may say so."""
+    return folded(path[-1]) in _CONFIGS or may_change_budget(path)
+
+
 def check_removed(path: Sequence[str]) -> None:
     """Raises Refused for what may not be removed: what the portal decides, and what the user says."""
     top, last = folded(path[0]), folded(path[-1])
@@ -119,7 +132,7 @@ def check_source(path: Sequence[str]) -> None:
     """Raises Refused for what may not be renamed."""
     check_removed(path)
     _check_no_lists(path)
-    if folded(path[0]) in _CONTENT | _TOOLS | _OTHERS:
+    if folded(path[0]) in _CONTENT | _TOOLS or _names_another(path):
         raise Refused(gettext_noop("“%(path)s” cannot be renamed."), path=".".join(path))
 
 
@@ -143,11 +156,6 @@ def check_value(
             ),
             path=".".join(path),
         )
-    if top in _OTHERS:
-        raise Refused(
-            gettext_noop("“%(path)s” cannot be set: it would let another model, address or key serve the request."),
-            path=".".join(path),
-        )
     if renamed and top in _ROUTING:
         raise Refused(gettext_noop("Nothing can be renamed to “%(path)s”: clients would choose who serves."), path=top)
     _check_members(list(path), value, renamed)
@@ -158,6 +166,18 @@ def check_value(
             ),
             path=".".join(path),
         )
+
+
+def _names_another(path: Sequence[str]) -> bool:
+    """Whether a path leads to, or into, what lets another model, address or key serve a request."""
+    names = [folded(step) for step in path]
+    return any(".".join(names[:length]) in _OTHERS for length in range(1, len(names) + 1))
+
+
+def _may_name_another(path: Sequence[str]) -> bool:
+    """Whether a path leads to an object that may have such a member."""
+    place = ".".join(folded(step) for step in path) + "."
+    return any(other.startswith(place) for other in _OTHERS)
 
 
 def _check_no_lists(path: Sequence[str]) -> None:
@@ -172,6 +192,11 @@ def _check_members(path: list[str], value: object, renamed: bool) -> None:
     """The names on the way to a value, and of the members in it."""
     name, top = folded(path[-1]), folded(path[0])
     shown = ".".join(path)
+    if _names_another(path) or (renamed and _may_name_another(path)):
+        raise Refused(
+            gettext_noop("“%(path)s” cannot be set: it would let another model, address or key serve the request."),
+            path=shown,
+        )
     if _KEYS.search(name) and name not in _NO_KEYS:
         raise Refused(
             gettext_noop("“%(path)s” looks like a key by its name. Keys are stored encrypted, as keys of the channel."),
@@ -230,6 +255,8 @@ def check_header(name: object, credential: str) -> str:
         or found == credential.lower()
         or found.startswith(_FORBIDDEN_BEGINNINGS)
         or any(word in found for word in _SECRET_WORDS)
+        or _KEYS.search(found)
+        or _AUTH.search(found)
     ):
         raise Refused(
             gettext_noop(

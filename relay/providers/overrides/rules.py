@@ -186,12 +186,18 @@ def read_overrides(data: object, credential: str = "") -> Overrides | None:
         return None
     if not isinstance(data, list):
         raise BadOverrides(gettext_noop("Overrides are a list of rules."))
-    if len(data) > MOST_RULES or len(encode(data)) > MOST_BYTES:
+    try:
+        size = len(encode(data))
+    except (ValueError, RecursionError):
+        raise BadOverrides(gettext_noop("Overrides are a list of rules.")) from None
+    if len(data) > MOST_RULES or size > MOST_BYTES:
         raise BadOverrides(gettext_noop("These are too many overrides: at most 100 rules with 32 KB together."))
     found = []
     for number, entry in enumerate(data, 1):
         try:
             found.append(_rule(entry, credential))
+        except RecursionError:
+            raise BadOverrides(gettext_noop("Overrides are a list of rules.")) from None
         except TranslatableError as error:
             text = gettext_noop("Rule %(number)s: %(why)s")
             raise BadRule(text, error, number) from None

@@ -100,6 +100,27 @@ def test_converted_requests_are_held_for_and_clamped_too(live: Portal, server: S
     books_balance()
 
 
+@pytest.mark.parametrize(
+    ("rule", "budget", "held"),
+    [
+        (setting("seed", 1), 5000, 5020),
+        (setting("reasoning_effort", "low"), 5000, 5020),
+        ({"do": "remove", "path": "temperature"}, 5000, 5020),
+        (setting("thinking", {"type": "enabled", "budget_tokens": 3000}), 5000, 3020),
+        (setting("seed", 1), 0, 20),
+    ],
+)
+def test_thinking_of_a_converted_request_is_held_for(
+    live: Portal, server: Server, rule: dict[str, Any], budget: int, held: int
+) -> None:
+    """Rules that are about something else change nothing of what is held for what the client lets a model think."""
+    thinking = {"type": "enabled", "budget_tokens": budget} if budget else {"type": "disabled"}
+    body = {"max_tokens": 20, "messages": [{"role": "user", "content": "x"}], "thinking": thinking}
+    token = live.token(live.user(balance=1000 * NANO))
+    model = live.model(text_api="chat", price=PRICE, overrides=[rule], max_output_tokens=9000, provider="siliconflow")
+    assert reserved(live, server, token, {"model": model, **body}, "/v1/messages") == held
+
+
 def test_more_pictures_are_held_for_and_charged(live: Portal, server: Server) -> None:
     async def pictures(call: Call) -> None:
         await call.reply(200, {"created": 1, "data": [{"b64_json": "aGk="}] * int(call.json.get("n", 1))})

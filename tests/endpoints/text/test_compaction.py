@@ -65,6 +65,40 @@ def test_counting_and_compacting_are_asked_of_upstreams_that_can(sdk: OpenAI, li
     assert made.parse().output[0].type == "compaction" and live.record(made.headers["x-request-id"]).output_tokens == 7
 
 
+def test_the_channels_overrides_hold_for_counts_and_compactions(live: Portal, server: Server) -> None:
+    """What the API of either would refuse is not added: `user` is a parameter of responses alone."""
+
+    async def script(call: Call) -> None:
+        if call.path.endswith("/input_tokens"):
+            await call.reply(200, {"object": "response.input_tokens", "input_tokens": 123})
+        else:
+            output = [{"id": "c", "type": "compaction", "encrypted_content": "z"}]
+            await call.reply(200, {"id": "r", "object": "response.compaction", "output": output, "usage": USED})
+
+    rules = [
+        {"do": "set", "path": "provider.data_collection", "value": "deny"},
+        {"do": "set", "path": "service_tier", "value": "flex"},
+        {"do": "set", "path": "user", "value": "portal"},
+        {"do": "set", "path": "instructions", "value": "Be brief."},
+        {"do": "remove", "path": "parallel_tool_calls"},
+        {"do": "remove", "path": "input.*.status"},
+    ]
+    model, token = live.model(script, overrides=rules), live.token()
+    said = {"type": "message", "role": "user", "status": "completed", "content": [{"type": "input_text", "text": "x"}]}
+    body = {"model": model, "input": [said], "parallel_tool_calls": True}
+    kept = {"provider": {"data_collection": "deny"}, "instructions": "Be brief."}
+    for path, more in (("input_tokens", {}), ("compact", {"service_tier": "flex"})):
+        answer = server.post(token, body, path=f"/v1/responses/{path}")
+        assert answer.status_code == 200, answer.text
+        sent = live.upstream.last(model)
+        assert sent.path.endswith(path)
+        told = sent.json.pop("input")
+        assert sent.json == {"model": model, **kept, **more}
+        assert [item["content"] for item in told] == [said["content"]] and "status" not in told[0]
+        named = answer.headers["x-airelays-ignored-parameters"]
+        assert "parallel_tool_calls" in named and "input.%2A.status" in named
+
+
 def test_a_compaction_that_its_upstream_turns_out_to_lack_is_still_one_request_with_one_receipt(
     live: Portal, server: Server
 ) -> None:

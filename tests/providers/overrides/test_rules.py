@@ -95,6 +95,13 @@ def test_what_people_write(rule: dict[str, Any]) -> None:
         (setting("models", ["gpt"]), "another model"),
         (setting("fallbacks", ["gpt"]), "another model"),
         (setting("extra_body", {}), "another model"),
+        (setting("extra_body.x", 1), "another model"),
+        (setting("generationConfig.routingConfig.autoMode", {}), "another model"),
+        (setting("generation_config", {"modelConfig": {}}), "another model"),
+        (setting("tensorzero::variant_name", "x"), "another model"),
+        (setting("image_loras", [{"path": "x"}]), "another model"),
+        ({"do": "rename", "path": "metadata", "to": "generationConfig"}, "another model"),
+        ({"do": "rename", "path": "metadata.x", "to": "generationConfig.modelConfig"}, "another model"),
         (setting("web.search_model", "gpt"), "names a model"),
         (setting("provider", {"model": "gpt"}), "names a model"),
         ({"do": "rename", "path": "user", "to": "provider"}, "who serves"),
@@ -122,6 +129,9 @@ def test_what_people_write(rule: dict[str, Any]) -> None:
         (header("X-Forwarded-For"), "cannot be overridden"),
         (header("CF-Access-Client-Secret"), "cannot be overridden"),
         ({"do": "remove_header", "header": "Authorization"}, "cannot be overridden"),
+        (header("Ocp-Apim-Subscription-Key"), "cannot be overridden"),
+        (header("Helicone-Auth"), "cannot be overridden"),
+        (header("Idempotency-Key"), "cannot be overridden"),
         (header("a b"), "no name of a header"),
         (header("X-A", "a\r\nX-B: c"), "on one line"),
         (header("X-A", ""), "on one line"),
@@ -133,6 +143,20 @@ def test_what_may_not_be_overridden(rule: Any, why: str) -> None:
         read_overrides([setting("seed"), rule], "x-own-key")
     assert str(raised.value).startswith("Rule 2: ") and why in str(raised.value)
     assert raised.value.translated(lambda text: text) == str(raised.value)
+
+
+@pytest.mark.parametrize("value", ["\ud800", {"\udfff": 1}], ids=["text", "name"])
+def test_a_value_that_is_no_json_is_refused(value: Any) -> None:
+    with pytest.raises(BadOverrides):
+        read(setting("x", value))
+
+
+def test_a_value_that_is_too_deep_is_refused() -> None:
+    value: Any = 1
+    for _ in range(5000):
+        value = [{"a": value}]
+    with pytest.raises(BadOverrides):
+        read(setting("x", value))
 
 
 def test_no_vendor_lets_its_key_be_set() -> None:
