@@ -14,7 +14,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget,
 from accounts.models import LIMIT_FIELDS, AuditEvent, User
 from accounts.rights import exceeds
 from portal.lib import clock, money, net
-from relay.admin.overrides import HasOverrides, OverridesWidget
+from relay.admin.overrides import HasOverrides, OverridesWidget, PlainJSONField
 from relay.admin.pasted import check_no_aliases, parse_key, parse_keys, parse_served, unique_lines
 from relay.admin.widgets import BASE_URL_HELP, VendorSelect
 from relay.channels.cooldowns import close_circuits
@@ -172,6 +172,7 @@ class ChannelForm(LimitingListForm, BaseUrlForm, HasOverrides):
             *LIMIT_FIELDS,
         )
         widgets, help_texts = {"provider": VendorSelect, "overrides": OverridesWidget}, {"base_url": BASE_URL_HELP}
+        field_classes = {"overrides": PlainJSONField, "parameters": PlainJSONField}
 
     def clean_parameters(self) -> dict[str, str]:
         rules = self.cleaned_data["parameters"] or {}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from django import forms
 from django.contrib import messages
 from django.db import transaction
+from django.forms.fields import InvalidJSONInput
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext
@@ -20,7 +22,7 @@ from accounts.admin.auditing import difference, field_values
 from accounts.admin.base import BaseAdmin, action, format_time, request_ip
 from accounts.models import AuditEvent
 from accounts.rights import may
-from relay.endpoints.preview import APIS, Sent, preview, sample_request
+from relay.endpoints.preview import APIS, STREAMED, Sent, preview, sample_request
 from relay.gateway.snapshot.channels import read_withdrawn
 from relay.gateway.snapshot.views import ChannelView
 from relay.models import AllowedUpstream, Channel, UsageRecord
@@ -31,6 +33,8 @@ from relay.providers.vendors import VENDORS
 _NEWEST: Final = 12  # records that are offered to begin with
 _MOST_SHOWN: Final = 300  # characters of a text in a request
 _MOST_BODY: Final = 512 * 1024
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # in JSON
+_MOST_COMPARED: Final = 4_000_000  # pairs of lines that are compared, about a second
 # What people do with overrides, by what it is for: each begins a rule.
 EXAMPLES: Final[tuple[tuple[Any, Mapping[str, Any]], ...]] = (
     (_("Leave temperature out for a model"), {"do": "remove", "path": "temperature", "models": ["o3*"]}),
@@ -105,6 +109,8 @@ class OverridesWidget(UnfoldAdminTextareaWidget):
 
     def format_value(self, value: Any) -> Any:
         """Lay the rules out, one a line, as far as they can be read."""
+        if isinstance(value, InvalidJSONInput):
+            return value
         try:
             found = json.loads(value) if isinstance(value, str) else value
         except ValueError:
@@ -115,6 +121,32 @@ class OverridesWidget(UnfoldAdminTextareaWidget):
             return value
         lines = ",\n".join("  " + json.dumps(rule, ensure_ascii=False) for rule in found)
         return f"[\n{lines}\n]"
+
+
+class PlainJSONField(forms.JSONField):
+    """JSON that every database and every upstream can read.
+
+    Refused are numbers that are none (NaN) or too long, characters that are none (lone surrogates) or that PostgreSQL
+    does not store (U+0000), and what is nested too deeply.
+    """
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            found = super().to_python(value)
+            text = json.dumps(found, allow_nan=False, ensure_ascii=False)
+            text.encode()
+        except (ValueError, RecursionError):
+            text = ""
+        if not text or _NUL.search(text):
+            raise forms.ValidationError(self.error_messages["invalid"], code="invalid", params={"value": ""})
+        return found
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        try:
+            self.to_python(data)
+        except forms.ValidationError:
+            return InvalidJSONInput(data)
+        return super().bound_data(data, initial)
 
 
 def clean_rules(rules: Any, provider: str) -> list[Any]:
@@ -137,7 +169,7 @@ class HasOverrides(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
 class _OverridesForm(forms.Form):
     """The page on which overrides are tried out."""
 
-    overrides = forms.JSONField(required=False, widget=OverridesWidget)
+    overrides = PlainJSONField(required=False, widget=OverridesWidget)
     api = forms.ChoiceField(choices=[(name, f"/v1/{name.replace('.', '/')}") for name in APIS])
     model = forms.CharField(max_length=160)
     body = forms.CharField(max_length=_MOST_BODY, required=False)
@@ -217,7 +249,10 @@ def _newest(request: HttpRequest, channel: Channel) -> dict[str, Shape]:
         return {}
     rows = UsageRecord.objects.filter(channel=channel.pk, endpoint__in=APIS).order_by("-started_at")
     found = rows.values_list("request_id", "endpoint", "model", "streamed")[:_NEWEST]
-    return {request_id: (endpoint, model, streamed) for request_id, endpoint, model, streamed in found}
+    return {
+        request_id: (STREAMED.get(endpoint, endpoint) if streamed else endpoint, model, streamed)
+        for request_id, endpoint, model, streamed in found
+    }
 
 
 def _labelled(newest: Mapping[str, Shape]) -> dict[str, tuple[str, str, bool, str]]:
@@ -277,8 +312,19 @@ def _short(value: object) -> object:
 def _difference(before: Sent, after: Sent) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
     """The lines of both requests, each with whether it differs."""
     one, other = _lines_of(before).split("\n"), _lines_of(after).split("\n")
-    left, right = [], []
-    for kind, a, b, c, d in difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
-        left += [(line, kind != "equal") for line in one[a:b]]
-        right += [(line, kind != "equal") for line in other[c:d]]
-    return left, right
+    start = _same_lines(one, other)
+    end = _same_lines(one[start:][::-1], other[start:][::-1])
+    was, now = one[start : len(one) - end], other[start : len(other) - end]
+    changes: Sequence[tuple[str, int, int, int, int]] = [("replace", 0, len(was), 0, len(now))]
+    if len(was) * len(now) <= _MOST_COMPARED:
+        changes = difflib.SequenceMatcher(None, was, now, autojunk=False).get_opcodes()
+    head, tail = [(line, False) for line in one[:start]], [(line, False) for line in one[len(one) - end :]]
+    left = [(line, kind != "equal") for kind, a, b, _c, _d in changes for line in was[a:b]]
+    right = [(line, kind != "equal") for kind, _a, _b, c, d in changes for line in now[c:d]]
+    return [*head, *left, *tail], [*head, *right, *tail]
+
+
+def _same_lines(one: list[str], other: list[str]) -> int:
+    """How many lines are the same at the beginning."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((number for number, (line, another) in pairs if line != another), min(len(one), len(other)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Final
 
 from portal.lib.json import encode, objects_of
@@ -24,8 +25,14 @@ def vector_upstream(run: Runtime, channel: ChannelView) -> VectorUpstream | None
     """The API in which a channel makes vectors; None: OpenAI's, or none."""
     if run.health.serves_api(channel, OPENAI):
         return None
-    found = next((upstream for upstream in _UPSTREAMS if run.health.serves_api(channel, upstream.api)), None)
-    return _OF_CLOUD if found is _GEMINI and VENDORS[channel.provider].embeds_bare else found
+    served = [upstream.api for upstream in _UPSTREAMS if run.health.serves_api(channel, upstream.api)]
+    return vector_upstream_among(served, channel.provider)
+
+
+def vector_upstream_among(apis: Container[str], provider: str) -> VectorUpstream | None:
+    """The API among these of a vendor in which vectors are made; None: none of them."""
+    found = next((upstream for upstream in _UPSTREAMS if upstream.api in apis), None)
+    return _OF_CLOUD if found is _GEMINI and VENDORS[provider].embeds_bare else found
 
 
 async def ask_vectors(attempt: Attempt, upstream: VectorUpstream, asked: VectorRequest, wanted: int) -> Embedded:

@@ -241,6 +241,7 @@ def channel_view(
         limits_thinking=vendor.limits_thinking,
         cost_member=vendor.cost_member,
         model_apis=vendor.apis_by_model(channel.text_api),
+        may_be_relay=_may_be_relay(channel),
     )
 
 

@@ -104,6 +104,7 @@ class ChannelView:
     limits_thinking: bool = True  # an output limit holds for what its models think as well
     cost_member: str = ""  # the member of its usage that says what a request costs, empty: none
     model_apis: ModelApis = ()  # the APIs of models by their names, where not all models have all of them
+    may_be_relay: bool = False  # another relay may be behind it, which is told that this one was passed
     owner: int | None = None  # the id of the only user whom it serves, None: it is nobody's own
     refused_limits: Mapping[str, str] = field(default_factory=dict)  # a limit of the output it does not take, by API
 

@@ -82,6 +82,46 @@ def test_the_page_opens_with_a_request_of_the_channels_api(staff: Client, channe
     assert "https://api.anthropic.com/v1/messages" in text and "x-api-key: ••••••" in text
 
 
+NO_JSON = {
+    "no number": '[{"do": "set", "path": "x", "value": NaN}]',
+    "too large": '[{"do": "set", "path": "x", "value": 1e400}]',
+    "too many digits": f'[{{"do": "set", "path": "x", "value": {"9" * 5000}}}]',
+    "half a character": '[{"do": "remove", "path": "x", "models": ["\\ud800"]}]',
+    "no character": '[{"do": "set", "path": "x", "value": {"a\\u0000": 1}}]',
+    "too deep": "[" * 100_000 + "]" * 100_000,
+}
+
+
+@pytest.mark.parametrize("bad", NO_JSON.values(), ids=NO_JSON)
+def test_what_no_database_or_upstream_can_read_is_refused(staff: Client, channel: Channel, bad: str) -> None:
+    form = filled(staff.get(page(channel)).content.decode(), overrides=bad, _save="1")
+    answer = staff.post(page(channel), form)
+    assert answer.status_code == 200 and "errorlist" in answer.content.decode()
+    path = f"/admin/relay/channel/{channel.pk}/change/"
+    form = filled(staff.get(path).content.decode(), overrides=bad, parameters=bad, form_key=None)
+    answer = staff.post(path, form)
+    assert answer.status_code == 200 and "errorlist" in answer.content.decode()
+    channel.refresh_from_db()
+    assert not channel.overrides and not channel.parameters
+
+
+def test_a_backslash_before_u0000_is_a_text_like_any_other(staff: Client, channel: Channel) -> None:
+    rules = [{"do": "set", "path": "x", "value": "\\u0000"}]
+    form = filled(staff.get(page(channel)).content.decode(), overrides=json.dumps(rules), _save="1")
+    assert staff.post(page(channel), form).status_code == 302
+    channel.refresh_from_db()
+    assert channel.overrides == rules
+
+
+def test_a_long_request_is_compared_in_bounded_time(staff: Client, channel: Channel) -> None:
+    """Each message differs, of nine thousand: compared line by line, that would take minutes."""
+    said = [{"role": "user", "content": "x", "name": f"n{number}"} for number in range(9000)]
+    rules = [{"do": "remove", "path": "messages.*.name"}, {"do": "set", "path": "seed", "value": 1}]
+    body = json.dumps({"model": "public", "messages": said})
+    text = shown(staff, channel, overrides=json.dumps(rules), api="chat.completions", model="public", body=body)
+    assert '"name": "n8999"' in lines(text, "del") and '"seed": 1' in text
+
+
 def test_overrides_are_saved_from_the_page_and_audited(staff: Client, channel: Channel) -> None:
     form = filled(staff.get(page(channel)).content.decode(), overrides=json.dumps(RULES), _save="1")
     assert staff.post(page(channel), form).status_code == 302

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
+from tests.endpoints.overrides.anything import anything
 from tests.support.peers import gemini, messages
 from tests.support.portal import Portal, ask
 from tests.support.server import Server
-from tests.support.upstream import USAGE, Call, hello
+from tests.support.upstream import Call, hello
 
 REMOVE: dict[str, Any] = {"do": "remove", "path": "temperature"}
 MANY: list[dict[str, Any]] = [
@@ -27,27 +28,6 @@ MANY: list[dict[str, Any]] = [
 
 def setting(path: str, value: Any, **more: Any) -> dict[str, Any]:
     return {"do": "set", "path": path, "value": value, **more}
-
-
-async def anything(call: Call) -> None:
-    """An upstream that answers whatever it is asked, in the API that it is asked in."""
-    path = call.path.partition("?")[0]
-    if path.endswith("/embeddings"):
-        await call.reply(200, {"object": "list", "data": [{"index": 0, "embedding": [0.5]}], "usage": USAGE})
-    elif "/images/" in path:
-        count = int(call.json.get("n", 1))
-        await call.reply(200, {"created": 1, "data": [{"b64_json": "aGk="}] * count})
-    elif path.endswith("/rerank"):
-        await call.reply(200, {"results": [{"index": 0, "relevance_score": 0.5}], "usage": USAGE})
-    elif path.endswith("/moderations"):
-        await call.reply(200, {"id": "m", "model": "m", "results": [{"flagged": False}]})
-    elif path.endswith("/audio/speech"):
-        await call.reply(200, b"ID3" + bytes(400), {"content-type": "audio/mpeg"})
-    elif path.endswith("/completions") and "chat" not in path:
-        choice = {"text": "x", "index": 0, "finish_reason": "stop"}
-        await call.reply(200, {"id": "c", "object": "text_completion", "choices": [choice], "usage": USAGE})
-    else:
-        await hello(call)
 
 
 def test_chat_is_sent_what_the_rules_make_of_it(live: Portal, server: Server) -> None:

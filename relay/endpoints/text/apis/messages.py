@@ -55,7 +55,7 @@ _COUNT: Final = "messages.count_tokens"
 _PING: Final = b'event: ping\ndata: {"type":"ping"}\n\n'
 _OURS: Final = "anthropic-"  # how the names of headers begin that belong to the API: an open list
 _BETAS: Final = "anthropic-beta"
-_VERSION: Final = "2023-06-01"  # of the API, for clients that name none
+API_VERSION: Final = "2023-06-01"  # of the API, for clients that name none
 # Of the account at the upstream.
 _OF_THE_ACCOUNT: Final = frozenset(("anthropic-organization-id", "anthropic-workspace-id", "anthropic-user-profile-id"))
 _RATHER_HIGH: Final = 1.2  # times an estimate, since clients make room by it
@@ -258,7 +258,7 @@ class MessagesTextRequest:
             fields, _ = sent_fields(attempt, api, fields, record.dropped)
         vendor, headers = VENDORS[channel.provider], self._headers
         if vendor.envelope is None:
-            headers = {"anthropic-version": _VERSION, **headers}
+            headers = {"anthropic-version": API_VERSION, **headers}
         body, query = self.parsed.upstream_body(name, clamp, fields, vendor.signs_thinking), self._query
         if vendor.envelope is not None:
             query = ""
