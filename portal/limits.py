@@ -55,6 +55,8 @@ LARGE_BODY_BYTES: Final = 256 * KIB  # of which permission, limits and money are
 # -- what /v1 holds in memory -----------------------------------------------------------------------------------------
 UNCOUNTED_BYTES: Final = 64 * KIB  # of a body that are not worth counting
 ANSWER_BYTES: Final = 128 * MIB  # of an upstream's answer that is read whole: 2,048 embeddings have 75 MiB
+LIST_BYTES: Final = 32 * MIB  # of an upstream's list of models, prices or balance: models have some KiB each
+LISTED_MODELS: Final = 20_000  # of one upstream; relays have some thousands
 
 # -- what is stored for a user ---------------------------------------------------------------------------------------
 ROW_BYTES: Final = 512  # that each file, response, item, line and so on counts beside its content

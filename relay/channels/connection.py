@@ -14,6 +14,7 @@ import httpx
 from django.conf import settings
 from django.utils.translation import gettext as _
 
+from portal import limits
 from portal.lib.net import Allowance
 from portal.lib.redaction.redact import redact
 from portal.services.outside import NotAnswering, waiting_for
@@ -59,15 +60,45 @@ async def client_of(
         if channel.provider in BUILT_IN
         else SigningTransport(upstreams.transport(channel.proxy_url), signer)
     )
+    bounded = _Bounded(transport)
     base = "http://demo.invalid" if channel.provider in BUILT_IN else channel.effective_base_url
     try:
         async with (
             asyncio.timeout(_seconds.get()),
-            httpx.AsyncClient(base_url=base, transport=transport, timeout=_TIMEOUT, follow_redirects=False) as client,
+            httpx.AsyncClient(base_url=base, transport=bounded, timeout=_TIMEOUT, follow_redirects=False) as client,
         ):
             yield client
     finally:
         await upstreams.close()
+
+
+class _Bounded(httpx.AsyncBaseTransport):
+    """Breaks off answers that are too long: they are read as a whole, and their servers may be anybody's."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        self._transport = transport
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await self._transport.handle_async_request(request)
+        if isinstance(response.stream, httpx.AsyncByteStream):
+            response.stream = _BoundedStream(response.stream)
+        return response
+
+
+class _BoundedStream(httpx.AsyncByteStream):
+    def __init__(self, stream: httpx.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for piece in self._stream:
+            size += len(piece)
+            if size > limits.LIST_BYTES:
+                raise httpx.ReadError(f"the answer has more than {limits.LIST_BYTES // limits.MIB} MiB")
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 def why_unreachable(error: Exception) -> str:

@@ -28,7 +28,6 @@ from relay.models.price import CLASSES, PricePurpose
 from relay.providers.relays.prices import PriceList, PriceSource, Tiers, read_prices
 
 SOURCE: Final = "the relay itself"  # of a price
-_MOST_BYTES: Final = 16 * 1024 * 1024
 
 
 def fetch_prices(channel: Channel, key: ApiKey | None) -> PriceList:
@@ -48,7 +47,7 @@ async def _fetch(
         async with client_of(channel, allowed, signed.signer) as client:
             for source in sources:
                 response = await client.get(url_of(channel, source.path), headers=signed.headers)
-                if response.status_code != 200 or len(response.content) > _MOST_BYTES:
+                if response.status_code != 200:
                     continue
                 try:
                     answer = msgspec.json.decode(response.content)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 
@@ -33,7 +33,7 @@ def read_balance(source: BalanceSource, answers: Sequence[Any]) -> Balance | Non
     """None when the answers are not what the vendor's reference says."""
     try:
         found = source.read(answers)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, InvalidOperation, StopIteration):
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, StopIteration):
         return None
     if not found.amount.is_finite() or abs(found.amount) >= Decimal(10) ** 12:
         return None

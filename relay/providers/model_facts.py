@@ -14,12 +14,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Final
+from typing import Final, TypeGuard
 
 import msgspec
 
+from portal import limits
+
 _MOST_TOKENS: Final = 100_000_000  # what a list says beyond this is nonsense
 _YEARS: Final = range(2020, 2100)  # in which a model may be retired
+_LONGEST_NAME: Final = 160  # characters, as a channel can keep of a model's name
 _LEAST_OUTPUT: Final = 256  # tokens; a smaller limit would cut answers short, whatever the list means by it
 
 ABILITIES: Final = frozenset(
@@ -162,6 +165,11 @@ class _List(msgspec.Struct, rename="camel"):
     model_summaries: list[dict[str, object]] | None = None  # Bedrock's, of models that may need a profile to be called
 
 
+def is_name(name: object) -> TypeGuard[str]:
+    """Whether what an upstream calls a model can be kept: as a text of one line, in every database."""
+    return isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME and name.isprintable()
+
+
 def listed_models(body: bytes) -> dict[str, Mapping[str, object]] | None:
     """Return the entries of an upstream's list of models by their names; None when it is no list of a known form."""
     try:
@@ -185,7 +193,7 @@ def listed_models(body: bytes) -> dict[str, Mapping[str, object]] | None:
     ):
         for entry in entries or ():
             name = entry.get(member)
-            if isinstance(name, str) and name:
+            if is_name(name) and len(listed) < limits.LISTED_MODELS:
                 if entries is found.publisher_models:
                     name = name.rpartition("/")[2]
                 listed[name.removeprefix("models/") if entries is found.models else name] = entry

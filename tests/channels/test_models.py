@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from portal import limits
 from relay.channels import connection
 from relay.channels.probe import fetch_models, probe_channel
 from relay.models import Channel
@@ -112,3 +113,29 @@ def test_a_proxy_that_cannot_be_reached_is_told_without_its_password(live: Porta
         probe_channel(channel, channel.keys.get(), "m").message,
     ):
         assert "127.0.0.1:1" in said and "s3cret" not in said
+
+
+def test_an_answer_without_end_is_not_read(live: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upstream of anybody's, such as another relay, may send what it likes."""
+    from relay.channels.health_checks import refresh_balances
+    from relay.channels.probe import fetch_balance
+    from relay.channels.upstream_prices import fetch_prices
+
+    monkeypatch.setattr(limits, "LIST_BYTES", 1000)
+    sent = 0
+
+    async def long(call: Call) -> None:
+        nonlocal sent
+        sent += 1
+        await call.reply(200, b" " * 200_000 + b'{"data": [], "remaining": 1}')
+
+    live.upstream.script("", long)  # what names no model
+    try:
+        channel = live.channel(provider="relay")
+        key = channel.keys.get()
+        assert "connection failed" in fetch_models(channel, key).error
+        assert fetch_balance(channel, key) is None and not refresh_balances(channel)
+        assert fetch_prices(channel, key) == {}
+    finally:
+        del live.upstream.scripts[""]
+    assert sent >= 3

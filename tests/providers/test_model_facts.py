@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from portal import limits
 from relay.models.catalog import Ability
+from relay.providers import model_facts
 from relay.providers.model_facts import (
     ABILITIES,
     ModelFacts,
@@ -168,3 +171,15 @@ def test_entries_tell_reasoning_levels_and_the_end(entry: dict[str, Any], levels
 def test_abilities_as_what_goes_in_and_comes_out(abilities: str, into: str, out: str) -> None:
     found = modalities(tuple(abilities.split()))
     assert found == {"input_modalities": into.split(), "output_modalities": out.split()}
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\nb", "\u202eb", "x" * 161, "", 5, None, ["a"]])
+def test_a_name_that_no_channel_can_keep_is_passed_over(name: object) -> None:
+    body = json.dumps({"object": "list", "data": [{"id": name}, {"id": "vendor/model:free"}]}).encode()
+    assert list(model_facts.listed_models(body) or ()) == ["vendor/model:free"]
+
+
+def test_a_list_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LISTED_MODELS", 3)
+    body = json.dumps({"data": [{"id": f"m{number}"} for number in range(9)]}).encode()
+    assert list(model_facts.listed_models(body) or ()) == ["m0", "m1", "m2"]

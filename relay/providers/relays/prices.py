@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Final
+
+from portal.lib.texts import whole_number
 
 _MILLION: Final = Decimal(1_000_000)
 _PLACES: Final = Decimal("0.000000001")
 _MOST: Final = Decimal(1_000_000)  # USD: more is no price
+_MOST_TOKENS: Final = 2**31 - 1  # above which a price can hold
 _PER_RATIO: Final = Decimal(2)  # USD for a million tokens of input, at new-api's ratio 1
 _HOUR_LONG: Final = Decimal("1.6")  # times what other writes to the cache cost there
 _OURS: Final = (
@@ -53,7 +56,7 @@ def read_prices(source: PriceSource, answer: Any) -> PriceList:
     """Empty when the answer is not what is expected there."""
     try:
         found = source.read(answer)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, InvalidOperation):
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError):
         return {}
     return {name: tiers for name, tiers in found.items() if 0 in tiers}
 
@@ -84,8 +87,9 @@ def _of_this_product(answer: Any) -> PriceList:
         tiers: Tiers = {}
         for tier in ({"above_tokens": 0, **pricing}, *pricing.get("tiers", ())):
             classes = _complete((name, _usd(tier[name])) for name in _OURS if name in tier)
-            if classes is not None:
-                tiers[int(tier["above_tokens"])] = classes
+            above = tier["above_tokens"]
+            if classes is not None and whole_number(above, 0, _MOST_TOKENS) is not None:
+                tiers[int(above)] = classes
         found[entry["id"]] = tiers
     return found
 

@@ -33,6 +33,11 @@ def limit(left: str | None) -> dict[str, Any]:
         (ACCOUNT, [{"success": False, "message": "no"}], None),
         (KEY, [{"key": "x", "info": {"spend": 1.5, "max_budget": 10.0}}], "8.5"),
         (KEY, [{"key": "x", "info": {"spend": 1.5, "max_budget": None}}], None),
+        (BILLING, [{"hard_limit_usd": "9e999999"}, {"total_usage": "-9e999999"}], None),
+        (BILLING, [{"hard_limit_usd": "NaN"}, {"total_usage": 0}], None),
+        (TOKEN, [{"data": {"total_available": "sNaN"}}], None),
+        (ACCOUNT, ["<html>"], None),
+        (USAGE, [{"limits": [limit("Infinity"), limit("nan")]}], None),
     ],
 )
 def test_balances(source: Any, answers: list[Any], amount: str | None) -> None:
@@ -68,6 +73,20 @@ def test_prices_of_this_product() -> None:
         },
         "calls": {0: {"input": Decimal(0), "output": Decimal(0), "per_call": Decimal("0.04")}},
     }
+
+
+@pytest.mark.parametrize("above", [-1, 2**31, 10**30, 1.5, 1e300, "x", None, True])
+def test_a_length_of_prompts_that_is_none_has_no_price(above: Any) -> None:
+    pricing = {"currency": "USD", "tokens_per": "1000000", "input": "1", "output": "2"}
+    tiers = [{"above_tokens": above, "input": "3", "output": "4"}]
+    found = read_prices(OURS, {"data": [{"id": "m", "pricing": {**pricing, "tiers": tiers}}]})
+    assert found == {"m": {0: {"input": Decimal(1), "output": Decimal(2)}}}
+
+
+@pytest.mark.parametrize("ratio", ["9e999999", 1e308, "NaN", [], {}])
+def test_ratios_that_are_none_are_no_prices(ratio: Any) -> None:
+    answer = {"group_ratio": {"default": "9e999999"}, "data": [entry(model_name="m", model_ratio=ratio)]}
+    assert not read_prices(NEW_API, answer)
 
 
 def entry(**values: Any) -> dict[str, Any]:
