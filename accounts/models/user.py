@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -13,6 +13,8 @@ from django.utils.translation import gettext_lazy as _
 from accounts.models.change import Change, ChangeTrackedQuerySet, announce
 from accounts.models.limits import Limited
 from accounts.rights import may_act_as_staff
+
+_LONGEST_ADDRESS: Final = 254  # characters; names are shorter
 
 if TYPE_CHECKING:
     _Manager = DjangoUserManager["User"]
@@ -32,7 +34,7 @@ class UserManager(_Manager):
         An exact name goes before other letter cases, a name before an address. Two people are nobody.
         """
         typed = text.strip()
-        if not typed or "\0" in typed:
+        if not typed or len(typed) > _LONGEST_ADDRESS or not typed.isprintable():
             return None
         exact = self.filter(username=typed).first()
         if exact is not None:

@@ -183,6 +183,13 @@ def test_explaining_is_for_staff_with_the_right(people: People) -> None:
         (b"{}", 400),
         (b'{"user":"nobody","model":"x"}', 404),
         (b'{"user":"alice","model":"x","token":"1e9"}', 404),
+        (b'{"user":"\\ud800","model":"x"}', 404),
+        (b'{"user":"alice","model":"\\ud800"}', 404),
+        (b'{"user":"alice","model":"\\u0000"}', 404),
+        (b'{"user":"alice","model":"x","token":"\\udfff"}', 404),
+        (b'{"user":"%s","model":"x"}' % (b"x" * 100_000), 404),
+        (b'{"user":"alice","model":"%s"}' % (b"x" * 100_000), 404),
+        (b"[" * 100_000, 400),
     ):
         assert (
             signed_in(people.staff).post("/admin/explain/", body, content_type="application/json").status_code == status

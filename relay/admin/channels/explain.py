@@ -19,6 +19,7 @@ from relay.models import Model, ModelAlias, Token
 from relay.models.token import STATES
 
 _MAX_CHOICES = 500  # of a list
+_LONGEST = 300  # characters of a name; addresses have 254
 
 
 @needs("relay.view_channel", "accounts.view_user")
@@ -63,7 +64,7 @@ def _json_answer(request: HttpRequest) -> HttpResponse:
     if request.content_type == "application/json":
         try:
             body = json.loads(request.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return JsonResponse({"error": _("The body is not valid JSON.")}, status=400)
         if not isinstance(body, dict):
             return JsonResponse(
@@ -82,15 +83,27 @@ def _explain(asked: dict[str, str], sees_usage: bool) -> tuple[Explanation | Non
     """Return the explanation, or None and what is wrong with the parameters."""
     user = User.objects.named(asked["user"])
     if user is None:
-        return None, str(_("There is no user “%(user)s”.") % {"user": asked["user"]})
+        return None, str(_("There is no user “%(user)s”.") % {"user": _shown(asked["user"])})
+    if not _may_be_name(asked["model"]):
+        said = {"model": _shown(asked["model"])}
+        return None, str(_("There is no model “%(model)s”. Create it, or add it to a channel's models.") % said)
     token = None
     if asked["token"]:
         number = whole_number(asked["token"])
         token = Token.objects.filter(user=user, pk=number).first() if number is not None else None
         if token is None:
             return None, str(
-                _("%(user)s has no token with the number %(token)s.") % {"user": user, "token": asked["token"]}
+                _("%(user)s has no token with the number %(token)s.") % {"user": user, "token": _shown(asked["token"])}
             )
     serving = current()
     seen = serving.health.live if serving is not None else None
     return explain_route(user, token, asked["model"], seen, requests=sees_usage), ""
+
+
+def _may_be_name(text: str) -> bool:
+    """Whether somebody or something may be called so, and databases can look for it."""
+    return len(text) <= _LONGEST and text.isprintable()
+
+
+def _shown(text: str) -> str:
+    return "".join(filter(str.isprintable, text[:_LONGEST]))

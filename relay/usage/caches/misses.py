@@ -52,15 +52,17 @@ class Surroundings:
 
 def verdict(turn: Turn, before: Turn | None, about: Surroundings) -> CacheVerdict:
     """Say what became of the prompt of a turn. `before`: the turn of the conversation before it. Pure."""
-    code, text = _hit(turn, before) if turn.cached else _miss(turn, before, about)
+    code, text = _hit(turn, before, about) if turn.cached else _miss(turn, before, about)
     return CacheVerdict(code, text, CacheShare(turn.input, turn.cached))
 
 
-def _hit(turn: Turn, before: Turn | None) -> tuple[str, str]:
+def _hit(turn: Turn, before: Turn | None, about: Surroundings) -> tuple[str, str]:
     share = CacheShare(turn.input, turn.cached).text
     text = _("%(share)s of the prompt came from the cache.") % {"share": share}
     if before is None or turn.cached >= _MOST_PART * min(before.warm, turn.input):
         return "hit", text
+    if (elsewhere := _elsewhere(turn, before, about)) is not None:
+        return "partly", f"{text} {elsewhere[1]}"
     less = _("The turn before had %(n)s tokens there: the prompt was changed since then, or some had expired.")
     return "partly", f"{text} {less % {'n': f'{before.warm:,}'}}"
 
@@ -79,10 +81,8 @@ def _miss(turn: Turn, before: Turn | None, about: Surroundings) -> tuple[str, st
         return "nameless", _("Unknown: the app names no conversation, so that this may be the first turn of one.")
     if before is None:
         return "first", _("It is the first turn of its conversation with this model.")
-    if before.pair != turn.pair:
-        return _moved(turn, before, about)
-    if before.upstream_model != turn.upstream_model:
-        return "model", _("The turn before was answered by another model; each has a cache of its own.")
+    if (elsewhere := _elsewhere(turn, before, about)) is not None:
+        return elsewhere
     gap, longest = turn.at - before.at, max(facts.longest, HOUR_SECONDS if before.for_an_hour else 0.0)
     least_seconds = HOUR_SECONDS if before.for_an_hour else facts.seconds
     if before.for_an_hour or (facts.marked and before.written and not before.for_an_hour):
@@ -97,6 +97,15 @@ def _miss(turn: Turn, before: Turn | None, about: Surroundings) -> tuple[str, st
     if about.silent:
         return "silent", _("This channel has reported no cached token of the model in 30 days: it may report none.")
     return "unknown", _("Unknown. The beginning of the prompt may have been changed, or the upstream had dropped it.")
+
+
+def _elsewhere(turn: Turn, before: Turn, about: Surroundings) -> tuple[str, str] | None:
+    """What stands for a turn that was answered where the one before was not; None: it was answered there."""
+    if before.pair != turn.pair:
+        return _moved(turn, before, about)
+    if before.upstream_model != turn.upstream_model:
+        return "model", _("The turn before was answered by another model; each has a cache of its own.")
+    return None
 
 
 def _moved(turn: Turn, before: Turn, about: Surroundings) -> tuple[str, str]:
