@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -35,6 +36,11 @@ class Section:
     snippets: list[Snippet] = field(default_factory=list)
 
 
+def _quoted(model: str) -> str:
+    """The name of a model, which may come from an upstream's list, as a text of Python, JavaScript and YAML."""
+    return json.dumps(model, ensure_ascii=False)
+
+
 def snippets(request: HttpRequest, token: str = PLACEHOLDER, call: FirstCall = DEMO_CALL) -> list[Snippet]:
     """Snippets for a call that the token can make: curl, the SDKs, environment variables, chat apps in general."""
     base = f"{settings.CONFIG.origin(request)}/v1"
@@ -57,7 +63,7 @@ def snippets(request: HttpRequest, token: str = PLACEHOLDER, call: FirstCall = D
 
 
 def _chat_code(base: str, token: str, model: str) -> list[Snippet]:
-    name = json.dumps(model, ensure_ascii=False)
+    name = _quoted(model)
     return [
         Snippet(
             "python",
@@ -193,8 +199,8 @@ def _librechat(base: str, token: str, model: str) -> Snippet:
     text = (
         "endpoints:\n  custom:\n"
         f'    - name: "AIRelays"\n      apiKey: "{token}"\n      baseURL: "{base}"\n'
-        f'      models:\n        default: ["{model}"]\n        fetch: true\n      titleConvo: true\n      titleModel: '
-        f'"{model}"\n'
+        f"      models:\n        default: [{_quoted(model)}]\n        fetch: true\n      titleConvo: true\n"
+        f"      titleModel: {_quoted(model)}\n"
     )
     return Snippet("librechat", "LibreChat", text, where="librechat.yaml")
 
@@ -218,8 +224,8 @@ def _cline(base: str, token: str, model: str) -> Snippet:
 def _continue(base: str, token: str, model: str) -> Snippet:
     text = (
         "name: AIRelays\nversion: 1.0.0\nschema: v1\nmodels:\n"
-        f"  - name: {model}\n    provider: openai\n    model: {model}\n    apiBase: {base}\n    apiKey: {token}\n    "
-        "roles: [chat, edit, apply]\n"
+        f"  - name: {_quoted(model)}\n    provider: openai\n    model: {_quoted(model)}\n    apiBase: {base}\n"
+        f"    apiKey: {token}\n    roles: [chat, edit, apply]\n"
     )
     return Snippet("continue", "Continue", text, where="~/.continue/config.yaml")
 
@@ -243,10 +249,11 @@ def _zed(base: str, model: str) -> Snippet:
 
 
 def _aider(base: str, token: str, model: str) -> Snippet:
+    name = shlex.quote(f"openai/{model}")
     return Snippet(
         "aider",
         "aider",
-        f"export OPENAI_API_BASE={base}\nexport OPENAI_API_KEY={token}\naider --model openai/{model}\n",
+        f"export OPENAI_API_BASE={base}\nexport OPENAI_API_KEY={token}\naider --model {name}\n",
         where=_("Environment"),
     )
 
@@ -265,7 +272,7 @@ def _n8n(base: str, token: str) -> Snippet:
 def _langchain(base: str, token: str, model: str) -> Snippet:
     text = (
         "# pip install langchain-openai\nfrom langchain_openai import ChatOpenAI\n\n"
-        f'chat = ChatOpenAI(base_url="{base}", api_key="{token}", model="{model}", '
+        f'chat = ChatOpenAI(base_url="{base}", api_key="{token}", model={_quoted(model)}, '
         'stream_usage=True)\nprint(chat.invoke("Hello!").content)\n'
     )
     return Snippet("langchain", "LangChain", text)
