@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.test import Client
 
 from portal.lib.money import NANO
@@ -167,6 +168,33 @@ def test_limits_that_are_used_up_are_in_the_way_as_the_gateway_sees_them(live: P
     assert found["allowed"] and len(found["conditions"]) == 3, found
     assert "from 10.0.0.0/8 alone" in found["conditions"][0] and "for chat" in found["conditions"][1].lower()
     assert "$0.0001 is left of the quota" in found["conditions"][2] and "is refused" in found["conditions"][2]
+
+
+def test_who_may_not_see_money_is_told_no_amounts(live: Portal) -> None:
+    """Operators explain routing, and see nobody's balance on any other page either."""
+    from decimal import Decimal
+
+    from relay.billing.ledger import movements
+    from relay.models import Budget, Token
+
+    operator = live.user(is_staff=True)
+    rights = Permission.objects.filter(codename__in=("view_channel", "view_user"))
+    operator.user_permissions.add(*rights)
+    user, model = live.user(balance=100_000), live.model(price=PRICE)
+    live.token(user)
+    token = Token.objects.get(user=user)
+    asked = {"user": user.username, "token": str(token.pk), "model": model}
+    reader, boss = signed_in(operator), signed_in(live.user(is_staff=True, is_superuser=True))
+    found = explain(reader, **asked)
+    assert any("does not pay for a request of 1000 tokens" in line for line in found["conditions"]), found
+    movements.set_quota(token, 0)
+    Budget.objects.create(period="day", limit=Decimal("0.000001"), user=user)
+    Budget.objects.create(period="week", limit=Decimal("0.000001"), token=token)
+    told = explain(reader, **asked)
+    assert len(told["obstacles"]) == 3 and "$" not in json.dumps([found, told])
+    page = reader.get("/admin/explain/", asked).content.decode()
+    assert "quota of the token is used up" in page and "$0" not in page
+    assert "$0.000001" in json.dumps(explain(boss, **asked))
 
 
 def test_explaining_is_for_staff_with_the_right(people: People) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -16,6 +17,7 @@ from portal.lib.texts import whole_number
 from relay.gateway.routing.explain import Explanation, explain_route
 from relay.gateway.runtime import current
 from relay.models import Model, ModelAlias, Token
+from relay.models.ledger import AMOUNTS
 from relay.models.token import STATES
 
 _MAX_CHOICES = 500  # of a list
@@ -32,11 +34,10 @@ def explain_view(request: HttpRequest) -> HttpResponse:
     """
     if request.method == "POST":
         return _json_answer(request)
-    sees_usage = may(request.user, "relay.view_usagerecord")
     asked = {name: request.GET.get(name, "").strip() for name in ("user", "token", "model")}
     error, found = "", None
     if asked["user"] and asked["model"]:
-        found, error = _explain(asked, sees_usage)
+        found, error = _explain(asked, request.user)
     chosen = User.objects.named(asked["user"])
     context = {
         **admin.site.each_context(request),
@@ -75,12 +76,12 @@ def _json_answer(request: HttpRequest) -> HttpResponse:
         asked = {name: request.POST.get(name, "").strip() for name in ("user", "token", "model")}
     if not asked["user"] or not asked["model"]:
         return JsonResponse({"error": _("Name a “user” and a “model”.")}, status=400)
-    found, error = _explain(asked, may(request.user, "relay.view_usagerecord"))
+    found, error = _explain(asked, request.user)
     return JsonResponse(found.as_json()) if found is not None else JsonResponse({"error": error}, status=404)
 
 
-def _explain(asked: dict[str, str], sees_usage: bool) -> tuple[Explanation | None, str]:
-    """Return the explanation, or None and what is wrong with the parameters."""
+def _explain(asked: dict[str, str], reader: Any) -> tuple[Explanation | None, str]:
+    """Return the explanation as somebody may read it, or None and what is wrong with the parameters."""
     user = User.objects.named(asked["user"])
     if user is None:
         return None, str(_("There is no user “%(user)s”.") % {"user": _shown(asked["user"])})
@@ -97,7 +98,8 @@ def _explain(asked: dict[str, str], sees_usage: bool) -> tuple[Explanation | Non
             )
     serving = current()
     seen = serving.health.live if serving is not None else None
-    return explain_route(user, token, asked["model"], seen, requests=sees_usage), ""
+    sees_usage = may(reader, "relay.view_usagerecord")
+    return explain_route(user, token, asked["model"], seen, sees_usage, may(reader, AMOUNTS)), ""
 
 
 def _may_be_name(text: str) -> bool:

@@ -83,12 +83,18 @@ class Explanation:
 
 
 def explain_route(
-    user: User, token: Token | None, model_name: str, seen: Live | None = None, requests: bool = False
+    user: User,
+    token: Token | None,
+    model_name: str,
+    seen: Live | None = None,
+    requests: bool = False,
+    amounts: bool = False,
 ) -> Explanation:
     """Explain where a user's request for a model would go now.
 
     `token` None: a token without limits. `seen`: the live state of this process, if it serves requests. `requests`:
-    whether to explain the newest ones, too, which are usage that not everybody may see.
+    whether to explain the newest ones, too, which are usage that not everybody may see; `amounts`: whether to say what
+    is left of balances, quotas and budgets.
     """
     now = clock.now()
     snapshot = load.load_snapshot()
@@ -125,7 +131,7 @@ def explain_route(
             )
         if view is not None and not view.priced and settings.CONFIG.unpriced == "refuse":
             obstacles.append(_("It has no price, so requests are refused. Set one, or take the vendors' list prices."))
-    covers = Covers(user, token, view, caller, snapshot.terms(caller).multiplier, now.timestamp())
+    covers = Covers(user, token, view, caller, snapshot.terms(caller).multiplier, now.timestamp(), amounts)
     obstacles += covers.obstacles()
     who = _("%(user)s with the token “%(token)s”") % {"user": user, "token": token} if token is not None else str(user)
     sells_unpriced = settings.CONFIG.unpriced != "refuse"

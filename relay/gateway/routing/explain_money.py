@@ -32,6 +32,7 @@ class Covers:
     caller: Caller
     multiplier: int
     now: float
+    amounts: bool  # whether the reader may see what users have and pay
 
     def obstacles(self) -> list[str]:
         """The balance, quota and budgets that do not cover the shortest request, as the ledger asks them."""
@@ -44,10 +45,16 @@ class Covers:
                 "The %(period)s budget of the token “%(token)s”, %(quota)s, is used up until %(until)s."
             ),
         }
+        if not self.amounts:
+            texts |= {
+                ("quota", "token"): _("The quota of the token is used up. Raise it on the token's page."),
+                ("budget", "user"): _("The %(period)s budget of %(user)s is used up until %(until)s."),
+                ("budget", "token"): _("The %(period)s budget of the token “%(token)s” is used up until %(until)s."),
+            }
         for line, left in self._lines():
             if left < least:
                 found.append(texts[line.kind, line.scope] % self._values(line))
-                if left > 0:
+                if left > 0 and self.amounts:
                     found[-1] += " " + _("%(left)s is left, less than any request costs.") % {"left": money.show(left)}
         return found
 
@@ -60,6 +67,10 @@ class Covers:
             ("budget", "user"): _("%(left)s is left of the %(period)s budget of %(user)s until %(until)s."),
             ("budget", "token"): _("%(left)s is left of the %(period)s budget of the token until %(until)s."),
         }
+        if not self.amounts:
+            short = any(least <= left < usual for _line, left in self._lines())
+            said = _("What is left does not pay for a request of %(n)d tokens in and out, which is refused.")
+            return [said % {"n": _USUAL}] if short else []
         for line, left in self._lines():
             if least <= left < usual:
                 text = texts[line.kind, line.scope] % {**self._values(line), "left": money.show(left)}
