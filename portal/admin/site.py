@@ -142,7 +142,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         days_shown = int(days) if days in {"1", "7", "30"} else 1
         found = board(user, days_shown, sees_money(request), sees_earnings(request))
         context["board"] = shown = _for_reader(request, found)
-        context["local"] = local_offers(request) if shown.setup else []
+        context["local"] = local_offers(request) if shown.setup else None
     return context
 
 

@@ -25,7 +25,7 @@ from accounts.models import AuditEvent, User
 from accounts.rights import exceeds, may
 from portal.lib import clock, money
 from portal.lib.texts import whole_number
-from relay.admin.channels.guide_channel import save_channel
+from relay.admin.channels.guide_channel import look_again, save_channel
 from relay.admin.channels.guide_prices import price_form
 from relay.admin.channels.model_list import kind_of, list_models, warn_unpriced
 from relay.admin.forms import EXCEEDS
@@ -230,6 +230,10 @@ def _next_step(request: HttpRequest, step: str, channel: Channel | None) -> Http
 
 
 def _channel_step(request: HttpRequest, channel: Channel | None) -> Any:
+    if request.method == "POST" and "look" in request.POST:  # on the front page, or here
+        look_again(request)
+        there = request.POST["look"] == "overview"
+        return redirect("admin:index") if there else redirect("admin-setup-step", "channel")
     found = save_channel(request, channel)
     if not isinstance(found, Channel):
         return found

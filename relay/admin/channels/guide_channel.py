@@ -14,7 +14,7 @@ from django.utils.translation import ngettext
 
 from accounts.admin.base import request_ip
 from accounts.models import AuditEvent
-from accounts.rights import may
+from accounts.rights import may, may_everything
 from portal.lib.texts import whole_number
 from relay.admin.forms import BaseUrlForm
 from relay.catalog.facts import fill_facts
@@ -73,18 +73,35 @@ def save_channel(request: HttpRequest, channel: Channel | None) -> Channel | dic
         if title  # what answers inside the portal stands alone
     ]
     found = {"form": form, "groups": groups, "chosen": form["provider"].value(), "edited": edited}
-    return found | {"local": [] if edited is not None else local_offers(request)}
+    return found | {"local": None if edited is not None else local_offers(request)}
 
 
-def local_offers(request: HttpRequest) -> list[tuple[LocalServer, str]]:
-    """The servers on this machine that the reader may add by a click, each with the label of its vendor."""
+def local_offers(request: HttpRequest, fresh: bool = False) -> list[tuple[LocalServer, str]] | None:
+    """The servers on this machine that the reader may add by a click, each with the label of its vendor.
+
+    None where there is nothing to say of them: the reader may not add one, or may add only those that are allowed, and
+    none of these answers. `fresh`: look now, whatever was found before.
+    """
     if not may(request.user, *LOCAL_RIGHTS):
-        return []
-    return [
+        return None
+    found = [
         (server, _(VENDORS[server.provider].label))
-        for server in offered_servers(_own_ports(request))
+        for server in offered_servers(_own_ports(request), fresh)
         if may_add(request.user, server)
     ]
+    return found if found or may_everything(request.user) else None
+
+
+def look_again(request: HttpRequest) -> None:
+    """Look for servers on this machine now, and say how many there are."""
+    if not may(request.user, *LOCAL_RIGHTS):
+        raise PermissionDenied
+    found = local_offers(request, fresh=True)
+    if not found:
+        messages.info(request, _("No server was found that you can add. Start one with a model, and look again."))
+        return
+    said = ngettext("%(n)d server was found on this machine.", "%(n)d servers were found on this machine.", len(found))
+    messages.success(request, said % {"n": len(found)})
 
 
 def _own_ports(request: HttpRequest) -> set[int]:

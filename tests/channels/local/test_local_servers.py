@@ -142,6 +142,37 @@ def test_one_click_is_all_that_a_person_alone_needs(run: Any, solo: Any) -> None
     assert client.post(GUIDE, {"local": str(port)}).status_code == 200 and Channel.objects.count() == 1
 
 
+def test_a_server_that_was_started_meanwhile_is_found_by_looking_again(run: Any, solo: Any) -> None:
+    client = signed_in(solo)
+    for page in ("/admin/", GUIDE):
+        text = client.get(page).content.decode()
+        assert "Models on this machine" in text and "Look again" in text and "Found on this machine" not in text
+    (port,) = run(peers.OLLAMA)
+    assert "Found on this machine" not in client.get("/admin/").content.decode(), "it was looked half a minute ago"
+    answer = client.post(GUIDE, {"look": "overview"})
+    assert (answer.status_code, answer["location"]) == (302, "/admin/")
+    text = client.get("/admin/").content.decode()
+    assert "1 server was found on this machine." in text and f"127.0.0.1:{port}" in text
+    client.post(GUIDE, {"local": str(port)})
+    answer = client.post(GUIDE, {"look": "step"}, follow=True)
+    assert answer.redirect_chain == [(GUIDE, 302)]
+    assert "No server was found that you can add." in answer.content.decode()
+    assert "Look again" not in client.get(f"{GUIDE}?channel={Channel.objects.get().pk}").content.decode()
+
+
+def test_who_may_look_again(run: Any, solo: Any) -> None:
+    run(peers.VLLM)
+    rights = ("add_channel", "add_model", "add_channelmodel", "add_modelprice", "view_channel", "view_usagerecord")
+    staff = clerk(*rights)
+    assert "Look again" not in staff.get(GUIDE).content.decode(), "a superuser allows addresses"
+    answer = staff.post(GUIDE, {"look": "step"}, follow=True).content.decode()
+    assert "No server was found that you can add." in answer and "was found on this machine" not in answer
+    User.objects.update(username=Concat(Value("former-"), "username"))
+    assert clerk("add_channel").post(GUIDE, {"look": "step"}).status_code == 403
+    user = signed_in(User.objects.create_user("user"))
+    assert "/admin/login/" in user.post(GUIDE, {"look": "step"})["location"]
+
+
 def test_vendors_with_an_address_of_their_own_keep_it(solo: Any) -> None:
     channel = add_channel(LocalServer("ollama", 11434, (("m", ""),)), solo, None)
     assert channel.base_url == "" and channel.name == "Ollama"
