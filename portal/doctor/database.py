@@ -14,6 +14,7 @@ from django.utils.translation import ngettext
 
 from portal.config import Config
 from portal.doctor.report import Check, told
+from portal.installation.command import here
 from portal.lib import clock
 from portal.services import redis
 from relay.models import Worker
@@ -33,7 +34,7 @@ def database(config: Config) -> Iterator[Check]:
         data["connect_ms"] = round((time.monotonic() - began) * 1000)
         missing = missing_migrations()
         if missing:
-            yield _outdated(missing, data)
+            yield _outdated(config, missing, data)
             return
         with transaction.atomic():  # takes the lock of a writer, and changes no row
             Worker.objects.filter(name="").update(seen_at=clock.now())
@@ -61,7 +62,7 @@ def missing_migrations() -> int:
     return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
 
 
-def _outdated(missing: int, data: dict[str, Any]) -> Check:
+def _outdated(config: Config, missing: int, data: dict[str, Any]) -> Check:
     text = ngettext(
         "The database lacks %(n)d migration: the portal does not serve on it.",
         "The database lacks %(n)d migrations: the portal does not serve on it.",
@@ -71,7 +72,7 @@ def _outdated(missing: int, data: dict[str, Any]) -> Check:
         "database",
         "fail",
         text,
-        (_("Run: %(command)s") % {"command": "airelays init"},),
+        (_("Run: %(command)s") % {"command": here("init", data_dir=config.data_dir)},),
         {**data, "missing_migrations": missing},
     )
 

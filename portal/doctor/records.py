@@ -13,6 +13,7 @@ from django.utils.translation import ngettext
 
 from portal.config import Config
 from portal.doctor.report import Check
+from portal.installation.command import here
 from portal.lib import clock
 from relay.billing.ledger.verify import verify
 from relay.models import BooksProof, ChatGPTAccount, LedgerEntry, Token
@@ -40,7 +41,10 @@ def tokens(config: Config) -> Iterator[Check]:
             if found
             else _("There is no token, so no client can call the relay.")
         )
-        steps = (_("Create one: %(command)s") % {"command": "airelays token create"},)
+        steps = (
+            _("Create one: %(command)s")
+            % {"command": here("token", "create", _("My token"), data_dir=config.data_dir)},
+        )
         yield Check("relay_token", "fail", text, steps, data)
 
 
@@ -51,30 +55,32 @@ def books(config: Config) -> Iterator[Check]:
         report = verify(lambda _stage: None)
         data = {"entries": report.entries, "accounts": report.accounts, "differing": len(report.differences)}
         if report.differences:
-            yield _unbalanced(len(report.differences), data)
+            yield _unbalanced(config, len(report.differences), data)
         else:
             text = _("The books balance: %(accounts)d accounts, %(entries)d entries.") % data
             yield Check("books", "pass", text, data=data)
         return
     last = next((proof for proof in BooksProof.objects.all()[:5] if proof.state in {"clean", "differs"}), None)
-    steps = (_("Run: %(command)s") % {"command": "airelays manage ledger prove"},)
+    prove = here("manage", "ledger", "prove", data_dir=config.data_dir)
+    steps = (_("Run: %(command)s") % {"command": prove},)
     if last is None:
         yield Check("books", "warn", _("The books have never been proved."), steps, {"newest_entry": newest})
     elif last.differing:
-        yield _unbalanced(last.differing, {"entries": last.entries, "differing": last.differing})
+        yield _unbalanced(config, last.differing, {"entries": last.entries, "differing": last.differing})
     else:
         shown = formats.date_format(last.began_at, "DATETIME_FORMAT")
         text = _("The books balanced at their last proof, %(at)s.") % {"at": shown}
         yield Check("books", "pass", text, data={"entries": last.entries, "proved_at": last.began_at.isoformat()})
 
 
-def _unbalanced(count: int, data: dict[str, int]) -> Check:
+def _unbalanced(config: Config, count: int, data: dict[str, int]) -> Check:
     text = ngettext(
         "The books do not balance: %(n)d figure differs from the ledger's entries.",
         "The books do not balance: %(n)d figures differ from the ledger's entries.",
         count,
     ) % {"n": count}
-    steps = (_("Keep a copy of the database, and run: %(command)s") % {"command": "airelays manage ledger verify"},)
+    verify_books = here("manage", "ledger", "verify", data_dir=config.data_dir)
+    steps = (_("Keep a copy of the database, and run: %(command)s") % {"command": verify_books},)
     return Check("books", "fail", text, steps, data)
 
 
@@ -94,4 +100,6 @@ def plans(config: Config) -> Iterator[Check]:
             "%(n)d sign-ins with plans have expired, or lack a consent.",
             count - ready,
         ) % {"n": count - ready}
-        yield Check("plan_sign_ins", "warn", text, (_("Whose it is signs in again: airelays login."),), data)
+        login = here("login", data_dir=config.data_dir)
+        steps = (_("Whose it is signs in again: %(command)s") % {"command": login},)
+        yield Check("plan_sign_ins", "warn", text, steps, data)

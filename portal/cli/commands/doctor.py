@@ -11,6 +11,7 @@ import click
 from portal.cli import options, output
 from portal.cli.startup import django_ready
 from portal.config import load
+from portal.installation.command import here
 from portal.installation.sources import ConfigError
 
 _COLOURS: Final = {"pass": "green", "warn": "yellow", "fail": "red", "skip": "white"}
@@ -43,7 +44,9 @@ def _without_settings() -> dict[str, Any] | None:
         return _only("config", str(error), "Correct the setting; docs/configure.md lists every one.")
     folder = config.data_dir
     if not folder.is_dir():
-        return _only("data_dir", f"There is no data folder {_short(str(folder))} yet.", "Run: airelays init")
+        return _only(
+            "data_dir", f"There is no data folder {_short(str(folder))} yet.", f"Run: {here('init', data_dir=folder)}"
+        )
     if not os.access(folder, os.W_OK | os.X_OK):
         text = f"The data folder {_short(str(folder))} cannot be written."
         return _only("data_dir", text, "Give it to the user that runs the portal, or set AIRELAYS_DATA_DIR.")

@@ -11,7 +11,7 @@ import click
 
 from portal.cli import options, output
 from portal.cli.errors import Refusal
-from portal.cli.startup import database
+from portal.cli.startup import database, own_command
 from portal.lib.texts import plain
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _by_browser(user: User, browser: bool | None, quiet: bool) -> ChatGPTAccount
         except KeyboardInterrupt:
             address = click.prompt("Address", err=True)
         if address is None:
-            raise Refusal("Nobody signed in in time. Run `airelays login` again.")
+            raise Refusal(f"Nobody signed in in time. Run `{own_command('login')}` again.")
         return sign_in.finish(user, begun, address)
 
 
@@ -96,7 +96,7 @@ def _by_device(user: User) -> ChatGPTAccount:
             if (account := sign_in.finish_device(user, device)) is not None:
                 return account
             time.sleep(device.interval)
-    raise Refusal("Nobody typed the code in time. Run `airelays login --device` again.")
+    raise Refusal(f"Nobody typed the code in time. Run `{own_command('login', '--device')}` again.")
 
 
 def _saying(quiet: bool) -> Callable[[str], None]:

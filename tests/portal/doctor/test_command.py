@@ -50,7 +50,8 @@ def test_a_portal_without_a_token_fails_with_what_to_do_and_nothing_secret(tmp_p
         "clock": "skip",
         "response": "skip",
     }  # fmt: skip
-    assert report["next_steps"][0] == "Create one: airelays token create"
+    step = report["next_steps"][0]
+    assert step.startswith("Create one: ") and step.endswith(" token create 'My token'")
     keys = [path.read_text().strip() for path in (tmp_path / ".airelays" / "keys").iterdir()]
     assert keys and not any(key in done.stdout + done.stderr for key in keys)
     assert str(tmp_path) not in done.stdout

@@ -90,6 +90,52 @@ def test_what_was_found_is_shown_failures_first_and_downloaded(
         call_command("doctor", str(found.pk))
 
 
+@pytest.mark.parametrize(
+    ("check", "address", "has_step"),
+    [
+        (Check("relay_token", "fail", "None.", ("Create one: airelays token create 'Mine'",)), "token/add/", False),
+        (
+            Check("books", "warn", "Unproved.", ("Run: airelays manage ledger prove",)),
+            "ledgeraccount/verify",
+            False,
+        ),
+        (Check("upstream_auth", "skip", "None.", ("Add one.",), {"channels": 0}), "/admin/setup/", False),
+        (Check("upstream_auth", "fail", "None.", ("Correct them.",), {"channels": 2}), "relay/channel/", True),
+        (Check("channel:7", "fail", "Refused.", ("Replace it.",), {"channel": 7, "status": 401}), "exact=7", True),
+        (Check("channel:7", "fail", "No name.", ("Check it.",), {"channel": 7, "failed": "name"}), "channel/7/", True),
+        (Check("response", "fail", "No answer.", ("Test it.",), {"channel": 7}), "channel/7/", True),
+        (Check("response", "skip", "No model.", ("Add models.",)), "relay/channel/", True),
+        (Check("plan_sign_ins", "warn", "Over.", ("Sign in: airelays login",)), "relay/chatgptaccount/", False),
+        (Check("environment", "warn", "A typo.", ("Correct it.",)), "/admin/installation/", True),
+        (Check("clock", "fail", "It is wrong.", ("timedatectl set-ntp true",)), "", True),
+        (Check("response", "skip", "As you asked."), "", False),
+        (Check("channel:7", "pass", "Well.", data={"channel": 7}), "", False),
+    ],
+    ids=lambda value: f"{value.name}-{value.status}" if isinstance(value, Check) else None,
+)
+def test_next_steps_link_the_page_where_they_are_done(
+    staff: Client, people: People, check: Check, address: str, has_step: bool
+) -> None:
+    Diagnosis.objects.create(actor=people.staff, finished_at=clock.now(), report=Report([check]).as_json())
+    page = staff.get(PAGE)
+    (shown,) = page.context["checks"]
+    assert address in shown["url"] and bool(shown["url"]) == bool(address)
+    assert bool(shown["steps"]) == has_step
+    text = page.content.decode()
+    assert (f'href="{shown["url"]}"' in text) == bool(address)
+    assert "airelays token create" not in text, "a page is no terminal"
+    if address:
+        assert staff.get(shown["url"]).status_code in {200, 302}
+
+
+def test_pages_that_the_reader_may_not_open_are_not_linked(people: People) -> None:
+    steps = ("Create one: airelays token create 'Mine'",)
+    checks = [Check("relay_token", "fail", "None.", steps)]
+    Diagnosis.objects.create(actor=people.staff, finished_at=clock.now(), report=Report(checks).as_json())
+    (shown,) = clerk("change_channel").get(PAGE).context["checks"]
+    assert shown["url"] == "" and shown["steps"] == list(steps)
+
+
 def test_what_upstreams_charge_is_told_to_those_who_may_know(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
     wishes: list[Any] = []
 
