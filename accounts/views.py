@@ -21,6 +21,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
+from django.utils import translation
 from django.utils.translation import gettext as _
 
 from accounts.models import User
@@ -41,7 +42,7 @@ def account(request: HttpRequest) -> HttpResponse:
             form = PreferencesForm(request.POST, instance=row)
             if form.is_valid():
                 row.save(update_fields=form.Meta.fields)
-                messages.success(request, _("Saved."))
+                messages.success(request, _preferences(form, row))
                 return redirect("account")
     else:
         form = PreferencesForm(instance=user)
@@ -54,6 +55,16 @@ def account(request: HttpRequest) -> HttpResponse:
         "here": "account",
     }
     return render(request, "portal/account.html", context, status=422 if form.errors else 200)
+
+
+def _preferences(form: PreferencesForm, user: User) -> str:
+    """What holds for the user's pages from now on, in the language that they have from now on."""
+    with translation.override(user.language or translation.get_language()):
+        languages, zones = (dict(form.fields[name].choices) for name in form.Meta.fields)  # type: ignore[attr-defined]
+        return _("Language of your pages: %(language)s. Times are shown in: %(zone)s.") % {
+            "language": languages[user.language],
+            "zone": zones[user.time_zone],
+        }
 
 
 def no_mail(request: HttpRequest) -> HttpResponse:

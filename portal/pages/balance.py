@@ -104,6 +104,22 @@ def _settings_of(user: User) -> NoticeSettings:
     return NoticeSettings.objects.filter(user=user).first() or NoticeSettings(user=user)
 
 
+def _told_of(row: NoticeSettings, user: User) -> str:
+    """When and how the user is told now."""
+    threshold = Decimal(settings.CONFIG.low_balance) if row.low_balance is None else row.low_balance
+    shown = {"amount": money.exact(money.nano(threshold)), "address": user.email}
+    mailed = row.by_email and bool(user.email) and settings.MAILS
+    if mailed and row.webhook_url:
+        said = _("Once your balance is below %(amount)s, you are told by e-mail to %(address)s and by your webhook.")
+    elif mailed:
+        said = _("Once your balance is below %(amount)s, you are told by e-mail to %(address)s.")
+    elif row.webhook_url:
+        said = _("Once your balance is below %(amount)s, you are told by your webhook.")
+    else:
+        said = _("Once your balance is below %(amount)s, you are told on the page of your balance alone.")
+    return said % shown
+
+
 @login_required
 @never_cache
 def notice_settings(request: HttpRequest) -> HttpResponse:
@@ -122,7 +138,7 @@ def notice_settings(request: HttpRequest) -> HttpResponse:
                 row.save()
                 AuditEvent.write("notices.change", user, row, request.META.get("REMOTE_ADDR"))
         if not form.errors and not secret:
-            messages.success(request, _("Saved."))
+            messages.success(request, _told_of(row, user))
             return redirect("notices")
         if secret:
             form = NoticeForm(instance=row)  # of what is stored now, for the next change

@@ -215,7 +215,12 @@ def token_enabled(request: HttpRequest, pk: int) -> HttpResponse:
             AuditEvent.write("token.enable" if token.enabled else "token.disable", request.user, token, _ip(request))
     messages.success(
         request,
-        (_("“%(token)s” is enabled.") if token.enabled else _("“%(token)s” is disabled.")) % {"token": token.name},
+        (
+            _("“%(token)s” is enabled. Apps that use it are answered.")
+            if token.enabled
+            else _("“%(token)s” is disabled. Apps that use it are refused until you enable it again.")
+        )
+        % {"token": token.name},
     )
     return redirect("token", pk)
 

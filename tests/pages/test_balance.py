@@ -10,7 +10,7 @@ import pytest
 from django.core.cache import cache
 from django.test import Client
 
-from accounts.models import AuditEvent
+from accounts.models import AuditEvent, User
 from portal.lib.money import NANO
 from relay.billing.redemption import create_codes
 from relay.models import NoticeSettings
@@ -69,6 +69,25 @@ def test_notice_settings_page(people: People, settings: Any) -> None:
         refused = client.post("/balance/notices/", {"webhook_url": address})
         assert refused.status_code == 422 and "not a public Internet address" in refused.content.decode()
     assert not NoticeSettings.objects.filter(user=people.other).exists()
+
+
+def test_saved_notices_say_how_one_is_told_now(people: People, settings: Any) -> None:
+    client = signed_in(people.owner)
+    hook = "https://93.184.216.34/hook"
+
+    def told(**form: str) -> str:
+        return client.post("/balance/notices/", form, follow=True).content.decode()
+
+    client.post("/balance/notices/", {"webhook_url": hook})  # shows the secret
+    assert "below $5.00, you are told by your webhook." in told(low_balance="5", webhook_url=hook, by_email="on")
+    settings.MAILS = True
+    User.objects.filter(pk=people.owner.pk).update(email="")
+    assert "you are told by your webhook." in told(webhook_url=hook, by_email="on"), "there is no address"
+    User.objects.filter(pk=people.owner.pk).update(email="ada@example.org")
+    both = told(low_balance="0.5", webhook_url=hook, by_email="on")
+    assert "below $0.50, you are told by e-mail to ada@example.org and by your webhook." in both
+    assert "by e-mail to ada@example.org." in told(by_email="on")
+    assert "on the page of your balance alone." in told()
 
 
 def test_a_webhook_with_a_secret_in_its_query_is_kept_and_masked(people: People) -> None:

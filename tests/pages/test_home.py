@@ -96,3 +96,11 @@ def test_the_overview_says_what_is_wrong_now(people: People, settings: Any) -> N
     assert "A budget of" not in signed_in(people.other).get("/").content.decode()
     with_config(settings, status_page="off")
     assert "Slow answers" not in browser.get("/").content.decode()
+
+
+def test_saved_preferences_say_what_holds_in_the_language_that_was_chosen(people: People) -> None:
+    client = signed_in(people.owner)
+    page = client.post("/accounts/", {"language": "en", "time_zone": "Asia/Shanghai"}, follow=True).content.decode()
+    assert "Language of your pages: English. Times are shown in: Asia/Shanghai." in page
+    page = client.post("/accounts/", {"language": "", "time_zone": ""}, follow=True).content.decode()
+    assert "Language of your pages: As the browser asks." in page

@@ -163,8 +163,32 @@ def plan_switch(request: HttpRequest) -> HttpResponse:
         store.set_on(account, on, user, ip)
     else:
         store.set_api(account, on, user, ip)
-    messages.success(request, _("Saved."))
+    if on and what == "api" and not account.api_enabled:
+        messages.error(request, _("Your plan is off as a whole. Turn it on first."))
+    else:
+        messages.success(request, _now(account, what))
+    if on and (account.state != "signed_in" or moved(account)):
+        messages.warning(request, _("It answers nothing yet: sign in again first."))
     return redirect("my-plan")
+
+
+def _now(account: ChatGPTAccount, what: str) -> str:
+    """What a switch has changed, and what to do next."""
+    if what == "plan" and not account.is_on:
+        return _("Your plan is off: nothing is sent to it. Models of this portal with the same names answer you again.")
+    if what == "plan":
+        return _(
+            "Your plan is on: its models answer you in the playground. Your own apps reach them once you allow that "
+            "below."
+        )
+    if not account.api_enabled:
+        return _("Your apps do not reach your plan any more. In the playground it still answers you.")
+    named = next((str(model["name"]) for model in account.listed), "")
+    if not named:
+        return _("Your apps reach your plan with your tokens. Its models are not known yet: fetch them above.")
+    return _("Your apps reach your plan with your tokens: name one of its models there, such as %(model)s.") % {
+        "model": named
+    }
 
 
 @login_required

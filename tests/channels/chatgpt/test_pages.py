@@ -78,6 +78,25 @@ def test_each_switch_needs_its_notice_to_be_read(browsers: Any, account: ChatGPT
     assert not account.is_on and not account.api_enabled
 
 
+def test_a_switch_says_what_holds_now_and_what_is_next(browsers: Any, account: ChatGPTAccount) -> None:
+    owner, _, _ = browsers
+
+    def told(what: str, on: str) -> str:
+        answer = owner.post("/chatgpt/switch/", {"what": what, "on": on, "read": "1"}, follow=True)
+        return " ".join(str(message) for message in answer.context["messages"])
+
+    assert "Turn it on first." in told("api", "1")
+    assert told("plan", "1").startswith("Your plan is on: its models answer you in the playground.")
+    assert 'href="/playground/"' in owner.get(PAGE).content.decode()
+    assert "name one of its models there, such as gpt-5.5" in told("api", "1")
+    assert 'href="/connect/"' in owner.get(PAGE).content.decode()
+    assert "In the playground it still answers you." in told("api", "0")
+    assert "nothing is sent to it" in told("plan", "0")
+    ChatGPTAccount.objects.update(state="expired", model_list=None)
+    assert "sign in again first" in told("plan", "1")
+    assert "not known yet: fetch them above" in told("api", "1")
+
+
 def test_another_user_sees_and_changes_nothing(browsers: Any, people: People, account: ChatGPTAccount) -> None:
     _, other, _ = browsers
     page = other.get(PAGE).content.decode()
