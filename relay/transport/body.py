@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -34,7 +35,43 @@ class Reach:
         self._call = None
 
 
-class UpstreamStream(httpx.AsyncByteStream):
+class BodyStream(httpx.AsyncByteStream, ABC):
+    """The body of a response as the gateway reads it: in pieces, until one is empty, and closed without waiting."""
+
+    @abstractmethod
+    async def read(self) -> bytes:
+        """The bytes that have arrived, at least one; empty at the end of the body. Raises httpx.TransportError."""
+
+    @abstractmethod
+    def at_end(self) -> bool:
+        """Whether the body has been read to its end."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the body, whether it was read to its end or not."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while piece := await self.read():
+            yield piece
+
+    async def aclose(self) -> None:
+        self.close()
+
+
+class ChangedStream(BodyStream):
+    """A body whose pieces are changed on the way, by `read`."""
+
+    def __init__(self, body: BodyStream) -> None:
+        self._body = body
+
+    def at_end(self) -> bool:
+        return self._body.at_end()
+
+    def close(self) -> None:
+        self._body.close()
+
+
+class UpstreamStream(BodyStream):
     """The body of an upstream's response, read in the pieces that arrive."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
@@ -42,19 +79,13 @@ class UpstreamStream(httpx.AsyncByteStream):
         self._content = response.content
 
     async def read(self) -> bytes:
-        """The bytes that have arrived, at least one; empty at the end of the body. Raises httpx.TransportError."""
         try:
             return await self._content.readany()
         except (aiohttp.ClientError, OSError) as error:
             raise httpx.ReadError(str(error)) from error
 
     def at_end(self) -> bool:
-        """Whether the body has been read to its end."""
         return self._content.at_eof()
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while chunk := await self.read():
-            yield chunk
 
     def close(self) -> None:
         """Return the connection to the pool when the body was read to its end; close it otherwise. Does not wait."""
@@ -62,9 +93,6 @@ class UpstreamStream(httpx.AsyncByteStream):
             self._response.release()
         else:
             self._response.close()
-
-    async def aclose(self) -> None:
-        self.close()
 
 
 class DecodedStream(UpstreamStream):

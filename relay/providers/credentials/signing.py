@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 import httpx
@@ -11,7 +11,7 @@ from portal.lib.json import Json, encode
 from relay.protocols.framing import event_stream, lines
 from relay.protocols.framing.event_stream import with_error_type
 from relay.providers.credentials.contract import SIGNER, KeyRefused, Signer
-from relay.transport.body import UpstreamResponse, UpstreamStream
+from relay.transport.body import BodyStream, ChangedStream, UpstreamResponse, UpstreamStream
 
 _ERROR_TYPE: Final = "x-amzn-errortype"
 _MOST: Final = 64 * 1024  # bytes of an error
@@ -23,16 +23,8 @@ _FRAMINGS: Final[Mapping[str, Callable[[], Events]]] = {
 _OF_THE_BODY: Final = frozenset(("content-length", "content-encoding", "transfer-encoding", "content-type"))
 
 
-class BodyStream(Protocol):
-    """The body of a response of the transport."""
-
-    async def read(self) -> bytes: ...
-    def at_end(self) -> bool: ...
-    def close(self) -> None: ...
-
-
-class Answer(httpx.AsyncByteStream):
-    """A body that is there as a whole, with the methods that the gateway reads bodies with."""
+class Answer(BodyStream):
+    """A body that is there as a whole."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -46,13 +38,6 @@ class Answer(httpx.AsyncByteStream):
 
     def close(self) -> None:
         self._body = b""
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while piece := await self.read():
-            yield piece
-
-    async def aclose(self) -> None:
-        self.close()
 
 
 class SigningTransport(httpx.AsyncBaseTransport):
@@ -101,11 +86,12 @@ class Events(Protocol):
     def finish(self) -> bytes: ...
 
 
-class FramedStream(httpx.AsyncByteStream):
+class FramedStream(ChangedStream):
     """A body in another framing, as server-sent events."""
 
     def __init__(self, body: BodyStream, events: Events) -> None:
-        self._body, self._events = body, events
+        super().__init__(body)
+        self._events = events
 
     async def read(self) -> bytes:
         """The events that have arrived, at least one; empty at the end. Raises httpx.TransportError."""
@@ -117,19 +103,6 @@ class FramedStream(httpx.AsyncByteStream):
                 return self._events.finish()
             if events := self._events.feed(data):
                 return events
-
-    def at_end(self) -> bool:
-        return self._body.at_end()
-
-    def close(self) -> None:
-        self._body.close()
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while piece := await self.read():
-            yield piece
-
-    async def aclose(self) -> None:
-        self.close()
 
 
 async def _decoded(response: httpx.Response) -> httpx.Response:

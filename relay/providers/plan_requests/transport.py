@@ -6,7 +6,7 @@ A request is sent once more after a 401, with a token that was refreshed for it;
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import httpx
@@ -15,13 +15,13 @@ from portal.lib.json import Json, decode_object, int_of, object_of, text_of
 from relay.errors import PlanAuthError, PlanForbidden, PlanLimitError, RelayError
 from relay.protocols.events import EventReader, TooLarge, payload
 from relay.providers.credentials.contract import SIGNER
-from relay.providers.credentials.signing import Answer, BodyStream, SigningTransport
+from relay.providers.credentials.signing import Answer, SigningTransport
 from relay.providers.failures import FailureClass
 from relay.providers.plan_requests.body import as_taken
 from relay.providers.plans import windows
 from relay.providers.plans.contract import PlanSigner
 from relay.providers.vendors import PRIVATE, WRAPPED
-from relay.transport.body import Body, UpstreamResponse
+from relay.transport.body import Body, BodyStream, ChangedStream, UpstreamResponse
 
 SESSION_HEADER: Final = "session-id"  # in which the gateway names the conversation
 _MOST_ERROR: Final = 64 * 1024  # bytes of an error that are read
@@ -162,11 +162,12 @@ def way_out(provider: str, send: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTra
     return SigningTransport(send) if provider in WRAPPED else send
 
 
-class WatchedStream(httpx.AsyncByteStream):
+class WatchedStream(ChangedStream):
     """The events of an answer, without those that tell of usage windows, which are noted."""
 
     def __init__(self, body: BodyStream, signer: PlanSigner) -> None:
-        self._body, self._signer, self._reader, self._ended = body, signer, EventReader(), False
+        super().__init__(body)
+        self._signer, self._reader, self._ended = signer, EventReader(), False
 
     async def read(self) -> bytes:
         """The events that have arrived, at least one; empty at the end. Raises httpx.TransportError."""
@@ -190,16 +191,3 @@ class WatchedStream(httpx.AsyncByteStream):
         if told := windows.windows_of_event(found, time.time()):
             self._signer.saw(told)
         return True
-
-    def at_end(self) -> bool:
-        return self._body.at_end()
-
-    def close(self) -> None:
-        self._body.close()
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while piece := await self.read():
-            yield piece
-
-    async def aclose(self) -> None:
-        self.close()
