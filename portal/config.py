@@ -22,6 +22,7 @@ from portal.installation.settings.requests import Requests
 from portal.installation.settings.stored import Stored
 from portal.installation.settings.upstreams import Upstreams
 from portal.installation.sources import ConfigError
+from portal.installation.values import wanted
 from portal.lib.texts import Message
 
 if TYPE_CHECKING:
@@ -104,7 +105,9 @@ def load(
         field = str(first["loc"][0]) if first["loc"] else "?"
         if first["type"] == "extra_forbidden":
             raise ConfigError(found.unknown(field)) from error
-        raise ConfigError(found.refusal(field, first.get("input"), first["msg"])) from error
+        about = Config.model_fields.get(field)
+        why = wanted(first["type"], first["msg"], first.get("ctx", {}), about.metadata if about is not None else ())
+        raise ConfigError(found.refusal(field, first.get("input"), why)) from error
     config._notices.extend(found.notices)
     config._old.update(found.old)
     config._files.extend(found.files)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import io
-import re
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -15,6 +14,7 @@ import click
 from portal import __version__
 from portal.cli.errors import Refusal
 from portal.cli.options import Group
+from portal.cli.usage_errors import said
 
 NAMES: Final = (
     "init", "serve", "login", "logout", "status", "doctor", "token", "accounts", "models", "usage", "connect",
@@ -53,11 +53,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return 2
     except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx else "airelays"
-        said = " ".join(error.format_message().split())
-        said = re.sub(r"\((Did you mean [^()]*\?)\)\.?$", r"\1", said)  # click's brackets
-        said = said if said.endswith((".", "?")) else f"{said}."
-        click.echo(f"{path}: {said} `{path} --help` shows the usage.", err=True)
+        click.echo(said(error), err=True)
         return error.exit_code
     except Refusal as error:
         error.show()

@@ -7,33 +7,21 @@ variables, which stand above the configuration file and are passed on to worker 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import click
 
+from portal.cli import usage_errors, values
+
 _F = TypeVar("_F", bound=Callable[..., Any])
-_File = click.Path(dir_okay=False, path_type=Path)
-_Folder = click.Path(file_okay=False, path_type=Path)
-
-
-class _Port(click.IntRange):
-    name = "port"  # in errors and in the help: “'x' is not a valid port.”
-
-
-PORT: Final = _Port(1, 65535)
-NETWORK_SCOPE: Final = click.Choice(["loopback", "private", "any"], case_sensitive=False)
 
 
 def _name_in_environment(variable: str) -> Callable[[click.Context, click.Parameter, Path | None], None]:
     def remember(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
-        if value is None or context.resilient_parsing:
-            return
-        try:
-            os.environ[variable] = os.path.abspath(os.path.expanduser(value))  # noqa: PTH100, PTH111  # keeps links
-        except FileNotFoundError:
-            raise click.BadParameter("the folder that this shell is in is gone", context, parameter) from None
+        if value is not None and not context.resilient_parsing:
+            os.environ[variable] = str(value)
 
     return remember
 
@@ -42,7 +30,7 @@ def _shared() -> list[click.Parameter]:
     return [
         click.Option(
             ["--config"],
-            type=_File,
+            type=values.Place(is_folder=False),
             metavar="PATH",
             expose_value=False,
             callback=_name_in_environment("AIRELAYS_CONFIG"),
@@ -50,7 +38,7 @@ def _shared() -> list[click.Parameter]:
         ),
         click.Option(
             ["--data-dir"],
-            type=_Folder,
+            type=values.Place(is_folder=True),
             metavar="DIR",
             expose_value=False,
             callback=_name_in_environment("AIRELAYS_DATA_DIR"),
@@ -59,15 +47,34 @@ def _shared() -> list[click.Parameter]:
     ]
 
 
-class Command(click.Command):
+class _Named(click.Command):
+    """A command that errors of its options name: the library leaves that out of some."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+
+
+class Command(_Named):
     """A command that takes the shared options beside its own."""
+
+    allow_extra_args = True  # and refuses them itself
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.params = [*self.params, *_shared()]
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        more = super().parse_args(ctx, args)
+        if more and not ctx.resilient_parsing:
+            raise usage_errors.too_many(more, ctx)
+        return more
 
-class Group(click.Group):
+
+class Group(_Named, click.Group):
     """A command with commands of its own. A name that is none of them is an error that names the nearest."""
 
     command_class = Command
@@ -81,7 +88,7 @@ class Group(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if self.get_command(ctx, name) is None and not ctx.resilient_parsing and not name.startswith("-"):
-            raise click.exceptions.NoSuchCommand(name, possibilities=self.list_commands(ctx), ctx=ctx)
+            raise usage_errors.no_such_command(name, self.list_commands(ctx), ctx)
         return super().resolve_command(ctx, args)
 
 
@@ -97,10 +104,6 @@ def group(name: str, **settings: Any) -> Callable[[Callable[..., None]], Group]:
 
 def json_option(function: _F) -> _F:
     return click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")(function)
-
-
-def one_of(values: Iterable[str]) -> click.Choice[str]:
-    return click.Choice(list(values), case_sensitive=False)
 
 
 def set_flags(**flags: object) -> None:

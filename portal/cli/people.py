@@ -13,7 +13,7 @@ def user_named(username: str | None) -> User:
     if username is not None:
         found = User.objects.filter(username=username, is_active=True).first()
         if found is None:
-            raise Refusal(f"There is no active user “{username}”.")
+            raise Refusal(f"There is no active user “{username}”.", 2)
         return found
     several = list(User.objects.filter(is_superuser=True, is_active=True).order_by("pk")[: _NAMED + 1])
     if len(several) == 1:

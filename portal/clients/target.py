@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import httpx
 
+from portal.lib.texts import reason
+
 _SECONDS: Final = 10.0
 _CHAT: Final = "chat"
 _SHOWN: Final = 20  # models that an error names
@@ -15,7 +17,14 @@ PRICE_CLASSES: Final = ("input", "output", "cached_input", "cache_write")  # tha
 
 
 class CannotConnect(Exception):
-    """Why an app cannot be connected, in a sentence that says what to do."""
+    """Why an app cannot be connected, in a sentence that says what to do.
+
+    `code`: of the command's end, 2 where what was typed is wrong.
+    """
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,7 @@ def look_up(address: str, token: str, model: str = "") -> Target:
     address = without_path(address)
     answer = _get(f"{address}/v1/models", {"authorization": f"Bearer {token}"})
     if answer.status_code == 401:
-        raise CannotConnect("The portal does not accept this token. Give another one with --token.")
+        raise CannotConnect("The portal does not accept this token. Give another one with --token.", 2)
     try:
         listed: list[dict[str, Any]] = answer.raise_for_status().json()["data"]
         offered = [_offered(one) for one in listed if _CHAT in one.get("abilities", [_CHAT])]
@@ -72,7 +81,7 @@ def chosen(address: str, token: str, offered: Sequence[OfferedModel], model: str
         raise CannotConnect("The token may use no model that can chat. Add a channel with models to the portal first.")
     if model and model not in names:
         more = ", …" if len(names) > _SHOWN else "."
-        raise CannotConnect(f"The token may not chat with “{model}”. It may with: {', '.join(names[:_SHOWN])}{more}")
+        raise CannotConnect(f"The token may not chat with “{model}”. It may with: {', '.join(names[:_SHOWN])}{more}", 2)
     own = sorted(one.name for one in offered if not one.is_alias)
     return Target(address, token, offered, model or (own or names)[0])
 
@@ -95,9 +104,10 @@ def _get(url: str, headers: dict[str, str]) -> httpx.Response:
     try:
         return httpx.get(url, headers=headers, timeout=_SECONDS, trust_env=False)
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+        why = reason(error)
         raise CannotConnect(
-            f"The portal does not answer at {address}: {error or type(error).__name__}. Start it, or give the address "
-            "at which it can be reached with --url."
+            f"The portal does not answer at {address}: {why}. Start it, or give the address at which it can be reached "
+            "with --url."
         ) from None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from portal.lib.redaction.redact import redact
+from portal.lib.texts import reason
 
 Status = Literal["pass", "warn", "fail", "skip"]
 _WORDS: Final[Mapping[Status, str]] = {"pass": "passed", "warn": "warnings", "fail": "failed", "skip": "skipped"}
@@ -72,4 +73,4 @@ def tidy(text: str) -> str:
 
 def told(error: BaseException) -> str:
     """What an error says, without what must not be told."""
-    return redact(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)[:200].rstrip(".")
+    return redact(reason(error).splitlines()[0])[:200].rstrip(".")

@@ -58,7 +58,7 @@ class Collected:
         """The error for a value that makes no sense; it shows the value unless that may be a secret."""
         secret = any(word in name for word in ("key", "url", "password")) and name != "public_url"
         shown = "" if secret else f" ({str(value)[:60]!r})"
-        return f"{self.origin.get(name, name)}{shown}: {why.removeprefix('Value error, ')}"
+        return f"{self.origin.get(name, name)}{shown}: {why}"
 
 
 def collect(
@@ -207,13 +207,17 @@ def _read_toml(named: str, found: Collected) -> None:
             raise ConfigError(f"there is no configuration file {path}") from None
         return
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"the configuration file {path} cannot be read: {error}") from error
+        raise ConfigError(f"the configuration file {path} cannot be read: {_why(error)}") from error
     found.files.append(path)
     for section, key, value in _flat(document, found.names):
         if (key in legacy.OF_SIGN_IN and section) or (key in legacy.NAMES and key not in found.names):
             found.old[key] = value
         else:
             found.give(key, value, f"{key} in the configuration file")
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _flat(
@@ -256,7 +260,7 @@ def _read_dotenv(path: Path, found: Collected) -> Variables:
     except (FileNotFoundError, NotADirectoryError):
         return Variables({}, path)
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the file {path} cannot be read: {error}") from error
+        raise ConfigError(f"the file {path} cannot be read: {_why(error)}") from error
     values = dotenv_values(stream=StringIO(text), interpolate=False)
     ours = {name: value for name, value in values.items() if name.startswith((*PREFIXES, OLDEST_PREFIX)) and value}
     if ours:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -15,6 +16,30 @@ from pydantic_settings import NoDecode
 
 from portal.lib import crypto, money, net
 from portal.services import databases
+
+_BOUNDS: Final = {"ge": "of at least", "gt": "above", "le": "at most", "lt": "below"}  # of numbers
+
+
+def wanted(kind: str, message: str, context: Mapping[str, Any], metadata: Iterable[object]) -> str:
+    """What to write in place of a value that was refused: of pydantic's errors, in our words.
+
+    `kind`, `message`, `context`: of the error; `metadata`: of the setting, with the bounds of numbers.
+    """
+    kind = kind.replace("finite_number", "float")
+    number = {"int": "a whole number", "float": "a number"}.get(kind.partition("_")[0], "")
+    if number or kind.startswith(("greater_", "less_")):
+        bounds = {name: getattr(one, name) for one in metadata for name in _BOUNDS if hasattr(one, name)}
+        bounds = bounds or {name: context[name] for name in _BOUNDS if name in context}
+        if bounds.keys() == {"ge", "le"}:
+            said = f"from {bounds['ge']} to {bounds['le']}"
+        else:
+            said = ", ".join(f"{words} {bounds[name]}" for name, words in _BOUNDS.items() if name in bounds)
+        return f"write {number or 'a number'} {said}".rstrip()
+    if kind in {"literal_error", "enum"}:
+        return f"write {str(context.get('expected', '')).replace(chr(39), '')}"
+    if kind.startswith("bool_"):
+        return "write true or false"
+    return {"string_type": "write a text", "list_type": "write a list"}.get(kind, message.removeprefix("Value error, "))
 
 
 def _split(value: object) -> object:
@@ -89,6 +114,14 @@ def _host(value: str) -> str:
     return name
 
 
+def listening_address(value: str) -> str:
+    """An address or name to listen on, without brackets."""
+    name = _host(value).removeprefix("[").removesuffix("]")
+    if not name:
+        raise ValueError("write an address of this machine, such as 127.0.0.1")
+    return name
+
+
 def _public_url(value: str) -> str:
     url = value.strip().rstrip("/")
     if not url:
@@ -134,7 +167,7 @@ def _urls(value: list[str]) -> list[str]:
     return value
 
 
-def _server_url(value: str) -> str:
+def server_url(value: str) -> str:
     url = value.strip().rstrip("/")
     if url and re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", url) is None:
         raise ValueError("write an address such as https://auth.example.com")
@@ -201,7 +234,7 @@ Allowances = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValida
 Hosts = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_hosts)]
 Origins = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_origins)]
 Urls = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_urls)]
-ServerUrl = Annotated[str, AfterValidator(_server_url)]
+ServerUrl = Annotated[str, AfterValidator(server_url)]
 ClientId = Annotated[str, AfterValidator(_client_id)]
 ClientVersion = Annotated[str, AfterValidator(_client_version)]
 Domains = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_domains)]
@@ -218,6 +251,7 @@ Zone = Annotated[str, AfterValidator(_zone)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis)]
 Host = Annotated[str, AfterValidator(_host)]
+ListeningAddress = Annotated[str, AfterValidator(listening_address)]
 DatabaseUrl = Annotated[str, AfterValidator(databases.check_database_url)]
 Sender = Annotated[str, AfterValidator(_sender)]
 Certificates = Annotated[str, AfterValidator(_certificates)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -11,6 +12,12 @@ LARGEST_ID: Final = 2**63 - 1  # what the columns of ids hold
 def gettext_noop(text: str) -> str:
     """Mark a text for `make messages`, like Django's function of the same name."""
     return text
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, without the number that the system has for it: “Connection refused”."""
+    said = str(error).strip() or type(error).__name__
+    return re.sub(r"\[Errno -?\d+\] ", "", said).rstrip(".")
 
 
 def whole_number(value: object, low: int = 0, high: int = LARGEST_ID) -> int | None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NoReturn
 
-from django.core.management import execute_from_command_line
+from django.core.management import ManagementUtility, get_commands
+from django.core.management.base import BaseCommand, CommandParser
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.backends.signals import connection_created
 
 from portal import limits
+from portal.lib.texts import reason
 from portal.services.databases import HOUR, mysql_waits
 from portal.services.timeouts import statement_timeout
 
@@ -75,4 +79,36 @@ def database_is_away(error: Exception) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    return reason(error).splitlines()[0].rstrip(".")
+
+
+class _Utility(ManagementUtility):
+    """Django's, which says of a wrong command or option in one line what is wrong, and ends with 2."""
+
+    def fetch_command(self, subcommand: str) -> BaseCommand:
+        if subcommand not in (known := get_commands()):
+            near = difflib.get_close_matches(subcommand, known)
+            meant = f" Did you mean {' or '.join(near)}?" if near else ""
+            sys.stderr.write(
+                f"{self.prog_name}: there is no command {subcommand!r}.{meant} `{self.prog_name} help` lists them.\n"
+            )
+            sys.exit(2)
+        command: BaseCommand = super().fetch_command(subcommand)
+        make = command.create_parser
+
+        def create_parser(*names: str, **options: Any) -> CommandParser:
+            parser: CommandParser = make(*names, **options)
+            parser.error = partial(_refuse, parser.prog)  # type: ignore[method-assign]
+            return parser
+
+        command.create_parser = create_parser  # type: ignore[method-assign]
+        return command
+
+
+def _refuse(program: str, message: str) -> NoReturn:
+    sys.stderr.write(f"{program}: {message.removeprefix('Error: ')}. `{program} --help` shows the usage.\n")
+    sys.exit(2)
+
+
+def execute_from_command_line(arguments: list[str]) -> None:
+    _Utility(arguments).execute()

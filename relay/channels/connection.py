@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from portal import limits
 from portal.lib.net import Allowance
 from portal.lib.redaction.redact import redact
+from portal.lib.texts import reason
 from portal.services.outside import NotAnswering, waiting_for
 from relay.models import Channel
 from relay.providers.credentials.contract import Signer
@@ -110,7 +111,7 @@ def why_unreachable(error: Exception) -> str:
         )
     if isinstance(error, (httpx.TimeoutException, TimeoutError, NotAnswering)):
         return _("The upstream did not answer in time. Check the base URL, the firewall and the proxy.")
-    said = redact(str(error))
+    said = redact(reason(error)) if str(error) else ""
     if _PLAIN_HTTP.search(said):
         return _("This address speaks plain HTTP, not HTTPS: write http:// at the beginning of the base URL.")
     if isinstance(error, httpx.ConnectError):

@@ -7,15 +7,15 @@ from typing import Final
 import click
 from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
-from portal.cli import options
+from portal.cli import options, values
 
 _SHELLS: Final = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 
 
 @options.command("completion")
-@click.argument("shell", type=options.one_of(_SHELLS))
+@click.argument("shell", type=values.OneOf(_SHELLS), metavar="SHELL")
 def command(shell: str) -> None:
-    """Print a completion script for a shell.
+    """Print a completion script for a SHELL: bash, zsh or fish.
 
     \b
     bash: echo 'eval "$(airelays completion bash)"' >> ~/.bashrc

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from portal.cli import client, options, output, startup
+from portal.cli import client, options, output, startup, values
 from portal.cli.errors import Refusal
 from portal.config import Config
 from portal.installation import command as airelays
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Write these settings into a configuration file that exists.")
 @click.option("--no-auth", is_flag=True, help="An open relay: clients need no token.")
 @click.option("--show-token", is_flag=True, help="Show the token also when it was made before.")
-@click.option("--host", metavar="ADDRESS", help="Address that `serve` listens on.")
-@click.option("--port", type=options.PORT, help="Port that `serve` listens on.")
-@click.option("--network-scope", type=options.NETWORK_SCOPE, help="Who may connect.")
+@click.option("--host", type=values.Address(), metavar="ADDRESS", help="Address that `serve` listens on.")
+@click.option("--port", type=values.PORT, help="Port that `serve` listens on.")
+@click.option("--network-scope", type=values.NETWORK_SCOPE, help="Who may connect.")
 @options.json_option
 def command(
     force: bool,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from portal.cli import options, output
+from portal.cli import options, output, values
 from portal.cli.errors import Refusal
 from portal.cli.startup import database, own_command
 from portal.lib.texts import plain
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 @options.command("login")
 @click.option("--device", is_flag=True, help="Type a code on another device, where the issuer offers that.")
 @click.option("--browser/--no-browser", default=None, help="Open the browser, or only print the address.")
-@click.option("--user", "name", metavar="NAME", help="Whose plan it is. Default: the only administrator.")
+@click.option(
+    "--user", "name", type=values.USER, metavar="NAME", help="Whose plan it is. Default: the only administrator."
+)
 @options.json_option
 def command(device: bool, browser: bool | None, name: str | None, as_json: bool) -> None:
     """Sign in with ChatGPT, to use your own plan here. It stays off until you turn it on in the portal."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import click
 
-from portal.cli import options, output
+from portal.cli import options, output, values
 from portal.cli.startup import database
 from portal.lib.texts import plain
 
 
 @options.command("logout")
-@click.option("--user", "name", metavar="NAME", help="Whose sign-in it is. Default: the only administrator.")
+@click.option(
+    "--user", "name", type=values.USER, metavar="NAME", help="Whose sign-in it is. Default: the only administrator."
+)
 @options.json_option
 def command(name: str | None, as_json: bool) -> None:
     """Sign out of ChatGPT, here and at the issuer."""

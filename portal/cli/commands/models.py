@@ -7,11 +7,13 @@ from typing import Any
 
 import click
 
-from portal.cli import options, output, startup
+from portal.cli import options, output, startup, values
 
 
 @options.command("models")
-@click.option("--user", "username", metavar="USER", help="Whose models; otherwise those of the relay token.")
+@click.option(
+    "--user", "username", type=values.USER, metavar="USER", help="Whose models; otherwise those of the relay token."
+)
 @options.json_option
 def command(username: str | None, as_json: bool) -> None:
     """List the models that clients can call now, with their prices."""

@@ -7,14 +7,14 @@ import sys
 
 import click
 
-from portal.cli import options, output, startup
+from portal.cli import options, output, startup, values
 from portal.cli.errors import Refusal
 
 _LONGEST = 4096  # characters that are read of a pipe
 
 
 @options.command("password")
-@click.argument("username", required=False, metavar="[USER]")
+@click.argument("username", type=values.USER, required=False, metavar="[USER]")
 @click.option("--generate", is_flag=True, help="Make a random password, and show it once.")
 def command(username: str | None, generate: bool) -> None:
     """Set a user's password.

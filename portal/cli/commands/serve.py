@@ -6,15 +6,15 @@ import sys
 
 import click
 
-from portal.cli import options, startup
+from portal.cli import options, startup, values
 
 
 @options.command("serve")
-@click.option("--host", metavar="ADDRESS", help="Address to listen on.")
-@click.option("--port", type=options.PORT, help="Port to listen on.")
-@click.option("--workers", type=click.IntRange(1, 64), help="Worker processes.")
+@click.option("--host", type=values.Address(), metavar="ADDRESS", help="Address to listen on.")
+@click.option("--port", type=values.PORT, help="Port to listen on.")
+@click.option("--workers", type=values.Number(1, 64), help="Worker processes.")
 @click.option("--no-auth", is_flag=True, help="Serve clients without a token, on this machine only.")
-@click.option("--network-scope", type=options.NETWORK_SCOPE, help="Who may connect.")
+@click.option("--network-scope", type=values.NETWORK_SCOPE, help="Who may connect.")
 def command(host: str | None, port: int | None, workers: int | None, no_auth: bool, network_scope: str | None) -> None:
     """Serve the relay and the portal until Ctrl-C.
 

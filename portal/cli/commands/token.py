@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from portal.cli import client, options, output, startup
+from portal.cli import client, options, output, startup, values
 from portal.cli.errors import Refusal
 
 if TYPE_CHECKING:
@@ -51,14 +51,13 @@ def rotate(as_json: bool) -> None:
 
 
 @command.command("create")
-@click.argument("name")
-@click.option("--user", "username", metavar="USER", help="Whose token it is; otherwise the only superuser's.")
+@click.argument("name", type=values.Text("a name of 1 to 60 characters", 60))
+@click.option(
+    "--user", "username", type=values.USER, metavar="USER", help="Whose token it is; otherwise the only superuser's."
+)
 @options.json_option
 def create(name: str, username: str | None, as_json: bool) -> None:
     """Create a token. Its secret is shown once, here."""
-    name = name.strip()
-    if not 1 <= len(name) <= 60:
-        raise click.BadParameter("write 1 to 60 characters", param_hint="'NAME'")
     with startup.database():
         from portal.cli.people import user_named
         from relay.tokens.lifecycle import create_token
@@ -76,7 +75,7 @@ def create(name: str, username: str | None, as_json: bool) -> None:
 
 
 @command.command("list")
-@click.option("--user", "username", metavar="USER", help="Only this user's; otherwise everybody's.")
+@click.option("--user", "username", type=values.USER, metavar="USER", help="Only this user's; otherwise everybody's.")
 @options.json_option
 def list_tokens(username: str | None, as_json: bool) -> None:
     """List the tokens, newest first, without their secrets."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from portal.cli import options, output, startup
+from portal.cli import options, output, startup, values
 from portal.lib import money
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ _GROUPINGS = ("day", "model", "token", "channel", "user")
 
 
 @options.command("usage")
-@click.option("--days", type=click.IntRange(1, 3660), default=30, show_default=True, help="Days, today included.")
-@click.option("--by", type=options.one_of(_GROUPINGS), default="model", show_default=True, help="A line for each.")
+@click.option("--days", type=values.Number(1, 3660), default=30, show_default=True, help="Days, today included.")
+@click.option("--by", type=values.OneOf(_GROUPINGS), default="model", show_default=True, help="A line for each.")
 @options.json_option
 def command(days: int, by: str, as_json: bool) -> None:
     """Sum up requests, tokens and cost."""

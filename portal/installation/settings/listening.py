@@ -12,7 +12,7 @@ from portal.installation import values
 class Listening(BaseModel):
     """Where the portal listens, and who may come in."""
 
-    host: str = Field("127.0.0.1", description=("Address that `serve` listens on."))
+    host: values.ListeningAddress = Field("127.0.0.1", description=("Address that `serve` listens on."))
     port: int = Field(8080, ge=1, le=65535, description=("Port that `serve` listens on."))
     workers: int = Field(1, ge=1, le=64, description=("Worker processes of `serve`."))
     public_url: values.PublicUrl = Field(

@@ -55,14 +55,14 @@ class Command(BaseCommand):
             else:
                 self._connect(app, options)
         except CannotConnect as why:
-            raise CommandError(str(why)) from None
+            raise CommandError(str(why), returncode=why.code) from None
 
     def _connect(self, app: ClientApp, options: dict[str, Any]) -> None:
         own: _OwnToken | None = None
         if options["token"]:
             target = look_up(options["url"] or _own_address(), options["token"], options["model"])
         elif options["url"]:
-            raise CannotConnect("A token of that portal is needed as well: --token sk-…")
+            raise CannotConnect("A token of that portal is needed as well: --token sk-…", 2)
         else:
             own = _own_token(app, options["user"])
             check_answers(_own_address())
@@ -150,7 +150,7 @@ def _own_token(app: ClientApp, username: str) -> _OwnToken:
     users = User.objects.filter(is_active=True)
     found = list((users.filter(username=username) if username else users.filter(is_superuser=True))[:2])
     if username and not found:
-        raise CannotConnect(f"There is no active user “{username}”.")
+        raise CannotConnect(f"There is no active user “{username}”.", 2)
     if len(found) != 1:
         raise CannotConnect("There is not exactly one superuser. Say with --user whose token it is to be.")
     for token in Token.objects.filter(user=found[0], name=_token_name(app), purpose=""):

@@ -78,37 +78,95 @@ def test_the_list_of_commands_is_whole_on_a_terminal_of_80_columns(airelays: Out
 
 def test_a_wrong_word_is_explained_in_a_sentence(airelays: Output) -> None:
     airelays("serve", "--port", "abc", code=2)
-    assert "'abc' is not a valid port. `airelays serve --help` shows the usage." in airelays.err
+    said = (
+        "airelays serve: --port takes a number from 1 to 65535, not 'abc'. `airelays serve --help` shows the usage.\n"
+    )
+    assert airelays.err == said
     airelays("serve", "--prot", "1", code=2)
-    assert "No such option '--prot'. Did you mean one of: '--host', '--port'? `" in airelays.err
+    assert airelays.err.startswith("airelays serve: there is no option '--prot'. Did you mean --port or --host? `")
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["serve", "--port", "0"], "0 is not in the range"),
-        (["serve", "--port", "eighty"], "'eighty' is not a valid port"),
-        (["serve", "--prt", "1"], "Did you mean '--port'"),
-        (["serve", "--network-scope", "all"], "'all' is not one of 'loopback', 'private', 'any'"),
-        (["servr"], "Did you mean 'serve'?"),
-        (["token", "sho"], "Did you mean 'show'?"),
-        (["status", "--data-dir", __file__], "is a file"),
-        (["token", "create", " "], "1 to 60 characters"),
-        (["token", "create", "x" * 61], "1 to 60 characters"),
-        (["usage", "--days", "0"], "0 is not in the range"),
-        (["connect", "emacs"], "'emacs' is not one of"),
-        (["connect"], "Missing argument 'APP'"),
-        (["completion", "tcsh"], "'tcsh' is not one of"),
+        (["serve", "--port", "0"], "airelays serve: --port takes a number from 1 to 65535, not '0'."),
+        (["serve", "--port", "９０００"], "--port takes a number from 1 to 65535, not"),
+        (["serve", "--workers", "2.5"], "--workers takes a number from 1 to 64, not '2.5'."),
+        (["serve", "--prt", "1"], "Did you mean --port"),
+        (["serve", "--network-scope", "all"], "--network-scope takes one of loopback, private, any, not 'all'."),
+        (["serve", "--host", "http://x"], "--host takes an address of this machine such as 127.0.0.1, not 'http://x'."),
+        (["serve", "--host="], "--host takes an address of this machine such as 127.0.0.1, not ''."),
+        (["init", "--host", "a b", "--force"], "airelays init: --host takes an address"),
+        (["init", "--port"], "airelays init: --port needs a value."),
+        (["init", "--force=1"], "airelays init: --force takes no value."),
+        (["login", "--browser=1"], "airelays login: --browser takes no value."),
+        (["servr"], "airelays: there is no command 'servr'. Did you mean serve?"),
+        (["token", "sho"], "airelays token: there is no command 'sho'. Did you mean show?"),
+        (["status", "more"], "airelays status: does not take 'more'."),
+        (["status", "--data-dir", __file__], "--data-dir takes a folder, and"),
+        (["status", "--data-dir="], "--data-dir takes a folder, not ''."),
+        (["status", "--config", "/"], "--config takes a file, and '/' is a folder."),
+        (["status", "--config", ""], "--config takes a file, not ''."),
+        (["--data-dir"], "airelays: --data-dir needs a value."),
+        (["token", "create"], "airelays token create: NAME is missing."),
+        (["token", "create", " "], "NAME takes a name of 1 to 60 characters, not ' '."),
+        (["token", "create", "x" * 61], "NAME takes a name of 1 to 60 characters, not '"),
+        (["token", "create", "a\tb"], "NAME takes a name of 1 to 60 characters, not 'a\\tb'."),
+        (["usage", "--days", "0"], "airelays usage: --days takes a number from 1 to 3660, not '0'."),
+        (["usage", "--days", "9" * 30], "--days takes a number from 1 to 3660, not '999"),
+        (["usage", "--days", "many"], "--days takes a number from 1 to 3660, not 'many'."),
+        (["usage", "--by", "week"], "--by takes one of day, model, token, channel, user, not 'week'."),
+        (["models", "--user="], "--user takes the name of a user, not ''."),
+        (["password", ""], "USER takes the name of a user, not ''."),
+        (["connect", "emacs"], "APP takes one of claude, codex, gemini, opencode, not 'emacs'."),
+        (["connect"], "airelays connect: APP is missing: one of claude, codex, gemini, opencode."),
+        (["connect", "codex", "--url", "here"], "--url takes an address such as http://127.0.0.1:8080, not 'here'."),
+        (["connect", "codex", "--token", "sk-\x07" + "x" * 48], "--token takes a token."),
+        (["completion", "tcsh"], "SHELL takes one of bash, zsh, fish, not 'tcsh'."),
     ],
 )
 def test_a_bad_value_is_one_line(airelays: Output, words: list[str], said: str) -> None:
     assert airelays(*words, code=2) == ""
     assert said in airelays.err and airelays.err.count("\n") == 1
+    assert "Invalid value" not in airelays.err and "`airelays" in airelays.err, (
+        "in our words, with the way to the usage"
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["models", "--user", "nobody"], ["password", "nobody"], ["connect", "codex", "--user", "nobody"]],
+    ids=lambda words: words[0],
+)
+def test_a_user_that_there_is_not_is_a_bad_value(airelays: Output, admin: User, words: list[str]) -> None:
+    airelays(*words, code=2)
+    assert airelays.err == "There is no active user “nobody”.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["migrat"], "airelays manage: there is no command 'migrat'. Did you mean migrate or "),
+        (["migrate", "--nope"], "airelays manage migrate: unrecognized arguments: --nope. `airelays manage migrate"),
+        (["ledger"], "airelays manage ledger: the following arguments are required: action. `airelays"),
+    ],
+    ids=["command", "option", "missing"],
+)
+def test_operators_commands_refuse_in_one_line(airelays: Output, db: None, words: list[str], said: str) -> None:
+    airelays("manage", *words, code=2)
+    assert airelays.err.startswith(said) and airelays.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("port = [", "cannot be read"), ("port = 'eighty'", "port"), ("prot = 80", "did you mean port?")],
+    [
+        ("port = [", "cannot be read"),
+        ("port = 'eighty'", "port in the configuration file ('eighty'): write a whole number from 1 to 65535"),
+        ("port = 0", "write a number from 1 to 65535"),
+        ("host = 'a b'", "is not the name of a host"),
+        ("host = ''", "write an address of this machine"),
+        ("prot = 80", "did you mean port?"),
+    ],
 )
 def test_a_bad_configuration_file_is_one_line(airelays: Output, own_home: Path, text: str, said: str) -> None:
     file = own_home / "config.toml"
@@ -222,7 +280,7 @@ def test_create_and_list_tokens(airelays: Output, admin: User) -> None:
     assert [(one["name"], one["user"], one["state"]) for one in listed] == [("Laptop", "anna", "active")]
     assert made["relay_token"] not in airelays("token", "list")
     assert airelays.json("token", "list", "--user", "admin")["tokens"] == []
-    airelays("token", "create", "X", "--user", "nobody", code=1)
+    airelays("token", "create", "X", "--user", "nobody", code=2)
     assert airelays.err == "There is no active user “nobody”.\n"
     User.objects.create_superuser("second")
     airelays("token", "create", "X", code=1)
@@ -271,7 +329,7 @@ def test_a_password_is_set(airelays: Output, admin: User, monkeypatch: pytest.Mo
         assert airelays.err.count("\n") == 1
     admin.refresh_from_db()
     assert admin.check_password("quite another horse")
-    airelays("password", "nobody", code=1)
+    airelays("password", "nobody", code=2)
 
 
 def test_serve_ends_with_3_where_it_cannot_listen(airelays: Output, db: None) -> None:
