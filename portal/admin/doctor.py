@@ -55,7 +55,7 @@ _PAGES: Final[Mapping[str, _Page]] = {
 def _page_of(check: Mapping[str, Any]) -> _Page | None:
     """Where the next step of a check is done, as its name and figures tell; None: in no page."""
     name, data = check["name"], check.get("data", {})
-    if check["status"] == "pass":
+    if check["status"] == "pass" or (check["status"] == "skip" and not check.get("next_steps")):
         return None
     if name == "upstream_auth":
         if not data.get("channels"):
@@ -65,7 +65,7 @@ def _page_of(check: Mapping[str, Any]) -> _Page | None:
         chosen = f"?channel__id__exact={data['channel']}"
         return _Page("admin:relay_apikey_changelist", gettext_lazy("Its API keys"), query=chosen)
     if name == "response" and "channel" not in data:
-        return _Page("admin:relay_channel_changelist", gettext_lazy("Channels")) if check.get("next_steps") else None
+        return _Page("admin:relay_channel_changelist", gettext_lazy("Channels"))
     if "channel" in data:
         return _Page("admin:relay_channel_change", gettext_lazy("The channel"), args=(data["channel"],))
     return _PAGES.get(name)
@@ -81,9 +81,9 @@ def _shown(request: HttpRequest, check: Mapping[str, Any]) -> dict[str, Any]:
         "state": state,
         "word": word,
         "message": check["message"],
-        "steps": [] if page is not None and url and page.instead else steps,
+        "steps": steps if not url else [] if page is not None and page.instead else steps[:-1],
         "url": url,
-        "label": page.label if page is not None else "",
+        "label": steps[-1] if steps and page is not None and not page.instead else page.label if page else "",
     }
 
 

@@ -42,6 +42,10 @@ def line(text: str) -> None:
     click.echo(f"  {plain(text)}")
 
 
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def next_steps(steps: Iterable[str]) -> None:
     if numbered := list(enumerate(steps, 1)):
         section("Next Steps")

@@ -16,7 +16,8 @@ from typing import TypeVar
 
 from portal.cli.errors import Refusal
 from portal.config import Config, load
-from portal.installation import command
+from portal.installation import command, sources
+from portal.installation.lock import listening_at
 from portal.installation.sources import ConfigError
 
 _T = TypeVar("_T")
@@ -34,6 +35,18 @@ def checked(work: Callable[[], _T]) -> _T:
     except ConfigError as error:
         sys.stderr.write(f"airelays: {error}\n")
         raise SystemExit(2) from None
+
+
+def follow_running(config: Config) -> None:
+    """Take host and port from the relay that runs on this data folder: it may have been started with others.
+
+    Before Django is set up; what this shell says itself stays.
+    """
+    if _is_ready() or (found := listening_at(config.data_dir)) is None:
+        return
+    for name, value in zip(("host", "port"), found, strict=True):
+        if not any(os.environ.get(one) for one in sources.names_of(name)):
+            os.environ[f"AIRELAYS_{name.upper()}"] = str(value)
 
 
 def django_ready() -> None:
@@ -74,6 +87,7 @@ def database() -> Iterator[None]:
         if not config.database_url and not (config.data_dir / "state.sqlite3").exists():
             init = command.here("init", data_dir=config.data_dir)
             raise Refusal(f"The data folder {config.data_dir} is not set up. Run `{init}`.")
+        follow_running(config)
         logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # it tells each try to connect; one line is enough
     with refusals():
         from portal.serving.first_run import migrations_missing

@@ -16,7 +16,7 @@ def chat_models(offers: Iterable[Offer]) -> list[OfferedModel]:
         model = offer.model
         if "chat" in kinds_of(offer):
             limits = model.context_window, model.max_output_tokens
-            known = tuple(model.known_abilities), offer.price.amounts(PRICE_CLASSES, offer.factor)
+            known = tuple(model.known_abilities), offer.price.amounts(PRICE_CLASSES, offer.factor), offer.is_demo
             found.append(OfferedModel(model.name, *limits, False, *known))
             found += [OfferedModel(alias.name, *limits, True, *known) for alias in model.aliases.all()]
     return found

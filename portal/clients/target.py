@@ -12,6 +12,7 @@ from portal.lib.texts import reason
 
 _SECONDS: Final = 10.0
 _CHAT: Final = "chat"
+_DEMO_OWNER: Final = "airelays"  # of the model that the first run of a portal makes
 _SHOWN: Final = 20  # models that an error names
 PRICE_CLASSES: Final = ("input", "output", "cached_input", "cache_write")  # that apps can be told
 
@@ -37,6 +38,7 @@ class OfferedModel:
     is_alias: bool = False  # it is a further name of another one
     abilities: Sequence[str] = ()  # as the portal's list of models calls them; empty: not known
     prices: Mapping[str, float] = field(default_factory=dict)  # USD per 1M tokens, by class; empty: not known
+    is_demo: bool = False  # no language model answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ def look_up(address: str, token: str, model: str = "") -> Target:
 def chosen(address: str, token: str, offered: Sequence[OfferedModel], model: str = "") -> Target:
     """What an app is to be connected to. Raises CannotConnect where the token may not use the model, or none.
 
-    `model`: that the app is to begin with; empty: the first by name, of those that are the models' own names.
+    `model`: that the app is to begin with; empty: the first by name, of those that are the models' own names. The demo
+    is chosen only where there is no other.
     """
     names = sorted(one.name for one in offered)
     if not names:
@@ -82,8 +85,8 @@ def chosen(address: str, token: str, offered: Sequence[OfferedModel], model: str
     if model and model not in names:
         more = ", …" if len(names) > _SHOWN else "."
         raise CannotConnect(f"The token may not chat with “{model}”. It may with: {', '.join(names[:_SHOWN])}{more}", 2)
-    own = sorted(one.name for one in offered if not one.is_alias)
-    return Target(address, token, offered, model or (own or names)[0])
+    first = min(offered, key=lambda one: (one.is_demo, one.is_alias, one.name))
+    return Target(address, token, offered, model or first.name)
 
 
 def check_answers(address: str) -> None:
@@ -115,4 +118,5 @@ def _offered(found: dict[str, Any]) -> OfferedModel:
     limits = found.get("context_window"), found.get("max_output_tokens")
     pricing = found.get("pricing") or {}
     prices = {name: float(pricing[name]) for name in PRICE_CLASSES if name in pricing}
-    return OfferedModel(str(found["id"]), *limits, "alias_target" in found, tuple(found.get("abilities", ())), prices)
+    abilities, is_demo = tuple(found.get("abilities", ())), found.get("owned_by") == _DEMO_OWNER
+    return OfferedModel(str(found["id"]), *limits, "alias_target" in found, abilities, prices, is_demo)

@@ -29,12 +29,15 @@ def configuration(config: Config) -> Iterator[Check]:
     count = {"n": variables}
     given = ngettext("%(n)d environment variable", "%(n)d environment variables", variables) % count
     paths = ", ".join(str(path) for path in config.files)
-    said = (
-        _("The settings come from %(path)s and %(variables)s.") % {"path": paths, "variables": given}
-        if paths
-        else _("There is no configuration file; the settings are the defaults and %(variables)s.")
-        % {"variables": given}
-    )
+    if paths and variables:
+        said = _("The settings come from %(path)s and %(variables)s.") % {"path": paths, "variables": given}
+    elif paths:
+        said = _("The settings come from %(path)s.") % {"path": paths}
+    elif variables:
+        said = _("There is no configuration file; the settings are the defaults and %(variables)s.")
+        said %= {"variables": given}
+    else:
+        said = _("There is no configuration file; the settings are the defaults.")
     data = {"files": [tidy(str(path)) for path in config.files], "variables": variables}
     exposed = [path for path in config.files if _has_secrets(path) and stat.S_IMODE(path.stat().st_mode) & 0o077]
     for path in exposed:

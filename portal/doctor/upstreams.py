@@ -22,6 +22,7 @@ from django.utils.translation import ngettext
 
 from portal.config import Config
 from portal.doctor.report import Check, told
+from portal.installation import addresses
 from portal.lib import net
 from portal.lib.crypto import Undecryptable
 from portal.lib.net import Allowance
@@ -71,7 +72,7 @@ def upstreams(config: Config, found: Found, tell: Callable[[str], None]) -> Iter
     channels = list(Channel.objects.filter(enabled=True, chatgpt_account=None).order_by("-priority", "pk"))
     real = [channel for channel in channels if channel.provider not in BUILT_IN]
     states = {one.id: one for one in channel_status.channel_statuses()} if channels else {}
-    yield _sign_in(real, states)
+    yield _sign_in(config, real, states)
     keys = _keys()
     ways: dict[tuple[str, str], Way] = {}
     place: dict[int, tuple[str, str]] = {}
@@ -113,14 +114,15 @@ def _keys() -> dict[int, ApiKey]:
     return found
 
 
-def _sign_in(real: Sequence[Channel], states: dict[int, channel_status.ChannelStatus]) -> Check:
+def _sign_in(config: Config, real: Sequence[Channel], states: dict[int, channel_status.ChannelStatus]) -> Check:
     """Whether any upstream lets the portal in."""
     if not real:
+        guide = f"{addresses.own_address(config.public_url, config.host, config.port)}/admin/setup/"
         return Check(
             "upstream_auth",
             "skip",
             _("There is no channel of your own yet: only the demo answers."),
-            (_("Add a channel on the page “Set the portal up” of the admin."),),
+            (_("Add a channel: %(address)s") % {"address": guide},),
             {"channels": 0},
         )
     able = [channel for channel in real if states[channel.pk].state != channel_status.DOWN]

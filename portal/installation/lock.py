@@ -36,11 +36,11 @@ class FolderLock:
         self._folder = folder
         self._file = -1
 
-    def hold(self, shared: bool = False, patience: float = PATIENCE) -> bool:
+    def hold(self, shared: bool = False, patience: float = PATIENCE, listens: tuple[str, int] | None = None) -> bool:
         """Take the lock. Returns False on a file system that has no locks. Raises FolderInUse, OSError.
 
         `shared`: the database is elsewhere, so that several portals may store their files in one folder; none with its
-        database in it may be among them.
+        database in it may be among them. `listens`: host and port of the one that takes it, for `listening_at`.
         """
         self._file = crypto.open_private(self._folder / _LOCK, os.O_RDWR | os.O_CREAT)
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
@@ -57,17 +57,18 @@ class FolderLock:
                     self.release()
                     raise FolderInUse(_in_use(self._folder)) from None
             time.sleep(_AGAIN_SECONDS)
-        self._sign()
+        self._sign(None if shared else listens)
         return True
 
-    def _sign(self) -> None:
+    def _sign(self, listens: tuple[str, int] | None) -> None:
         """Write down who holds the lock: the number alone for AIRelays 0.22, which shows all that is in its file."""
         pid = os.getpid()
         descriptor = crypto.open_private(self._folder / _HOLDER, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(f"{pid}\n")
         os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"{pid} {host_id()} {process_start(pid)} {socket.gethostname()}\n".encode(), 0)
+        about = [pid, host_id(), process_start(pid), socket.gethostname(), *(listens or ())]
+        os.pwrite(self._file, f"{' '.join(map(str, about))}\n".encode(), 0)
 
     def release(self) -> None:
         file, self._file = self._file, -1
@@ -82,6 +83,19 @@ def _in_use(folder: Path) -> str:
     )
 
 
+def listening_at(folder: Path) -> tuple[str, int] | None:
+    """Host and port of the portal that serves from a folder, on this machine; None: none is known to."""
+    try:
+        about = (folder / _LOCK).read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError):
+        return None
+    if len(about) != 6 or not (about[0].isdecimal() and about[5].isdecimal()):
+        return None
+    pid, host, start, _name, address, port = about
+    runs = host == host_id() and process_start(int(pid)) == start
+    return (address, int(port)) if runs else None
+
+
 def holder(folder: Path) -> str:
     """Which process holds the lock of a folder, by what it has written there.
 
@@ -94,9 +108,9 @@ def holder(folder: Path) -> str:
         return "pid unknown"
     if not pid.isdecimal():
         return "pid unknown"
-    if len(about) != 4 or about[0] != pid:  # of AIRelays 0.22
+    if len(about) not in {4, 6} or about[0] != pid:  # of AIRelays 0.22
         return f"pid {pid}"
-    _, host, start, name = about
+    _, host, start, name = about[:4]
     if host != host_id():
         return f"pid {pid} on {name}, another machine or container"
     return f"pid {pid}" if process_start(int(pid)) == start else "pid unknown"

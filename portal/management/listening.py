@@ -45,7 +45,8 @@ class ListeningCommand(BaseCommand):
             raise CommandError(database_is_away(error)) from None
         lock = FolderLock(settings.DATA_DIR)
         try:
-            if not lock.hold(settings.CONFIG.shared_data_dir or bool(settings.CONFIG.database_url)):
+            shared = config.shared_data_dir or bool(config.database_url)
+            if not lock.hold(shared, listens=(options["host"], options["port"])):
                 self.stderr.write(
                     f"airelays: {settings.DATA_DIR} is on a file system without locks: see to it that no other portal "
                     "uses it."

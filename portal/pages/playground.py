@@ -63,7 +63,7 @@ def playground(request: HttpRequest) -> HttpResponse:
             "label": offer.model.display_name or offer.model.name,
             "images": "image_generation" in offer.model.known_abilities and not offer.chats,
         }
-        for offer in offers
+        for offer in sorted(offers, key=lambda offer: offer.is_demo)
         if offer.chats or "image_generation" in offer.model.known_abilities
     ]
     own = plan_models(user)

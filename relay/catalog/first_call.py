@@ -48,11 +48,15 @@ def kinds_of(offer: Offer, purpose: str = "") -> list[str]:
 def choose_call(offers: Sequence[Offer], purpose: str = "", wanted: str = "") -> FirstCall | None:
     """Return the first call of a token of this purpose that can call `offers`, None when it can make none.
 
-    `wanted`: the name of a model that is preferred. Models whose abilities are known go before the others, chat models
-    before the rest.
+    `wanted`: the name of a model that is preferred. The demo comes last; models whose abilities are known go before the
+    others, chat models before the rest.
     """
     found = [(kind, offer) for offer in offers for kind in kinds_of(offer, purpose)[:1]]
-    found.sort(key=lambda one: (one[1].model.name != wanted, KINDS.index(one[0]), not one[1].model.known_abilities))
+    found.sort(
+        key=lambda one: (
+            one[1].model.name != wanted, one[1].is_demo, KINDS.index(one[0]), not one[1].model.known_abilities
+        )
+    )  # fmt: skip
     return FirstCall(found[0][0], found[0][1].model.name) if found else None
 
 

@@ -20,6 +20,7 @@ from relay.catalog.serving import serving_channels
 from relay.models import ChannelModel, Model, Token
 from relay.models.token import fits_purpose
 from relay.providers.model_facts import may_chat
+from relay.providers.vendors import BUILT_IN
 
 _MOST: Final = 500  # models that a page chooses from
 
@@ -32,6 +33,7 @@ class Offer:
     price: PriceNow
     factor: Decimal  # of the user's group, which the price is multiplied by
     served: bool  # some channel that the user may use has it
+    is_demo: bool = False  # nothing but the portal's own demo does
 
     @property
     def priced(self) -> bool:
@@ -76,16 +78,24 @@ def price_factor(user: User) -> Decimal:
 
 
 def served_to(channels: Collection[int], models: QuerySet[Model]) -> QuerySet[Model]:
-    """Annotate models with `served`: whether one of the channels, as `serving_channels` finds them, serves them."""
+    """Annotate models with `served`: whether one of the channels, as `serving_channels` finds them, serves them.
+
+    `real`: whether one that is not built in does.
+    """
     links = ChannelModel.objects.filter(channel__in=channels, model=OuterRef("pk"), enabled=True)
-    return models.annotate(served=Exists(links))
+    return models.annotate(served=Exists(links), real=Exists(links.exclude(channel__provider__in=BUILT_IN)))
 
 
 def offers(user: User, models: Iterable[Model], channels: Collection[int]) -> list[Offer]:
     """Return offers of models, which are annotated by `served_to`, at the prices of the channels. Takes 3 queries."""
     listed = list(models)
     prices, factor = prices_now((model.pk for model in listed), clock.now(), channels), price_factor(user)
-    return [Offer(model, prices[model.pk], factor, bool(getattr(model, "served", False))) for model in listed]
+    return [_offer(model, prices[model.pk], factor) for model in listed]
+
+
+def _offer(model: Model, price: PriceNow, factor: Decimal) -> Offer:
+    served = bool(getattr(model, "served", False))
+    return Offer(model, price, factor, served, served and not getattr(model, "real", True))
 
 
 def usable_offers(user: User, token: Token | None = None) -> list[Offer]:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from portal.clients.offered import chat_models
+from portal.clients.target import chosen
 from relay.catalog.first_call import FirstCall, choose_call, curl
 from relay.catalog.offers import usable_offers
 from relay.models import ApiKey, Channel, ChannelModel, Model, ModelPrice
@@ -36,6 +38,23 @@ def channel(db: None) -> Channel:
     key.set_secret("sk-0123456789abcdef")
     key.save()
     return made
+
+
+def test_the_demo_is_the_last_choice(channel: Channel, people: People) -> None:
+    """Of the page of apps, of the playground, and of `connect`."""
+    demo = offer("demo", Channel.objects.create(name="d", provider="demo"), abilities=["chat"])
+    found = usable_offers(people.owner)
+    assert [(one.model.name, one.is_demo) for one in found] == [("demo", True)]
+    assert choose_call(found) == FirstCall("chat", "demo"), "where there is no other"
+    create_token(people.owner, "mine", actor=None)
+    offer("zephyr", channel)
+    found = usable_offers(people.owner)
+    assert choose_call(found) == FirstCall("chat", "zephyr") and choose_call(found, wanted="demo").model == "demo"  # type: ignore[union-attr]
+    assert chosen("http://x", "sk-x", chat_models(found)).model == "zephyr"
+    listed = signed_in(people.owner).get("/playground/").context["models"]
+    assert [model["name"] for model in listed] == ["zephyr", "demo"]
+    ChannelModel.objects.create(channel=channel, model=demo)
+    assert not any(one.is_demo for one in usable_offers(people.owner)), "a real upstream serves it, too"
 
 
 @pytest.fixture

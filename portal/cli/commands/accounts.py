@@ -24,7 +24,8 @@ def command(as_json: bool) -> None:
         output.section(f"{one['position']}. {one['name']}")
         output.field("Provider", one["provider"])
         output.field("Status", one["status"])
-        output.field("Keys", f"{one['keys_in_service']} of {one['keys']} in service" if one["keys"] else "none")
+        none = "none needed" if one["authenticated"] else "none"
+        output.field("Keys", f"{one['keys_in_service']} of {one['keys']} in service" if one["keys"] else none)
     if not listed:
         output.section("No upstream yet")
     for one in signed_in:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from portal.cli import options, output
-from portal.cli.startup import django_ready
+from portal.cli.startup import django_ready, follow_running
 from portal.config import load
 from portal.installation.command import here
 from portal.installation.sources import ConfigError
@@ -50,6 +50,7 @@ def _without_settings() -> dict[str, Any] | None:
     if not os.access(folder, os.W_OK | os.X_OK):
         text = f"The data folder {_short(str(folder))} cannot be written."
         return _only("data_dir", text, "Give it to the user that runs the portal, or set AIRELAYS_DATA_DIR.")
+    follow_running(config)
     return None
 
 

@@ -83,7 +83,7 @@ def _tell(config: Config, found: dict[str, Any]) -> None:
     relay = found["relay"]
     output.title("Status")
     output.section("Relay")
-    output.field("Running", f"yes, {relay['workers']} worker(s)" if relay["running"] else "no")
+    output.field("Running", f"yes, {output.counted(relay['workers'], 'worker')}" if relay["running"] else "no")
     output.field("Listener", client.base_url(config).removesuffix("/v1"))
     output.field("Reached by", relay["effective_network_scope"])
     output.field("Config", relay["config_path"])

@@ -91,7 +91,7 @@ def list_tokens(username: str | None, as_json: bool) -> None:
         output.as_json({"tokens": found})
         return
     output.title("Tokens")
-    output.section(f"{len(found)} token(s)")
+    output.section(output.counted(len(found), "token"))
     for one in found:
         output.field(one["hint"], f"{one['name']} ({one['user']}, {one['state']})")
 

@@ -19,6 +19,7 @@ from django.views.decorators.http import require_POST
 from django_ratelimit.core import is_ratelimited
 
 from accounts.models import User
+from portal.installation import command
 from portal.lib.crypto import Undecryptable
 from portal.pages.shared.scope import signed_in_user
 from relay.channels.chatgpt_accounts import sign_in, store
@@ -62,6 +63,7 @@ def _page(
         "allowed": may_have(user),
         "links": LINKS,
         "concurrency": settings.CONFIG.plan_concurrency,
+        "command": command.anywhere("login", data_dir=settings.DATA_DIR),
         "wrong": wrong,
         "here": "my-plan",
     }

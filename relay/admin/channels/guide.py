@@ -195,6 +195,7 @@ def setup_view(request: HttpRequest, step: str = "") -> HttpResponse:
         "step": here,
         "channel": channel,
         "following": _step_after(request, step),
+        "skip_to": _step_after(request, step, done),
         "all_done": all(done.values()),
         **result,
     }
@@ -213,9 +214,10 @@ def _powers(kwargs: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
 setup_view.powers = _powers  # type: ignore[attr-defined]  # read by `accounts.doors`
 
 
-def _step_after(request: HttpRequest, step: str) -> Step | None:
-    """Return the next step that the reader may do."""
-    return next((one for one in STEPS[STEPS.index(_BY_KEY[step]) + 1 :] if _may(request, one)), None)
+def _step_after(request: HttpRequest, step: str, done: Mapping[str, bool] | None = None) -> Step | None:
+    """Return the next step that the reader may do; with `done`, the next of those that are not done."""
+    later = (one for one in STEPS[STEPS.index(_BY_KEY[step]) + 1 :] if _may(request, one))
+    return next((one for one in later if done is None or not done[one.key]), None)
 
 
 def _next_step(request: HttpRequest, step: str, channel: Channel | None) -> HttpResponse:

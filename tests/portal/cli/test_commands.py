@@ -15,7 +15,10 @@ from unittest import mock
 import pytest
 
 from accounts.models import AuditEvent, Change, User
+from portal.cli import startup
 from portal.cli.main import NAMES, run
+from portal.config import load as settings_of
+from portal.installation.lock import FolderLock
 from relay.models import Channel, ChannelDay, Token
 from relay.models.token import digest_of
 from relay.tokens.lifecycle import create_token
@@ -300,6 +303,23 @@ def test_status_tells_settings_upstreams_and_no_secret(airelays: Output, admin: 
     assert any("serve" in step for step in found["next_steps"])
     assert airelays.json("accounts")["accounts"] == found["auth"]["accounts"]
     assert "Mine" in airelays("accounts")
+
+
+def test_commands_follow_a_relay_that_was_started_at_another_port(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(startup, "_is_ready", lambda: False)
+    lock = FolderLock(own_home)
+    config = settings_of({}, {"AIRELAYS_DATA_DIR": str(own_home)})
+    startup.follow_running(config)
+    assert "AIRELAYS_PORT" not in os.environ, "none runs"
+    lock.hold(patience=0, listens=("127.0.0.1", 9123))
+    with mock.patch.dict(os.environ, {"AIRELAY_PORT": "9001"}):
+        startup.follow_running(config)
+        assert "AIRELAYS_PORT" not in os.environ, "the shell says another one"
+    startup.follow_running(config)
+    lock.release()
+    assert (os.environ["AIRELAYS_HOST"], os.environ["AIRELAYS_PORT"]) == ("127.0.0.1", "9123")
 
 
 def test_usage_adds_up_the_days(airelays: Output, admin: User) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from portal.installation.lock import FolderInUse, FolderLock, holder
+from portal.installation.lock import FolderInUse, FolderLock, holder, listening_at
 from portal.lib.processes import host_id, process_start
 from tests.support.server import ROOT
 
@@ -39,6 +39,28 @@ def test_the_lock_is_given_up_with_the_process(tmp_path: Path) -> None:
     one.release()
     other.release()
     assert (tmp_path / "relay.pid").read_text() == f"{os.getpid()}\n", "as 0.22 writes it"
+
+
+def test_who_holds_it_says_where_it_listens_until_it_ends(tmp_path: Path) -> None:
+    assert listening_at(tmp_path) is None
+    lock = FolderLock(tmp_path)
+    lock.hold(patience=0)
+    assert listening_at(tmp_path) is None, "it does not listen"
+    lock.release()
+    lock.hold(patience=0, listens=("::1", 8081))
+    assert listening_at(tmp_path) == ("::1", 8081) and holder(tmp_path) == f"pid {os.getpid()}"
+    lock.release()
+    lock.hold(shared=True, patience=0, listens=("::1", 8081))
+    assert listening_at(tmp_path) is None, "it may be any of several"
+    lock.release()
+    pid = os.getpid()
+    for about in (
+        f"{pid} {host_id()} 1 box 127.0.0.1 80",
+        f"{pid} elsewhere {process_start(pid)} box 127.0.0.1 80",
+        f"{pid} {host_id()} {process_start(pid)} box 127.0.0.1 http",
+    ):
+        (tmp_path / "relay.lock").write_text(about + "\n")
+        assert listening_at(tmp_path) is None, about
 
 
 @pytest.mark.parametrize(
