@@ -16,7 +16,9 @@ def chat_models(offers: Iterable[Offer]) -> list[OfferedModel]:
         model = offer.model
         if "chat" in kinds_of(offer):
             limits = model.context_window, model.max_output_tokens
-            known = tuple(model.known_abilities), offer.price.amounts(PRICE_CLASSES, offer.factor), offer.is_demo
-            found.append(OfferedModel(model.name, *limits, False, *known))
-            found += [OfferedModel(alias.name, *limits, True, *known) for alias in model.aliases.all()]
+            abilities, prices = tuple(model.known_abilities), offer.price.amounts(PRICE_CLASSES, offer.factor)
+            named = [(model.name, False), *((alias.name, True) for alias in model.aliases.all())]
+            found += [
+                OfferedModel(name, *limits, is_alias, abilities, prices, offer.is_demo) for name, is_alias in named
+            ]
     return found

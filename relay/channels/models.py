@@ -13,7 +13,7 @@ from accounts.models import LIMIT_FIELDS
 from relay.billing.list_prices import Listing
 from relay.billing.price_import import add_list_prices
 from relay.models import Channel, ChannelModel, Model, ModelAlias
-from relay.providers.vendors import BUILT_IN
+from relay.providers.vendors import BUILT_IN, PRIVATE
 from relay.providers.vendors.openai import GPT_FAMILY
 
 _GPT_ID: Final = re.compile(r"(?:^|/)(g-[A-Za-z0-9]{6,40})(?=$|[-/?#])")
@@ -169,4 +169,4 @@ def add_gpt(identifier: str, name: str, channels: Sequence[Channel], is_open: bo
 def gpt_channels() -> list[Any]:
     """Return the channels that serve the model `gpt-4-gizmo-*`, or all channels when none does."""
     serving = list(Channel.objects.filter(served__model__name=f"{GPT_FAMILY}*").distinct())
-    return serving or list(Channel.objects.exclude(provider__in=BUILT_IN))
+    return serving or list(Channel.objects.exclude(provider__in=BUILT_IN | PRIVATE))

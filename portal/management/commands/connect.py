@@ -18,8 +18,9 @@ from portal.clients import files
 from portal.clients.app import ClientApp
 from portal.clients.apps import APPS
 from portal.clients.offered import chat_models
-from portal.clients.target import CannotConnect, Target, check_answers, chosen, look_up
+from portal.clients.target import CannotConnect, OfferedModel, Target, check_answers, chosen, look_up
 from portal.installation.addresses import own_address
+from portal.pages.own_plan.offered import plan_models
 from relay.catalog.offers import usable_offers
 from relay.models import Token
 from relay.models.token import digest_of, make_token_secret
@@ -67,6 +68,8 @@ class Command(BaseCommand):
             own = _own_token(app, options["user"])
             check_answers(_own_address())
             models = chat_models(usable_offers(own.user))
+            known = {one.name for one in models}
+            models += [OfferedModel(name) for name in plan_models(own.user, under_v1=True) if name not in known]
             target = chosen(_own_address(), own.secret, models, options["model"])
         changes = [one for one in files.planned(app, target, os.environ, Path.home()) if not one.is_none]
         if not options["json"]:

@@ -40,7 +40,7 @@ from relay.channels.keys import add_keys
 from relay.channels.models import add_models
 from relay.models import Channel, Model, Token
 from relay.models.fields import UsdField
-from relay.providers.vendors import BUILT_IN
+from relay.providers.vendors import BUILT_IN, PRIVATE
 from relay.tokens import lifecycle
 
 
@@ -139,8 +139,11 @@ def _may(request: HttpRequest, step: Step) -> bool:
 
 
 def current_channel(request: HttpRequest) -> Channel | None:
-    """Return the channel that the guide is about: the chosen one, or else the newest that is not built in."""
-    rows = Channel.objects.exclude(provider__in=BUILT_IN).order_by("-pk")
+    """Return the channel that the guide is about: the chosen one, or else the newest.
+
+    None that is built in, and no plan of a user, which is nobody else's.
+    """
+    rows = Channel.objects.exclude(provider__in=BUILT_IN | PRIVATE).order_by("-pk")
     chosen = whole_number(request.GET.get("channel") or request.POST.get("channel"))
     return (rows.filter(pk=chosen).first() if chosen is not None else None) or rows.first()
 

@@ -188,7 +188,13 @@ def _place(user: User) -> Place:
     if not may_have(user):
         raise LoginFailed(gettext_noop("The setting PLAN_USERS lets you use no plan of your own here."))
     if why := refusal(place):
-        raise LoginFailed(gettext_noop("The address of the setting may not be used: %(why)s."), why=why)
+        raise LoginFailed(
+            gettext_noop(
+                "An address of ISSUER_BASE_URL or UPSTREAM_BASE_URL may not be used: %(why)s. UPSTREAM_ALLOW allows "
+                "addresses that are not public."
+            ),
+            why=why,
+        )
     return place
 
 

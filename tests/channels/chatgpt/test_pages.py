@@ -8,7 +8,9 @@ import pytest
 from django.test import Client
 
 from portal.cli import upstreams
+from portal.pages.own_plan.offered import plan_models
 from relay.channels.chatgpt_accounts import sign_in, store
+from relay.channels.models import gpt_channels
 from relay.models import ChatGPTAccount
 from relay.tokens.lifecycle import create_token
 from tests.support.peers.plans.chatgpt import ChatGPT
@@ -137,6 +139,31 @@ def test_its_channel_is_in_no_list_of_channels(browsers: Any, account: ChatGPTAc
     for path in ("/admin/relay/channel/", "/admin/"):
         assert account.channel.name not in staff.get(path).content.decode()
     assert account.channel_id not in {one["id"] for one in staff.get("/admin/now/channels/").json()["channels"]}
+    for path in ("/admin/setup/channel/", f"/admin/setup/channel/?channel={account.channel_id}"):
+        page = staff.get(path).content.decode()
+        assert account.channel.name not in page and "First add a channel" not in page, "the guide is about no plan"
+    assert staff.get("/admin/setup/test/", {"channel": account.channel_id}).status_code == 302
+    form = {
+        "channel": account.channel_id,
+        "provider": "openai",
+        "name": "taken",
+        "base_url": "https://api.openai.com/v1",
+    }
+    staff.post("/admin/setup/channel/", form)
+    account.channel.refresh_from_db()
+    assert account.channel.name != "taken" and account.channel.provider == "chatgpt"
+    assert account.channel not in gpt_channels(), "models that users make are put on no plan"
+
+
+def test_apps_can_be_connected_to_its_models(browsers: Any, account: ChatGPTAccount, people: People) -> None:
+    owner, other, _ = browsers
+    store.set_on(account, True, people.owner, None)
+    assert "gpt-5.5" not in owner.get("/connect/").context["models"], "under /v1 it is off"
+    store.set_api(account, True, people.owner, None)
+    page = owner.get("/connect/?model=gpt-5.5").context
+    assert "gpt-5.5" in page["models"] and (page["model"], page["price"]) == ("gpt-5.5", "in your plan")
+    assert plan_models(people.owner, under_v1=True) and not plan_models(people.other, under_v1=True)
+    assert "gpt-5.5" not in other.get("/connect/").context["models"]
 
 
 def test_commands_tell_of_a_plan_what_clients_can_call(account: ChatGPTAccount, people: People) -> None:
