@@ -283,6 +283,10 @@ _PLAN_STATES: Final = {
         "Upstream ChatGPT login is missing or expired. Run `airelays login` first, or sign in again on the portal's "
         "page “ChatGPT”."
     ),
+    "account_mismatch": (
+        "The ChatGPT login is now another account's than the one that signed in. Run `airelays login`, or sign in "
+        "again on the portal's page “ChatGPT”."
+    ),
     "incomplete": "The ChatGPT login does not include the use of the plan. Sign in again and give that consent.",
 }
 _PLAN_LATER: Final = "The ChatGPT login could not be renewed just now. Try again in a moment."

@@ -94,7 +94,9 @@ async def try_routes(
         routes = _only(routes, request.prefer)
         if not routes:
             raise request.only_there
-    pinned = record.exchange.pinned or _own_of(routes)
+    own = _own_of(routes)
+    record.exchange.over_plan = own != 0
+    pinned = record.exchange.pinned or own
     if record.exchange.pinned:
         _check_pin(pinned, [one.channel for one in routes], model.name)
     session = record.exchange.client.session

@@ -26,6 +26,7 @@ from portal.services.timeouts import statement_timeout
 from relay.billing.ledger import requests
 from relay.billing.ledger.writer import writer
 from relay.channels import cooldowns
+from relay.channels.chatgpt_accounts import session as plan_sessions
 from relay.errors import RelayUnavailable
 from relay.gateway.access.address_block import address_block
 from relay.gateway.access.address_limits import address_limits
@@ -141,6 +142,7 @@ class Runtime:
         await snapshot_cache.in_slow_thread(self._poller.start)
         writer.start()
         snapshot_cache.on_drop(self._on_drop)
+        snapshot_cache.on_reload(self._on_reload)
         snapshot_cache.on(Change.COOLDOWN, self._on_cooldown)
         snapshot_cache.on(Change.WATCH, self._on_watch)
         snapshot_cache.on(Change.END, self._on_end)
@@ -255,6 +257,7 @@ class Runtime:
         """
         self.request_stop(0.0)
         await self._finish_work()
+        await plan_sessions.finish(limits.STOP_SECONDS)  # before the connections close that they run over
         if self._maintenance is not None:
             self._maintenance.cancel()
         for task in self._background_tasks:
@@ -308,6 +311,10 @@ class Runtime:
     def _on_drop(self, digest: str, user_id: int) -> None:
         """Called in any thread."""
         self._call_in_loop(lambda: self._recheck(digest, user_id))
+
+    def _on_reload(self) -> None:
+        """Called in any thread."""
+        self._call_in_loop(lambda: self.watchdog.end_lost_plans(snapshot_cache.snapshot))
 
     def _recheck(self, digest: str, user_id: int) -> None:
         for exchange in self.watchdog.running:

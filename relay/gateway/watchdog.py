@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.interrupts import Interrupt
+from relay.gateway.snapshot.snapshot import Snapshot
 
 TICK: Final = 0.25
 _QUICK: Final = 0.1  # seconds; requests younger than this do not listen for a disconnect
@@ -88,6 +89,12 @@ class Watchdog:
             self.on_leave(exchange)
             if exchange in self._left:
                 self.spawn(exchange.say_farewell())
+
+    def end_lost_plans(self, snapshot: Snapshot) -> None:
+        """End requests over users' own plans that were turned off meanwhile, or that they may not use any more."""
+        for exchange in list(self.running):
+            if exchange.over_plan and exchange.caller is not None and snapshot.has_lost_plan(exchange.caller):
+                self.dismiss(exchange, Interrupt.PLAN_OFF)
 
     def end(self, request_id: str, actor: int | None) -> None:
         """End a running request for a member of staff, whose user id is `actor`. None: it is not known."""

@@ -14,7 +14,8 @@ from accounts.doors import needs
 from accounts.models import User
 from accounts.rights import may
 from portal.lib.texts import whole_number
-from relay.gateway.routing.explain import Explanation, explain_route
+from relay.gateway.routing.explain import explain_route
+from relay.gateway.routing.explanation import Explanation, Reader
 from relay.gateway.runtime import current
 from relay.models import Model, ModelAlias, Token
 from relay.models.ledger import AMOUNTS
@@ -98,8 +99,8 @@ def _explain(asked: dict[str, str], reader: Any) -> tuple[Explanation | None, st
             )
     serving = current()
     seen = serving.health.live if serving is not None else None
-    sees_usage = may(reader, "relay.view_usagerecord")
-    return explain_route(user, token, asked["model"], seen, sees_usage, may(reader, AMOUNTS)), ""
+    rights = Reader(may(reader, "relay.view_usagerecord"), may(reader, AMOUNTS), own=user.pk == reader.pk)
+    return explain_route(user, token, asked["model"], seen, rights), ""
 
 
 def _may_be_name(text: str) -> bool:

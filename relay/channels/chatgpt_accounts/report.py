@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from portal.lib.json import Json
 from relay.channels.chatgpt_accounts.places import moved, place_of
+from relay.channels.chatgpt_accounts.store import holds_another
 from relay.models import ChatGPTAccount
 from relay.models.chatgpt_account import SignInState
 
@@ -21,7 +22,7 @@ def status_of(account: ChatGPTAccount | None) -> Json:
             "last_refresh": None, "storage_mode": "database", "shape": place.shape.key, "enabled": False,
             "api_enabled": False, "models": [], "windows": None,
         }  # fmt: skip
-    ready = account.state == SignInState.SIGNED_IN and not moved(account)
+    ready = account.state == SignInState.SIGNED_IN and not moved(account) and not holds_another(account)
     return {
         "authenticated": ready,
         "credentials_present": bool(account.sealed),

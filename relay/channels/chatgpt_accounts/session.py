@@ -15,7 +15,7 @@ from django.db import connection
 from portal import limits
 from portal.lib.json import Json
 from portal.services.timeouts import statement_timeout
-from relay.channels.chatgpt_accounts import store
+from relay.channels.chatgpt_accounts import store, unstored
 from relay.channels.chatgpt_accounts.calls import Issuer, RefreshRefused
 from relay.channels.chatgpt_accounts.places import place_of
 from relay.channels.chatgpt_accounts.store import Held
@@ -23,7 +23,7 @@ from relay.errors import PlanAuthError
 from relay.models.chatgpt_account import SignInState
 from relay.providers.failures import FailureClass
 from relay.providers.plan_requests.transport import PlanRefused, signed_out
-from relay.providers.plans.login import Tokens
+from relay.providers.plans.login import LoginFailed, Tokens
 from relay.providers.plans.shapes import Shape
 
 logger: Final = logging.getLogger(__name__)
@@ -80,6 +80,8 @@ class PlanSession:
             raise signed_out("incomplete")
         if held.state != SignInState.SIGNED_IN or not held.access:
             raise signed_out("missing")
+        if held.another:
+            raise signed_out("account_mismatch")
 
     async def _renewed(self, refused: str, send: httpx.AsyncBaseTransport) -> None:
         """Have another token than `refused`. Goes on when the client leaves: what the issuer gave must be stored."""
@@ -116,11 +118,16 @@ class PlanSession:
             await _in_thread(store.end_lease, self._held.pk, owner)
 
     async def _asked(self, held: Held, owner: str, send: httpx.AsyncBaseTransport) -> Held:
+        issuer = Issuer(place_of(held.shape.key), send)
         try:
             if not held.refresh:
                 raise RefreshRefused("no refresh token", True)
-            async with asyncio.timeout(_ASK_SECONDS):
-                tokens = await Issuer(place_of(held.shape.key), send).refresh(held.refresh, held.client_id)
+            # What a process was given that died before it was stored: the token is spent that it was given for.
+            tokens = await asyncio.to_thread(unstored.kept, held.pk, held.refresh)
+            if tokens is None:
+                async with asyncio.timeout(_ASK_SECONDS):
+                    tokens = await issuer.refresh(held.refresh, held.client_id)
+                await asyncio.to_thread(unstored.keep, held.pk, held.refresh, tokens)
         except TimeoutError:
             logger.warning("the ChatGPT sign-in %d could not be refreshed: the issuer is too slow", held.pk)
             raise _later() from None
@@ -131,8 +138,11 @@ class PlanSession:
                 raise signed_out("refresh_failed") from None
             raise _later() from None
         stored = await _stored(held.pk, owner, tokens)
+        await asyncio.to_thread(unstored.forget, held.pk)
         if stored is None:
+            await _ended(held, tokens, issuer)
             raise signed_out("missing")
+        self._check(stored)
         return stored
 
 
@@ -150,6 +160,26 @@ async def _stored(pk: int, owner: str, tokens: Tokens) -> Held | None:
                 logger.exception("the new tokens of the ChatGPT sign-in %d could not be stored", pk)
                 raise
         await asyncio.sleep(_PAUSE)
+
+
+async def _ended(held: Held, tokens: Tokens, issuer: Issuer) -> None:
+    """Tell the issuer of the end of tokens that it gave while their owner signed out: it was told of those before."""
+    now = await _in_thread(store.read_held, held.pk)
+    if now is not None and now.state != SignInState.SIGNED_OUT:
+        return  # signed in anew, which has tokens of its own
+    try:
+        await issuer.revoke(tokens.refresh, held.client_id)
+    except LoginFailed as failed:
+        logger.warning("the issuer could not be told of the end of the ChatGPT sign-in %d: %s", held.pk, failed)
+
+
+async def finish(seconds: float) -> None:
+    """Wait until the refreshes that run in this event loop have ended: what an issuer gives is lost otherwise."""
+    loop = asyncio.get_running_loop()
+    if running := [task for task in _running if task.get_loop() is loop]:
+        _, left = await asyncio.wait(running, timeout=seconds)
+        if left:
+            logger.error("%d refreshes of ChatGPT sign-ins had not ended", len(left))
 
 
 def _later() -> PlanRefused:

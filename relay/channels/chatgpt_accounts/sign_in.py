@@ -22,6 +22,7 @@ from relay.channels.chatgpt_accounts import store
 from relay.channels.chatgpt_accounts.calls import DeviceCode, Issuer
 from relay.channels.chatgpt_accounts.places import Place, app_hints, may_have, place_of, refusal
 from relay.channels.chatgpt_accounts.session import PlanSession
+from relay.channels.chatgpt_accounts.session import finish as finish_refreshes
 from relay.models import AllowedUpstream, ChatGPTAccount
 from relay.providers.plan_requests.transport import PlanRefused
 from relay.providers.plans.identity import identity_of, verified
@@ -39,6 +40,7 @@ from relay.transport.pool import Upstreams
 logger: Final = logging.getLogger(__name__)
 T = TypeVar("T")
 _SECONDS: Final = 60.0  # for all that is asked at once
+_FINISH_SECONDS: Final = 15.0  # for a refresh that is running when the time is over, or somebody presses Ctrl-C
 _PAGE_PORT: Final = 1455  # of the address at which a browser ends that nothing listens to
 
 
@@ -224,4 +226,5 @@ async def _asked(
         async with asyncio.timeout(seconds):
             return await work(Issuer(place, upstreams.transport()))
     finally:
+        await finish_refreshes(_FINISH_SECONDS)
         await upstreams.close()

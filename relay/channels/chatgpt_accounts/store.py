@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,15 +18,18 @@ from accounts.models.change import announce
 from portal.lib import clock
 from portal.lib.crypto import Undecryptable
 from portal.lib.json import Json, text_of
+from portal.lib.processes import host_id, is_dead, process_start
+from relay.channels.chatgpt_accounts import unstored
 from relay.channels.chatgpt_accounts.places import Place, moved, shape_of
 from relay.models import Channel, ChatGPTAccount
 from relay.models.chatgpt_account import SignInState
-from relay.providers.plans.identity import Identity
-from relay.providers.plans.login import Tokens
+from relay.providers.plans.identity import Identity, identity_of
+from relay.providers.plans.login import Tokens, claims_of
 from relay.providers.plans.shapes import Shape
 from relay.providers.vendors import PLAN_VENDOR
 
 LEASE_SECONDS: Final = 60.0
+_SUBJECT, _ACCOUNT = 200, 100  # characters that the columns hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,7 @@ class Held:
     access: str = field(repr=False, default="")
     refresh: str = field(repr=False, default="")
     expires_at: float = 0.0
+    another: bool = False  # the tokens are those of another account than the one that signed in
 
     @property
     def headers(self) -> dict[str, str]:
@@ -63,7 +69,26 @@ def held_of(account: ChatGPTAccount) -> Held:
         text_of(tokens, "access"),
         text_of(tokens, "refresh"),
         account.expires_at.timestamp() if account.expires_at else 0.0,
+        _is_another(account, tokens),
     )
+
+
+def _is_another(account: ChatGPTAccount, tokens: Json) -> bool:
+    """Whether an account's tokens say that they are another's: of another person, or another of their accounts.
+
+    A refresh gives a proof of who it is for, too, and must be for who has signed in (OpenID Connect Core 1.0, 12.2).
+    """
+    claims = claims_of(text_of(tokens, "identity"))
+    if not claims:
+        return False
+    who = identity_of(claims, shape_of(account.shape).namespace)
+    pairs = ((who.subject[:_SUBJECT], account.subject), (who.account[:_ACCOUNT], account.account_id))
+    return any(said and known and said != known for said, known in pairs)
+
+
+def holds_another(account: ChatGPTAccount) -> bool:
+    """Whether the tokens of an account are those of another one than has signed in."""
+    return held_of(account).another
 
 
 def read_held(pk: int) -> Held | None:
@@ -109,8 +134,8 @@ def save_sign_in(
             account.state = SignInState.INCOMPLETE
         account.shape, account.client_id = place.shape.key, client_id
         account.issuer, account.base_url, account.source = place.issuer, place.base_url, source[:100]
-        account.subject, account.email = who.subject[:200], who.email[:254]
-        account.plan, account.account_id = who.plan[:40], who.account[:100]
+        account.subject, account.email = who.subject[:_SUBJECT], who.email[:254]
+        account.plan, account.account_id = who.plan[:40], who.account[:_ACCOUNT]
         account.signed_in_at = account.refreshed_at = clock.now()
         _set_tokens(account, tokens)
         account.lease, account.lease_until = "", None
@@ -132,6 +157,7 @@ def save_sign_out(account: ChatGPTAccount, actor: Any, ip: str | None) -> None:
         account.windows, account.signed_in_at, account.refreshed_at = None, None, None
         account.save()  # what is on stays on, so that its models are refused and not answered by others
         AuditEvent.write("chatgpt.sign-out", actor, account, ip, owner=account.user.get_username())
+    unstored.forget(account.pk)
 
 
 def set_on(account: ChatGPTAccount, on: bool, actor: Any, ip: str | None) -> None:
@@ -171,12 +197,35 @@ def save_windows(pk: int, windows: Json) -> None:
 
 
 def take_lease(pk: int) -> str:
-    """Take the right to refresh the tokens of an account; empty while somebody else has it, on whatever host."""
-    now, owner = clock.now(), secrets.token_hex(8)
-    free = Q(lease_until=None) | Q(lease_until__lt=now)
+    """Take the right to refresh the tokens of an account; empty while somebody else has it, on whatever host.
+
+    A process that has died on this one has it no more.
+    """
+    now, owner = clock.now(), _new_owner()
     until = now + timedelta(seconds=LEASE_SECONDS)
-    rows = ChatGPTAccount._base_manager.filter(free, pk=pk)
-    return owner if rows.update(lease=owner, lease_until=until) else ""
+    rows = ChatGPTAccount._base_manager.filter(pk=pk)
+    if rows.filter(Q(lease_until=None) | Q(lease_until__lt=now)).update(lease=owner, lease_until=until):
+        return owner
+    holder = rows.values_list("lease", flat=True).first() or ""
+    if _has_died(holder) and rows.filter(lease=holder).update(lease=owner, lease_until=until):
+        return owner
+    return ""
+
+
+def _new_owner() -> str:
+    """A name for who refreshes now, by which others see whether its process still runs. Of at most 40 characters."""
+    pid = os.getpid()
+    return f"{_here()}:{pid}:{process_start(pid)}:{secrets.token_hex(4)}"
+
+
+def _has_died(owner: str) -> bool:
+    here, _, process = owner.partition(":")
+    return here == _here() and is_dead(f"{host_id()}:{process}")
+
+
+def _here() -> str:
+    """This machine and container, in short: the column holds 40 characters."""
+    return hashlib.sha256(host_id().encode()).hexdigest()[:8]
 
 
 def end_lease(pk: int, owner: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -15,7 +16,7 @@ from portal.lib.json import Json, decode_object, encode, object_of, text_of
 from relay.billing.estimate import estimate_prompt
 from relay.endpoints.overrides import note_added, rules_of, sent_items
 from relay.endpoints.text.conversation_lookup import read_turn
-from relay.endpoints.text.endpoint import ask_amended
+from relay.endpoints.text.endpoint import ask_amended, check_text_channel
 from relay.endpoints.text.response_turn import ENDPOINT, ResponseTurn
 from relay.endpoints.text.summary import COMPACT, cut_off, summary_of_turn, write_summary
 from relay.endpoints.text.turn_request import gateway_request, turn_session
@@ -163,7 +164,12 @@ def _compaction_request(run: Runtime, turn: ResponseTurn, summary: ResponseTurn)
         await turn.put_files_in(exchange)
         await summary.put_files_in(exchange)
 
-    request.put_in = put_in
+    def check_channel(channel: ChannelView) -> RelayError | None:
+        """The limit of a summary is the portal's: a plan that takes none is sent none, and nobody is refused for it."""
+        taking = replace(channel, refused_limits={}) if channel.refused_limits else channel
+        return check_text_channel(run, summary, taking)
+
+    request.put_in, request.check_channel = put_in, check_channel
     return request
 
 

@@ -66,6 +66,8 @@ async def write_summary(summary: ResponseTurn, attempt: Attempt, answer: Callabl
             why = "longer" if is_longer(written, summary.items) else "tool_calls"
             raise await cut_off(attempt, why, usage, delivered)
         attempt.answered()
+        # What the client has not asked for is not told as left out.
+        attempt.record.dropped = [name for name in attempt.record.dropped if name != _AT_ITS_LIMIT]
         body = answer(response)
         await attempt.finish(body, usage, delivered)
         return body

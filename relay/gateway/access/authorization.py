@@ -64,7 +64,7 @@ def find_model(snapshot: Snapshot, name: str) -> ModelView | None:
 def permitted_model(caller: Caller, snapshot: Snapshot, name: str, now: float) -> ModelView:
     """The model, if it exists and the caller may use it. Raises ModelNotFound, Forbidden."""
     plan = snapshot.plan_of(caller)
-    if plan is not None and (own := _plan_model(plan, name)) is not None:
+    if plan is not None and (own := plan_model(plan, name)) is not None:
         return own
     model = find_model(snapshot, name)
     shown = name if len(name) <= 100 else name[:99] + "…"
@@ -92,7 +92,8 @@ def permitted_model(caller: Caller, snapshot: Snapshot, name: str, now: float) -
     return model
 
 
-def _plan_model(plan: PlanView, name: str) -> ModelView | None:
+def plan_model(plan: PlanView, name: str) -> ModelView | None:
+    """The model of a plan by a name as requests have it."""
     if len(name) > _LONGEST_NAME:
         return None
     return next((plan.models[meant] for meant in (name, *spellings(name)) if meant in plan.models), None)

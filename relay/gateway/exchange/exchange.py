@@ -61,6 +61,7 @@ class Exchange:
         "model_asked",
         "model_in_path",
         "must_end",
+        "over_plan",
         "pinned",
         "price_factor",
         "progress",
@@ -124,6 +125,7 @@ class Exchange:
         self.streaming = False  # pieces of a stream are being sent
         self.must_end: Interrupt | None = None  # why it must end at its next step
         self.pinned = 0  # the channel that the token names, 0: none
+        self.over_plan = False  # it is for the user's own plan at a vendor
         self.price_factor = ONE  # parts per million of the price
         # Makes the rows that are written together with the record of a complete answer, from its status and body.
         self.rows_for: Callable[[int, bytes], Sequence[RowWrite]] | None = None

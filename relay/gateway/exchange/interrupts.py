@@ -19,6 +19,7 @@ class Interrupt(Enum):
     REVOKED = "the token was revoked"
     WITHDRAWN = "its owner revoked the token"
     USER_DISABLED = "the user was disabled"
+    PLAN_OFF = "the user's own plan was turned off"
     CANCELLED = "its user cancelled it"
     SPENT = "nothing was left to pay with"
     KILLED = "ended by an administrator"
@@ -42,13 +43,19 @@ _ENDED: Final = {
     Interrupt.USER_DISABLED: (
         "This request was ended because the account of its token was disabled. Ask the portal's administrator."
     ),
+    Interrupt.PLAN_OFF: (
+        "This request was ended because the ChatGPT plan that answered it was turned off, or its owner signed out or "
+        "may not use it any more. Turn it on again, or use another model."
+    ),
     Interrupt.CANCELLED: "This request was cancelled by its user. Send it again for another answer.",
     Interrupt.KILLED: (
         "This request was ended by an administrator of the portal. Ask them why before you send it again."
     ),
 }
 # As if the client had left: the answer is read on for its usage, and charged. A user can cause each of these.
-AS_IF_LEFT: Final = frozenset((Interrupt.REVOKED, Interrupt.WITHDRAWN, Interrupt.USER_DISABLED, Interrupt.CANCELLED))
+AS_IF_LEFT: Final = frozenset(
+    (Interrupt.REVOKED, Interrupt.WITHDRAWN, Interrupt.USER_DISABLED, Interrupt.PLAN_OFF, Interrupt.CANCELLED)
+)
 
 
 class Ended(Exception):

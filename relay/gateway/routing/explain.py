@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,8 +17,10 @@ from portal.lib import clock
 from relay.channels import cooldowns
 from relay.gateway.access.authorization import find_model, may_call
 from relay.gateway.routing.circuit_breaker import OpenCircuit
-from relay.gateway.routing.explain_caches import CacheLine, newest_requests, settings_of
+from relay.gateway.routing.explain_caches import newest_requests, settings_of
 from relay.gateway.routing.explain_money import Covers
+from relay.gateway.routing.explain_plan import OwnPlan, explain_plan
+from relay.gateway.routing.explanation import STRANGER, Explanation, Reader, RouteLine
 from relay.gateway.routing.health import Health
 from relay.gateway.routing.selection import (
     Live,
@@ -46,60 +47,25 @@ _STATUS_LABELS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class RouteLine:
-    """A channel, or one of its keys, in an explanation. Texts are in the active language."""
-
-    channel: str  # its name
-    channel_id: int
-    key: str  # its name, empty for the channel as a whole
-    status: str
-    why: str
-    priority: int
-    returns: str | None = None  # when it is tried again, as ISO 8601; None: in service, or a person must act
-
-    def as_json(self) -> dict[str, Any]:
-        return {"standing" if name == "status" else name: value for name, value in asdict(self).items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Why a request for a model would succeed or fail now. Texts are in the active language."""
-
-    user: str
-    token: str | None
-    model: str
-    allowed: bool  # the model is in /v1/models and a request would be tried
-    verdict: str  # one sentence
-    serves: str | None  # what would serve a request, None: nothing
-    obstacles: list[str] = field(default_factory=list)  # each with its remedy
-    lines: list[RouteLine] = field(default_factory=list)
-    conditions: list[str] = field(default_factory=list)  # which some requests do not meet
-    alias_of: str = ""  # the model's own name, where it was asked for by a further one
-    caches: list[CacheLine] = field(default_factory=list)  # newest requests, and why they missed a cache
-
-    def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "lines": [line.as_json() for line in self.lines]}
-
-
 def explain_route(
     user: User,
     token: Token | None,
     model_name: str,
     seen: Live | None = None,
-    requests: bool = False,
-    amounts: bool = False,
+    reader: Reader = STRANGER,
 ) -> Explanation:
     """Explain where a user's request for a model would go now.
 
-    `token` None: a token without limits. `seen`: the live state of this process, if it serves requests. `requests`:
-    whether to explain the newest ones, too, which are usage that not everybody may see; `amounts`: whether to say what
-    is left of balances, quotas and budgets.
+    `token` None: a token without limits. `seen`: the live state of this process, if it serves requests. `reader`: what
+    the one may see who reads it.
     """
     now = clock.now()
     snapshot = load.load_snapshot()
     caller = load.caller_from_token(token) if token is not None else load.caller_from_user(user)
     obstacles = [*_person(user), *(_token(token, now) if token is not None else [])]
+    plan = explain_plan(snapshot, caller, model_name) if reader.own else None
+    if plan is not None and plan.channel:
+        return _over_plan(plan, user, token, model_name, obstacles)
     view = find_model(snapshot, model_name)
     row = Model.objects.filter(name=model_name).first() or (
         Model.objects.filter(pk=view.id).first()
@@ -131,9 +97,9 @@ def explain_route(
             )
         if view is not None and not view.priced and settings.CONFIG.unpriced == "refuse":
             obstacles.append(_("It has no price, so requests are refused. Set one, or take the vendors' list prices."))
-    covers = Covers(user, token, view, caller, snapshot.terms(caller).multiplier, now.timestamp(), amounts)
+    covers = Covers(user, token, view, caller, snapshot.terms(caller).multiplier, now.timestamp(), reader.amounts)
     obstacles += covers.obstacles()
-    who = _("%(user)s with the token “%(token)s”") % {"user": user, "token": token} if token is not None else str(user)
+    who = _who(user, token)
     sells_unpriced = settings.CONFIG.unpriced != "refuse"
     visible = view is not None and may_call(caller, view, now.timestamp(), sells_unpriced)
     if not obstacles:
@@ -160,7 +126,36 @@ def explain_route(
         lines,
         [*_of_token(token), *(settings_of(view, caller.routes(view)) if view else ()), *covers.conditions()],
         row.name if row is not None and row.aliases.filter(name=model_name).exists() else "",
-        newest_requests(user, token, row.name if row is not None else model_name) if requests else [],
+        newest_requests(user, token, row.name if row is not None else model_name) if reader.requests else [],
+        plan.said if plan is not None else "",
+    )
+
+
+def _who(user: User, token: Token | None) -> str:
+    return _("%(user)s with the token “%(token)s”") % {"user": user, "token": token} if token is not None else str(user)
+
+
+def _over_plan(plan: OwnPlan, user: User, token: Token | None, model: str, obstacles: list[str]) -> Explanation:
+    """The explanation of a request that the user's own plan answers, which no channel and no price has a part in."""
+    obstacles = [*obstacles, *([plan.obstacle] if plan.obstacle else [])]
+    said = {"who": _who(user, token), "model": model, "channel": plan.channel}
+    verdict = (
+        _("%(who)s sees “%(model)s” in the list of models, but a request would fail now.")
+        if obstacles
+        else _("%(who)s can use “%(model)s”: a request would go to %(channel)s now.")
+    ) % said
+    name, serves = str(token) if token is not None else None, None if obstacles else plan.channel
+    return Explanation(
+        user.get_username(),
+        name,
+        model,
+        not obstacles,
+        verdict,
+        serves,
+        obstacles,
+        [],
+        _of_token(token),
+        plan=plan.said,
     )
 
 

@@ -21,6 +21,7 @@ from relay.channels.chatgpt_accounts.store import held_of
 from relay.gateway.snapshot.channels import channel_view
 from relay.gateway.snapshot.views import ChannelView, KeyView, ModelView, PlanView, Route
 from relay.models import ChatGPTAccount
+from relay.models.chatgpt_account import SignInState
 from relay.providers.parameters import Policy, policy_of
 from relay.providers.vendors import PLAN_VENDOR
 from relay.transport.body import request_headers
@@ -38,7 +39,9 @@ def read_plans(allowed: tuple[Allowance, ...]) -> dict[int, PlanView]:
 def _plan(account: ChatGPTAccount, allowed: tuple[Allowance, ...]) -> PlanView:
     channel = _channel(account, allowed)
     models = [_model(found, channel, account) for found in account.listed]
-    return PlanView(account.user_id, account.is_on, account.api_enabled, {model.name: model for model in models})
+    by_name = {model.name: model for model in models}
+    signed_out = account.state == SignInState.SIGNED_OUT
+    return PlanView(account.user_id, account.is_on, account.api_enabled, by_name, signed_out)
 
 
 def _channel(account: ChatGPTAccount, allowed: tuple[Allowance, ...]) -> ChannelView:

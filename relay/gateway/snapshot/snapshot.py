@@ -52,6 +52,11 @@ class Snapshot:
         serves = serves and not caller.anybody
         return plan if serves else None
 
+    def has_lost_plan(self, caller: Caller) -> bool:
+        """Whether the plan that served a request of the caller serves no more."""
+        plan = self.plan_of(caller)
+        return plan is None or plan.signed_out
+
     def models_of(self, caller: Caller) -> Collection[ModelView]:
         """The models of the portal, with those of the caller's own plan in the place of others of the same name."""
         plan = self.plan_of(caller)

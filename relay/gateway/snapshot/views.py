@@ -175,6 +175,7 @@ class PlanView:
     on: bool  # its owner has turned it on
     api: bool  # and allows it for tokens under /v1, not in the playground alone
     models: Mapping[str, ModelView]  # by name; each has one route, which belongs to the owner
+    signed_out: bool = False  # nobody is signed in for it: its requests are refused
 
     def serves(self, user: int, playground: bool) -> bool:
         """Whether a request of a user may be answered by it."""

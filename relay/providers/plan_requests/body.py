@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from portal.lib.json import decode_object, encode, objects_of, text_of
+from portal.lib.json import Json, decode_object, encode, objects_of, text_of
 from relay.providers.plans.shapes import Shape
 
 _NO_INSTRUCTIONS: Final = "."  # the shortest that is taken where some are demanded
+_CLIENTS_OWN: Final = frozenset(("function", "custom"))  # tools that the client runs
 _SEALED: Final = "reasoning.encrypted_content"
 
 
@@ -23,7 +24,7 @@ def as_taken(body: bytes, shape: Shape) -> bytes:
     instructions = text_of(request, "instructions")
     while items and not instructions and (text := _system_text(items[0])):
         instructions, items = text, items[1:]
-    request["input"] = [_no_system(item) for item in items]
+    request["input"] = [*_tools_item(request, shape), *(_no_system(item) for item in items)]
     if instructions or shape.demands_whole:
         request["instructions"] = instructions or _NO_INSTRUCTIONS
     else:
@@ -37,6 +38,28 @@ def as_taken(body: bytes, shape: Shape) -> bytes:
         names = include if isinstance(include, list) else []
         request["include"] = names if _SEALED in names else [*names, _SEALED]
     return encode(request)
+
+
+def _tools_item(request: Json, shape: Shape) -> list[Json]:
+    """The functions and tools of a free form, taken out of a request: an item of the input, which the form demands.
+
+    What the vendor runs itself, and namespaces, are taken where they are. At the begin, so that the cache finds it.
+    """
+    tools = request.get("tools")
+    if not shape.tools_as_item or not isinstance(tools, list):
+        return []
+    moved: list[object] = []
+    left: list[object] = []
+    for tool in tools:
+        own = isinstance(tool, dict) and text_of(tool, "type") in _CLIENTS_OWN
+        (moved if own else left).append(tool)
+    if not moved:
+        return []
+    if left:
+        request["tools"] = left
+    else:
+        request.pop("tools")
+    return [{"type": "additional_tools", "role": "developer", "tools": moved}]
 
 
 def _is_system(item: object) -> bool:

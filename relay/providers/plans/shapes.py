@@ -42,3 +42,5 @@ class Shape:
     versioned: bool = False
     # Requests demand instructions, tools and reasoning that can be sent back.
     demands_whole: bool = False
+    # Functions and tools of a free form are sent as an item of the input, not beside it.
+    tools_as_item: bool = False

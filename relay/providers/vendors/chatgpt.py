@@ -35,6 +35,7 @@ VENDOR: Final = Vendor(
             first_client="dynamic_agent_client",
             resource="https://api.openai.com/v1",
             needed_scope="chatgpt.tokens.use.direct",
+            tools_as_item=True,
         ),
         Shape(
             key="codex",
@@ -70,7 +71,8 @@ VENDOR: Final = Vendor(
         ),
         "responses/max_output_tokens": "drop",
         "responses/prompt": "refuse",
-        "responses/background": "refuse:false",
+        "logprobs": "refuse:false",
+        "responses/background": "drop",  # the portal makes responses in the background itself
     },
     failures=(
         rule(FailureClass.RATE, "429", "usage_limit_reached rate_limit_reached usage_limit_exceeded"),

@@ -26,6 +26,7 @@ def chatgpt(running: ChatGPT) -> Iterator[ChatGPT]:
     running.seen.clear()
     yield running
     running.slow.set()
+    running.flows.set()
     running.headers, running.answers, running.events = {}, {}, None
     running.reject_access, running.seconds, running.signed_with = False, 3600, "right"
     running.claims, running.offers_device = {}, True
@@ -69,7 +70,7 @@ def signed_in(live: Portal, chatgpt: ChatGPT, configured: Any) -> Callable[..., 
         tokens = Tokens(
             given["access_token"], given["refresh_token"], given["id_token"], time.time() + seconds, given["scope"]
         )
-        who = Identity(f"user-{user.pk}", f"{user.username}@example.org", "plus", f"acc-{user.pk}")
+        who = Identity("user-ada", f"{user.username}@example.org", "plus", "acc-ada")
         account = store.save_sign_in(user, place_of(shape), client, tokens, who, "test", None, None)
         import json
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from relay.billing.prices import Price, PriceList
+from relay.channels.chatgpt_accounts import store
 from relay.errors import ModelNotFound
 from relay.gateway.access.authorization import permitted_model
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.snapshot import Snapshot
 from relay.gateway.snapshot.views import ModelView, PlanView, Route
+from relay.models import Token
+from relay.tokens.lifecycle import revoke_token
 from tests.gateway.routing.routes import channel
+from tests.support import sessions
+from tests.support.asserts import until
 from tests.support.peers.plans.chatgpt import ChatGPT
-from tests.support.peers.plans.people import SignIn, respond
+from tests.support.peers.plans.people import Person, SignIn, events_of, respond
 from tests.support.portal import Portal
 from tests.support.server import Server
 
@@ -159,3 +167,87 @@ def test_the_playground_of_the_owner_needs_no_second_switch(portal: Server, sign
     person = signed_in(api=False)
     key, _ = make_playground_key(Token.objects.get(user=person.user).digest, time.time())
     assert respond(portal, key).status_code == 200
+
+
+def explained(client: Any, **asked: str) -> dict[str, Any]:
+    found: dict[str, Any] = client.post("/admin/explain/", json.dumps(asked), content_type="application/json").json()
+    return found
+
+
+def test_explain_tells_of_a_plan_to_its_owner_and_to_nobody_else(
+    portal: Server, signed_in: SignIn, live: Portal
+) -> None:
+    """Also not to superusers, who may explain what any user's request would do."""
+    person, boss = signed_in(), live.user(is_staff=True, is_superuser=True)
+    person.user.is_staff = True
+    person.user.save()
+    asked = {"user": person.user.username, "model": "gpt-5.5"}
+    own, other = sessions.signed_in(person.user), sessions.signed_in(boss)
+    found = explained(own, **asked)
+    assert found["allowed"] and found["serves"] == str(person.account.channel) and found["lines"] == []
+    assert "Your own ChatGPT plan answers" in found["plan"]
+    assert "Your own ChatGPT plan answers" in own.get("/admin/explain/", asked).content.decode()
+    for asker, user in ((other, person.user.username), (own, boss.username), (other, boss.username)):
+        found = explained(asker, user=user, model="gpt-5.5")
+        assert not found["allowed"] and found["plan"] == "" and found["serves"] is None
+        assert "plan" not in json.dumps({name: value for name, value in found.items() if name != "plan"}).lower()
+    token = Token.objects.get(user=person.user)
+    token.models_limited = True
+    token.save()
+    assert "limited to models of the portal" in explained(own, **asked, token=str(token.pk))["plan"]
+    store.set_api(person.account, False, person.user, None)
+    found = explained(own, **asked)
+    assert not found["allowed"] and "in the playground" in found["plan"]
+    store.set_api(person.account, True, person.user, None)
+    store.save_sign_out(person.account, person.user, None)
+    found = explained(own, **asked)
+    assert not found["allowed"] and "Nobody is signed in" in found["obstacles"][0]
+
+
+def nothing(person: Person) -> None:
+    """It stays as it is."""
+
+
+def api_off(person: Person) -> None:
+    store.set_api(person.account, False, person.user, None)
+
+
+def plan_off(person: Person) -> None:
+    store.set_on(person.account, False, person.user, None)
+
+
+def signed_out(person: Person) -> None:
+    store.save_sign_out(person.account, person.user, None)
+
+
+def no_superuser(person: Person) -> None:
+    person.user.is_superuser = False
+    person.user.save()
+
+
+def disabled(person: Person) -> None:
+    person.user.is_active = False
+    person.user.save()
+
+
+def revoked(person: Person) -> None:
+    revoke_token(Token.objects.get(user=person.user), actor=None)
+
+
+@pytest.mark.parametrize("change", [nothing, api_off, plan_off, signed_out, no_superuser, disabled, revoked])
+def test_what_ends_the_use_of_a_plan_ends_its_streams(
+    portal: Server, signed_in: SignIn, chatgpt: ChatGPT, change: Callable[[Person], None]
+) -> None:
+    person = signed_in()
+    chatgpt.flows.clear()
+    with ThreadPoolExecutor(1) as clients:
+        answer = clients.submit(respond, portal, person.token, stream=True)
+        until(lambda: len(chatgpt.seen) == 1)
+        change(person)
+        portal.catch_up()
+        if change is nothing:
+            chatgpt.flows.set()
+        last = events_of(answer.result(30).text)[-1]
+        chatgpt.flows.set()
+    assert last["type"] == ("response.completed" if change is nothing else "error"), last
+    assert change is nothing or last["code"] == "request_ended"

@@ -204,3 +204,43 @@ def test_models_are_those_that_are_listed_for_the_version(portal: Server, signed
     assert own <= listed.keys() and not {"gpt-hidden", "gpt-6-new"} & listed.keys()
     assert listed["gpt-5.5"]["context_window"] == 400_000
     assert portal.get(person.token, "/v1/models/gpt-5.5").json()["id"] == "gpt-5.5"
+
+
+def function(name: str) -> dict[str, Any]:
+    return {"type": "function", "name": name, "parameters": {"type": "object", "properties": {}}}
+
+
+def test_tools_are_sent_as_an_item_of_the_input(portal: Server, signed_in: SignIn, chatgpt: ChatGPT) -> None:
+    """The supported form has functions in namespaces or in such an item; what the vendor runs is beside the input."""
+    own = [function("weather"), {"type": "custom", "name": "note"}]
+    group = {"type": "namespace", "name": "home", "description": "x", "tools": [function("light")]}
+    tools = [own[0], {"type": "web_search"}, group, own[1]]
+    person = signed_in()
+    assert respond(portal, person.token, tools=tools, instructions="Be kind.").status_code == 200
+    sent = chatgpt.seen[-1]["body"]
+    assert sent["input"][0] == {"type": "additional_tools", "role": "developer", "tools": own}
+    assert sent["tools"] == [{"type": "web_search"}, group] and sent["instructions"] == "Be kind."
+    assert respond(portal, person.token, tools=own).status_code == 200 and "tools" not in chatgpt.seen[-1]["body"]
+    assert respond(portal, signed_in("codex").token, tools=own).status_code == 200
+    assert chatgpt.seen[-1]["body"]["tools"] == own and len(chatgpt.seen[-1]["body"]["input"]) == 1
+
+
+def test_a_plan_has_compaction_background_responses_and_no_logprobs(
+    portal: Server, signed_in: SignIn, chatgpt: ChatGPT
+) -> None:
+    """The limit of a summary is the portal's: nobody is refused for it, or told that it was left out."""
+    token = signed_in().token
+    trigger = [{"role": "user", "content": "Hi"}, {"type": "compaction_trigger"}]
+    for path, body in (("/compact", "Hi"), ("", trigger)):
+        answer = portal.post(token, {"model": "gpt-5.5", "input": body}, f"/v1/responses{path}")
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["output"][-1]["type"] == "compaction"
+        assert "x-airelays-ignored-parameters" not in answer.headers
+        assert "max_output_tokens" not in chatgpt.seen[-1]["body"]
+    made = respond(portal, token, background=True).json()["id"]
+    until(lambda: portal.get(token, f"/v1/responses/{made}").json()["status"] not in {"queued", "in_progress"})
+    found = portal.get(token, f"/v1/responses/{made}").json()
+    assert found["status"] == "completed" and "background" not in chatgpt.seen[-1]["body"], found
+    answer = portal.post(token, ask("gpt-5.5", logprobs=True))
+    assert answer.status_code == 422 and answer.json()["error"]["param"] == "logprobs"
+    assert portal.post(token, ask("gpt-5.5", logprobs=False)).status_code == 200

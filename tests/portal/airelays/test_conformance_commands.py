@@ -138,6 +138,21 @@ def refresh_refused(relay: Relay, inside: Any) -> None:
     sign_in(relay)
 
 
+@row(60)
+def another_account(relay: Relay, _: Any) -> None:
+    """A sign-in of 0.x that is bound to another account than it has tokens of is not taken over in the first place:
+    `tests/channels/chatgpt/test_sign_in.py`. Here the issuer renews one for another account.
+    """
+    relay.chatgpt.valid.clear()
+    relay.chatgpt.claims = {"https://api.openai.com/auth": {"chatgpt_account_id": "another"}}
+    answer = relay.respond()
+    relay.chatgpt.claims = {}
+    assert code_of(answer) == (503, "upstream_auth_account_mismatch")
+    assert answer.headers["x-airelays-upstream-auth"] == "account_mismatch"
+    assert relay.home.json("status")["auth"]["sign_ins"][0]["ready_for_requests"] is False
+    sign_in(relay)
+
+
 def sign_in(relay: Relay) -> None:
     relay.home("logout")
     relay.home.login(relay.chatgpt)
@@ -170,11 +185,8 @@ def login(relay: Relay, _: Any) -> None:
 
 @pytest.mark.parametrize("number", sorted(ROWS))
 def test_row(number: int, relay: Relay, tmp_path: Any, servers_database: InDatabase) -> None:
-    """Row 60: a sign-in of 0.x that is bound to another account is not taken over, so none can be used: 503, missing.
-    `tests/channels/chatgpt/test_sign_in.py` shows it.
-    """
     ROWS[number](relay, tmp_path / "home")
-    if number == 59:
+    if number in {59, 60}:
         turn_on(relay.home, servers_database)
 
 

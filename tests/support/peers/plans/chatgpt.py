@@ -13,7 +13,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -72,6 +72,8 @@ class ChatGPT(ThreadingHTTPServer):
         self.reject_access = False  # every access token is refused
         self.slow = threading.Event()  # answers of the refresh wait for it
         self.slow.set()
+        self.flows = threading.Event()  # streams wait for it in their middle
+        self.flows.set()
         self._numbers = itertools.count(1)
         super().__init__(("127.0.0.1", 0), _Handler)
 
@@ -273,7 +275,24 @@ class _Handler(BaseHTTPRequestHandler):
             f"event: {event['type']}\ndata: {json.dumps({'sequence_number': number, **event})}\n\n".encode()
             for number, event in enumerate(events)
         )
-        self._send(200, data, {"content-type": "text/event-stream; charset=utf-8", **self.server.headers})
+        headers = {"content-type": "text/event-stream; charset=utf-8", **self.server.headers}
+        if self.server.flows.is_set():
+            self._send(200, data, headers)
+        else:
+            self._send_slowly(data, headers)
+
+    def _send_slowly(self, data: bytes, headers: dict[str, str]) -> None:
+        middle = data.index(b"event: response.output_item.done")
+        self.close_connection = True
+        self.send_response(200)
+        for name, value in {**headers, "connection": "close"}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data[:middle])
+        self.wfile.flush()
+        self.server.flows.wait(20)
+        with suppress(OSError):  # whoever asked has left
+            self.wfile.write(data[middle:])
 
     def _client(self) -> str | None:
         token = self.headers.get("authorization", "").removeprefix("Bearer ")
@@ -308,6 +327,7 @@ def running_chatgpt() -> Iterator[ChatGPT]:
         yield server
     finally:
         server.slow.set()
+        server.flows.set()
         server.shutdown()
         server.server_close()
         thread.join()
