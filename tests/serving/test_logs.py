@@ -7,10 +7,15 @@ import json
 import logging
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from portal.serving.logs.files import FolderHandler
 from portal.serving.logs.lines import JsonFormatter, RefusalFilter, RepeatFilter, StderrHandler, TextFormatter
+from tests.support.asserts import until
 
 
 @pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()])
@@ -99,3 +104,95 @@ def test_json_lines_say_how_often_an_error_came() -> None:
     record = logging.LogRecord("x", logging.ERROR, __file__, 1, "away", (), None)
     record.repeated = 7
     assert json.loads(JsonFormatter().format(record))["repeated"] == 7
+
+
+# -- log files -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def handler(tmp_path: Path) -> Iterator[FolderHandler]:
+    made = FolderHandler(str(tmp_path / "logs"), 7, 1, 1)
+    made.setFormatter(JsonFormatter())
+    yield made
+    made.close()
+
+
+def line(text: str) -> logging.LogRecord:
+    return logging.makeLogRecord({"name": "x", "levelno": 20, "levelname": "INFO", "msg": text})
+
+
+def written(handler: FolderHandler) -> list[str]:
+    handler.flush()
+    (file,) = handler._folder.glob("airelays-*.log")
+    return [json.loads(text)["message"] for text in file.read_text().splitlines()]
+
+
+def test_lines_are_in_the_file_in_their_order(handler: FolderHandler) -> None:
+    for number in range(1000):
+        handler.emit(line(f"line {number}"))
+    assert written(handler) == [f"line {number}" for number in range(1000)]
+
+
+def test_nobody_waits_for_a_disk_that_hangs_and_what_it_does_not_take_is_told(
+    handler: FolderHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests are served meanwhile: the event loop writes nothing itself, and keeps 8 MiB at most."""
+    handler.emit(line("before"))
+    handler.flush()
+    writes, hangs, threads = os.write, threading.Event(), set()
+
+    def write(file: int, data: bytes) -> int:
+        threads.add(threading.current_thread())
+        hangs.wait(30)
+        return writes(file, data)
+
+    monkeypatch.setattr(os, "write", write)
+    handler.emit(line("the first hangs"))
+    until(lambda: bool(threads))
+    for _ in range(12):
+        handler.emit(line("x" * (1 << 20)))
+    assert handler._bytes <= 8 << 20 and handler._dropped == 5
+    assert threading.current_thread() not in threads
+    hangs.set()
+    handler.flush()
+    handler.emit(line("after"))
+    found = written(handler)
+    assert (found[:2], found[-2][:26], found[-1]) == (
+        ["before", "the first hangs"],
+        "5 line(s) of the log were ",
+        "after",
+    )
+    assert [text[0] for text in found[2:-2]] == ["x"] * 7, "the gap is told where it is"
+
+
+def test_a_disk_that_is_full_is_told_once_and_written_to_again(
+    handler: FolderHandler, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handler.emit(line("before"))
+    handler.flush()
+    writes, full = os.write, True
+
+    def write(file: int, data: bytes) -> int:
+        if full:
+            raise OSError(28, "No space left on device")
+        return writes(file, data)
+
+    monkeypatch.setattr(os, "write", write)
+    for text in ("lost", "lost too"):
+        handler.emit(line(text))
+        handler.flush()
+    assert capsys.readouterr().err.count("No space left on device") == 1
+    full = False
+    handler.emit(line("after"))
+    assert written(handler) == [
+        "before", "2 line(s) of the log were dropped: the disk did not take them in time", "after",
+    ]  # fmt: skip
+
+
+def test_the_end_of_the_process_writes_what_waits(tmp_path: Path) -> None:
+    made = FolderHandler(str(tmp_path), 7, 1, 1)
+    made.emit(line("last"))
+    made.close()
+    made.emit(line("too late"))
+    (file,) = tmp_path.glob("airelays-*.log")
+    assert file.read_text().endswith("last\n") and file.stat().st_mode & 0o777 == 0o600
