@@ -20,7 +20,7 @@ from relay.error_texts import CODES, entries
 from relay.models import Channel, Token, Worker
 from relay.models.usage import EndReason
 from relay.providers.vendors import BUILT_IN, PRIVATE
-from relay.tokens.open_relay import MARK
+from relay.tokens.open_relay import MARK, is_closed
 from relay.usage import rollup
 from relay.usage.conversations.switches import switch_sums
 from relay.usage.query import UsageQuery, last_days
@@ -135,6 +135,10 @@ def _open_relay() -> Todo | None:
         return None
     token = Token.objects.filter(built_in=MARK).values_list("pk", flat=True).first()
     url = reverse("admin:relay_token_change", args=[token]) if token is not None else ""
+    if is_closed():
+        return Todo(
+            _("The open relay is closed: its token was revoked, or its user disabled. Clients need a token."), url
+        )
     if settings.CONFIG.open_relay_on_network:
         return Todo(_("The relay is open: everybody who reaches it may call /v1 without a token."), url, True)
     return Todo(_("The relay is open: programs on this machine may call /v1 without a token."), url)

@@ -1,7 +1,7 @@
 """What the commands share: the decorators that make them, and the options that every one of them takes.
 
-`--config` and `--data-dir` may stand before a command or after it; the last one wins. They become environment
-variables, which stand above the configuration file and are passed on to worker processes.
+`--config`, `--env-file` and `--data-dir` may stand before a command or after it; the last one wins. They become
+environment variables, which stand above the configuration file and are passed on to worker processes.
 """
 
 from __future__ import annotations
@@ -35,6 +35,14 @@ def _shared() -> list[click.Parameter]:
             expose_value=False,
             callback=_name_in_environment("AIRELAYS_CONFIG"),
             help="Configuration file.",
+        ),
+        click.Option(
+            ["--env-file"],
+            type=_File,
+            metavar="PATH",
+            expose_value=False,
+            callback=_name_in_environment("AIRELAYS_ENV_FILE"),
+            help="File to read in the place of .env in this folder.",
         ),
         click.Option(
             ["--data-dir"],

@@ -18,6 +18,7 @@ from portal.lib import clock
 from relay.billing.ledger.verify import verify
 from relay.models import BooksProof, ChatGPTAccount, LedgerEntry, Token
 from relay.models.chatgpt_account import SignInState
+from relay.tokens.open_relay import is_closed
 
 _READ_AT_ONCE: Final = 50_000  # entries that are verified here; larger books are proved by a process of their own
 
@@ -27,7 +28,11 @@ def tokens(config: Config) -> Iterator[Check]:
     usable = rows.filter(Q(expires_at=None) | Q(expires_at__gt=clock.now()), enabled=True, user__is_active=True)
     count, found = usable.count(), rows.count()
     data = {"usable": count, "require_bearer_auth": config.require_bearer_auth}
-    if not config.require_bearer_auth:
+    if not config.require_bearer_auth and is_closed():
+        text = _("The open relay is closed: its token was revoked, or its user disabled. Clients need a token.")
+        steps = (_("To open it again, run: %(command)s") % {"command": "airelays serve --no-auth"},)
+        yield Check("relay_token", "warn", text, steps, data)
+    elif not config.require_bearer_auth:
         text = _("The relay is open: programs on this machine need no token.")
         if config.open_relay_on_network:
             text = _("The relay is open: everybody who reaches it needs no token.")

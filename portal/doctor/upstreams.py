@@ -40,7 +40,7 @@ AT_ONCE: Final = 16  # upstreams that are reached at the same time
 PHASE_SECONDS: Final = 5.0  # for the name, the connection, TLS
 ANSWER_SECONDS: Final = 15.0
 ALL_SECONDS: Final = 90.0  # for all upstreams together
-_MOST: Final = 200  # channels without a fault that are told one by one
+_MOST: Final = 200  # channels without a fault, and with one, that are told one by one
 _BAD: Final = frozenset((401, 403))
 
 
@@ -91,16 +91,15 @@ def upstreams(config: Config, found: Found, tell: Callable[[str], None]) -> Iter
         async_to_sync(_reach_all)(list(ways.values()), AllowedUpstream.allowances(), config.upstream_ca_file, tell)
         found.skews += [way.skew for way in ways.values() if way.skew is not None]
     fine: list[Check] = []
+    bad: list[Check] = []
     for channel in real:
         where = place.get(channel.pk)
         way = ways.get(where) if where is not None else None
         check = _check_of(channel, states[channel.pk], way, broken.get(channel.pk, ""))
         if check.status != "fail":
             found.working.append(channel)
-        if check.status == "pass":
-            fine.append(check)
-        else:
-            yield check
+        (fine if check.status == "pass" else bad).append(check)
+    yield from _summed_bad(bad)
     yield from _summed(fine)
     found.working += [channel for channel in channels if channel.provider in BUILT_IN]
 
@@ -180,6 +179,15 @@ def _advice(phase: str, way: Way) -> str:
     if way.refused:
         return _("Replace the key of the channel in the admin.")
     return _("Check the base URL, and test the channel in the admin.")
+
+
+def _summed_bad(bad: list[Check]) -> Iterator[Check]:
+    yield from bad[:_MOST]
+    if left := bad[_MOST:]:
+        text = ngettext("%(n)d more channel is not listed here.", "%(n)d more channels are not listed here.", len(left))
+        status = "fail" if any(check.status == "fail" for check in left) else left[0].status
+        steps = (_("The list of channels in the admin has them all."),)
+        yield Check("channels_left_out", status, text % {"n": len(left)}, steps, {"channels": len(left)})
 
 
 def _summed(fine: list[Check]) -> Iterator[Check]:

@@ -20,8 +20,8 @@ _ROOT: Final = Path(__file__).resolve().parent.parent.parent  # of a checkout; i
 def here(*words: str, data_dir: Path | None = None) -> str:
     """The command with these words, to be pasted into a shell in the current folder.
 
-    `data_dir`: the folder that is used. It is named unless it is found without being named, and so is a configuration
-    file.
+    `data_dir`: the folder that is used. It is named unless it is found without being named, and so are a configuration
+    file and a `.env` file.
     """
     try:
         folder = Path.cwd()
@@ -43,9 +43,10 @@ def script() -> Path | None:
 
 def _line(program: str, words: tuple[str, ...], data_dir: Path | None) -> str:
     options: list[str] = []
-    named = next((os.environ[name] for name in sources.names_of("config") if os.environ.get(name, "").strip()), "")
-    if named:
-        options += ["--config", named]
+    for setting in ("config", "env_file"):
+        named = next((os.environ[name] for name in sources.names_of(setting) if os.environ.get(name, "").strip()), "")
+        if named:
+            options += [f"--{setting.replace('_', '-')}", named]
     if data_dir is not None and data_dir != sources.default_data_dir():
         options += ["--data-dir", str(data_dir)]
     return " ".join((program, shlex.join((*words, *options)))).strip()

@@ -6,14 +6,14 @@ versions read, in lower case and without their prefix.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from portal.lib.texts import Message, gettext_noop
 
 # Sections of its file in which names are short, and what they are called as variables. What is not listed is called by
-# section and name, as `claude_bin` in `[providers.claude]`.
+# section and name, as `auth_other` in `[auth]`.
 SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
     "auth": {
         "storage": "auth_storage",
@@ -33,13 +33,9 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "max_total_mb": "log_max_total_mb",
         "max_file_mb": "log_max_file_mb",
     },
-    "providers.openai": {
-        "enabled": "enable_openai",
-        "image_timeout_seconds": "image_timeout_seconds",
-        "image_usage_probe": "image_usage_probe",
-    },
-    "providers.claude": {"enabled": "enable_claude"},
 }
+_PROVIDERS: Final = "providers"  # the section of upstreams, with a section for each
+_MOST_NAMED: Final = 8
 # Variables that had the oldest prefix, OPENAI_ENDPOINT_.
 OLDEST: Final = frozenset(
     (
@@ -78,7 +74,26 @@ LOOPBACK: Final = ("127.0.0.0/8", "::1")
 
 def name_in(section: str, key: str) -> str:
     """What a setting in a section of the file is called as a variable."""
-    return SECTIONS[section].get(key, f"{section.removeprefix('providers.')}_{key}")
+    return SECTIONS[section].get(key, f"{section}_{key}")
+
+
+def provider_sections(document: dict[str, object]) -> list[str]:
+    """Take the upstreams of 0.x out of a configuration file: the names of their sections, as they stand there."""
+    found = document.pop(_PROVIDERS, None)
+    if not isinstance(found, dict):
+        return [_PROVIDERS] if found is not None else []
+    inner = [f"{_PROVIDERS}.{name}" for name, value in found.items() if isinstance(value, dict)]
+    return inner if len(inner) == len(found) else [_PROVIDERS, *inner]
+
+
+def without_providers(sections: Sequence[str]) -> Message:
+    """What to say of upstreams that 0.x had in its file."""
+    shown = [f"[{name[:60]}]" for name in sections[:_MOST_NAMED]] + ["…"] * (len(sections) > _MOST_NAMED)
+    text = gettext_noop(
+        "Upstreams are not set up by the configuration file, so %(sections)s has no effect: add a channel for each in "
+        "the admin, or sign in to your ChatGPT plan with “airelays login”."
+    )
+    return Message(text, sections=", ".join(name if name.isprintable() else "[…]" for name in shown))
 
 
 def apply(values: MutableMapping[str, object], found: Mapping[str, object]) -> list[Message]:

@@ -1,8 +1,8 @@
 """Where settings come from.
 
 In order of precedence: command-line flag, `AIRELAYS_*` environment variable (then the legacy prefixes `AIRELAY_*` and,
-for the oldest settings, `OPENAI_ENDPOINT_*`), the same in `.env` of the working folder, in `.env` of the data folder,
-`config.toml`, default.
+for the oldest settings, `OPENAI_ENDPOINT_*`), the same in `.env` of the working folder or a file that is named in its
+place, in `.env` of the data folder, `config.toml`, default.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from portal.installation import legacy
 from portal.lib.texts import Message, gettext_noop
 
 PREFIXES: Final = ("AIRELAYS_", "AIRELAY_")
+_ROOT: Final = Path(__file__).resolve().parent.parent.parent  # of the portal's own checkout
+_CHECKOUTS: Final = (".git", ".hg", ".svn", ".jj")  # what is in the top folder of one
 OLDEST_PREFIX: Final = "OPENAI_ENDPOINT_"
 # Variables with our prefix that are no settings: of `portal.serving.bootstrap`, of clients on the same machine, and
 # those that Kubernetes and Docker set in containers beside a service named "airelays".
@@ -67,14 +69,19 @@ def collect(
     environ: dict[str, str] | None = None,
     folder: Path | None = None,
 ) -> Collected:
-    """Read the settings of these names. `folder`: whose `.env` counts. Raises ConfigError when a file is unreadable."""
+    """Read the settings of these names. `folder`: whose `.env` counts, unless a file is named in its place.
+
+    Raises ConfigError when a file is unreadable.
+    """
     env = dict(os.environ) if environ is None else environ
     if folder is None and environ is None:
         folder = working_folder()
     found = Collected(names)
     layers = [Variables(env)]
-    if folder is not None:
-        layers.append(_read_dotenv(folder / ".env", found))
+    if named := _first(layers, "env_file"):
+        layers.append(_read_named(_expand(named), found))
+    elif folder is not None:
+        layers.append(_read_working(folder, found))
     _read_toml(_first(layers, "config"), found)
     own = flags.get("data_dir") or _first(layers, "data_dir") or found.given.get("data_dir") or default_data_dir()
     if own and (path := _expand(str(own)) / ".env") not in found.files:
@@ -209,6 +216,8 @@ def _read_toml(named: str, found: Collected) -> None:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"the configuration file {path} cannot be read: {_why(error)}") from error
     found.files.append(path)
+    if sections := legacy.provider_sections(document):
+        found.notices.append(legacy.without_providers(sections))
     for section, key, value in _flat(document, found.names):
         if (key in legacy.OF_SIGN_IN and section) or (key in legacy.NAMES and key not in found.names):
             found.old[key] = value
@@ -240,6 +249,43 @@ def working_folder() -> Path | None:
         return Path.cwd()
     except OSError:
         return None
+
+
+def _read_named(path: Path, found: Collected) -> Variables:
+    """The settings in a `.env` file that somebody has named. Raises ConfigError, also when there is none."""
+    if not path.is_file():
+        raise ConfigError(f"there is no file {path}")
+    return _read_dotenv(path, found)
+
+
+def _read_working(folder: Path, found: Collected) -> Variables:
+    """The settings in `.env` of the working folder; none when it is in a checkout of another project.
+
+    Who clones a project and starts the portal in it has not read its `.env`, which would say where requests, keys and
+    sign-ins go. Raises ConfigError.
+    """
+    path, top = folder / ".env", _checkout_of(folder)
+    if top is None:
+        return _read_dotenv(path, found)
+    try:
+        there = _read_dotenv(path, Collected(()))
+    except ConfigError:
+        return Variables({}, path)
+    if there.values:
+        text = gettext_noop(
+            "%(path)s is not read: it is in %(checkout)s, a checkout of another project. If it is yours, name it with "
+            "--env-file or AIRELAYS_ENV_FILE."
+        )
+        found.notices.append(Message(text, path=str(path), checkout=str(top)))
+    return Variables({}, path)
+
+
+def _checkout_of(folder: Path) -> Path | None:
+    """The top folder of the checkout that a folder is in; None: of none, or of the portal's own."""
+    folder = folder.resolve()
+    if folder.is_relative_to(_ROOT):
+        return None
+    return next((one for one in (folder, *folder.parents) if any((one / name).exists() for name in _CHECKOUTS)), None)
 
 
 def _read_dotenv(path: Path, found: Collected) -> Variables:

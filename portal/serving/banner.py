@@ -11,6 +11,7 @@ from portal.installation.addresses import own_address
 from portal.serving.first_run import FirstRun
 from relay.catalog.first_call import FirstCall, choose_call, curl
 from relay.catalog.offers import usable_offers
+from relay.tokens.open_relay import is_closed
 from relay.tokens.relay_token import NAME, relay_token
 
 
@@ -23,6 +24,9 @@ def open_relay() -> str:
     """What to say at the start of a relay that needs no token; empty if it does."""
     if settings.CONFIG.require_bearer_auth:
         return ""
+    if is_closed():
+        again = command.here("serve", "--no-auth", data_dir=settings.CONFIG.data_dir)
+        return f"No open relay: its token was revoked, or its user disabled. To open it again: {again}"
     whom = "everybody who reaches it" if settings.CONFIG.open_relay_on_network else "programs on this machine"
     return f"Open relay: {whom} may call /v1 without a token"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,6 +24,7 @@ from relay.tokens.relay_token import NAME
 
 logger = logging.getLogger(__name__)
 ADMIN_NAME = "admin"
+_LOST = 20  # lines of what could not be taken over
 _SOURCE = 100  # characters of where a sign-in was found
 
 
@@ -68,17 +70,21 @@ def first_run() -> FirstRun | None:
     return FirstRun(ADMIN_NAME, password, secret)
 
 
-def take_over() -> list[str]:
+def take_over(tell: Callable[[str], object] = lambda text: None) -> list[str]:
     """Take over what AIRelays 0.x has stored in the data folder, for the first superuser. Returns what to say of it.
 
-    Called at each start: AIRelays may have stored more since the last.
+    Called at each start: AIRelays may have stored more since the last. `tell` is told what takes long.
     """
     owner = User.objects.filter(is_superuser=True, is_active=True).order_by("pk").first()
     if owner is None:
         return []
-    done = adopt(settings.DATA_DIR, owner)
-    for line in done.lost:
+    done = adopt(
+        settings.DATA_DIR, owner, lambda count: tell(f"Taking over {count} files and conversations of AIRelays 0.x …")
+    )
+    for line in done.lost[:_LOST]:
         logger.warning("%s", line)
+    if len(done.lost) > _LOST:
+        logger.warning("%d more of AIRelays 0.x were not taken over as they were", len(done.lost) - _LOST)
     said = []
     if done.files or done.conversations:
         said.append(

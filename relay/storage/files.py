@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -262,8 +262,13 @@ def move_durably(source: Path, target: Path) -> None:
     """Move a synced file, so that it is complete or absent even after a power cut."""
     make_folder(target.parent)
     source.replace(target)
-    for directory in {target.parent, source.parent}:
-        descriptor = os.open(directory, os.O_RDONLY)
+    sync_folders({target.parent, source.parent})
+
+
+def sync_folders(folders: Iterable[Path]) -> None:
+    """Have the names in folders outlive a power cut. Raises OSError."""
+    for folder in folders:
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -15,17 +15,34 @@ MARK: Final = "open-relay"  # of the token, in `built_in`
 
 
 def open_relay_token() -> Token | None:
-    """The token of the open relay, made now if there is none. None without an active superuser, whose it would be.
+    """The token of the open relay, made now if there never was one. None if it was ended, or nobody could own it.
 
-    A revoked one is replaced: whoever revoked it ended the open relay until the next start. So is one whose user has
-    left: another superuser runs the relay now. Raises DatabaseError.
+    One that was revoked, or whose user was disabled, is replaced by `open_again` alone: a program that starts anew by
+    itself opens nothing that somebody has closed. Raises DatabaseError.
     """
     found: Token | None = Token.objects.filter(built_in=MARK).select_related("user").first()
-    if found is not None and found.revoked_at is None and found.user.is_active:
-        return found
+    if found is not None:
+        return found if found.revoked_at is None and found.user.is_active else None
+    return _made()
+
+
+def is_closed() -> bool:
+    """Whether somebody has ended the open relay: its token was revoked, or its user was disabled."""
+    found: Token | None = Token.objects.filter(built_in=MARK).select_related("user").first()
+    return found is not None and (found.revoked_at is not None or not found.user.is_active)
+
+
+def open_again() -> None:
+    """Replace a token that was ended, because a person has asked for an open relay by a command."""
+    if is_closed():
+        _made()
+
+
+def _made() -> Token | None:
+    """A new token, of the first superuser. None without an active one."""
     owner = User.objects.filter(is_superuser=True, is_active=True).order_by("pk").first()
     if owner is None:
-        return found if found is not None and found.revoked_at is None else None
+        return None
     token = Token(user=owner, name=_("Open relay"), built_in=MARK, notes=_("Of requests without a token."))
     token.set_secret(make_token_secret())  # known to nobody: no copy is kept
     token.sealed, token.hint = "", "sk-…"
@@ -41,5 +58,6 @@ def open_relay_token() -> Token | None:
 
 
 def open_relay_digest() -> str:
-    """The digest of that token, which is not made; empty where there is none, or it was revoked."""
-    return Token.objects.filter(built_in=MARK, revoked_at=None).values_list("digest", flat=True).first() or ""
+    """The digest of that token, which is not made; empty where there is none, or it was ended."""
+    rows = Token.objects.filter(built_in=MARK, revoked_at=None, user__is_active=True)
+    return rows.values_list("digest", flat=True).first() or ""

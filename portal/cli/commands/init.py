@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from relay.models import Token
 
 
+_NEW = {True: "created, shown below and only once", False: "that of AIRelays 0.x, shown below and only once"}
+
+
 @options.command("init")
 @click.option("--force", is_flag=True, help="Write these settings into a configuration file that exists.")
 @click.option("--no-auth", is_flag=True, help="An open relay: clients need no token.")
@@ -54,12 +57,16 @@ def command(
         _check_scope(config)
         if force or not there:
             startup.checked(lambda: config_file.check(file))
-        first, token = _prepared() if client.requires_token(config) and not no_auth else (None, None)
+        wanted = client.requires_token(config) and not no_auth
+        first, token, adopted = _prepared() if wanted else (None, None, [])
     if force or not there:
         startup.checked(lambda: config_file.write(file, _values(config, there)))
     config = startup.settings()
+    if no_auth:
+        _open_again(config)
     secret = token.reveal() if token is not None and (first is not None or show_token) else None
     found = _found(config, file, force or not there, first, secret)
+    found["taken_over"] = adopted
     found["bearer_token_source"] = client.token_source(config, token) if token is not None else None
     if as_json:
         output.as_json(found)
@@ -96,13 +103,27 @@ def _is_open(config: Config) -> bool:
     return wanted in {"0", "false", "no", "off"} or not client.requires_token(config)
 
 
-def _prepared() -> tuple[FirstRun | None, Token | None]:
-    """Prepare the data folder. Returns what the first run made, and the relay token."""
+def _prepared() -> tuple[FirstRun | None, Token | None, list[str]]:
+    """Prepare the data folder. Returns what the first run made, the relay token, and what was taken over of 0.x."""
     with startup.refusals(), output.progress("Preparing the database"):
         from portal.management.preparation import prepare
+        from portal.serving.first_run import take_over
         from relay.tokens.relay_token import relay_token
 
-        return prepare(lambda text: None), relay_token()
+        first = prepare(lambda text: None)
+        return first, relay_token(), take_over()
+
+
+def _open_again(config: Config) -> None:
+    """Open a relay again whose token was revoked, if there is a database yet. It is `serve` that makes one."""
+    if not config.database_url and not (config.data_dir / "state.sqlite3").exists():
+        return
+    with startup.refusals():
+        from portal.serving.first_run import migrations_missing
+        from relay.tokens.open_relay import open_again
+
+        if not migrations_missing():
+            open_again()
 
 
 def _values(config: Config, there: bool) -> dict[str, str | int | bool]:
@@ -125,7 +146,7 @@ def _found(config: Config, file: Path, written: bool, first: FirstRun | None, se
         "config_created": written,
         "data_dir": str(config.data_dir),
         "bearer_token_file": str(token_file) if token_file else None,
-        "bearer_token_created": first is not None,
+        "bearer_token_created": first is not None and not _is_old(config, first.token),
         "relay_token": secret,
         "network_scope": client.network_scope(config),
         "effective_network_scope": client.effective_network_scope(config),
@@ -133,6 +154,14 @@ def _found(config: Config, file: Path, written: bool, first: FirstRun | None, se
         "client": client.as_object(config),
         "next_steps": _next_steps(config),
     }
+
+
+def _is_old(config: Config, token: str) -> bool:
+    """Whether a token is the one that AIRelays 0.x made."""
+    try:
+        return config.relay_token() == token
+    except ValueError:  # that one is not taken over
+        return False
 
 
 def _next_steps(config: Config) -> list[str]:
@@ -153,9 +182,13 @@ def _tell(config: Config, found: dict[str, Any], first: FirstRun | None, secret:
     output.field("Reached by", client.effective_network_scope(config))
     if found["bearer_token_source"]:
         hidden = f"existing, shown by: {found['client'].get('reveal_token_command')}"
-        output.field("Token", "created, shown below and only once" if first else "shown below" if secret else hidden)
+        output.field("Token", _NEW[found["bearer_token_created"]] if first else "shown below" if secret else hidden)
     elif not client.requires_token(config):
         output.field("Token", "none: every client on this machine is served")
+    if found["taken_over"]:
+        output.section("AIRelays 0.x")
+        for line in found["taken_over"]:
+            output.line(line)
     if first is not None:
         output.section("Portal")
         output.field("User", first.username)

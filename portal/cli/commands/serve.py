@@ -29,6 +29,7 @@ def command(host: str | None, port: int | None, workers: int | None, no_auth: bo
     from portal.management.commands.start import Command
 
     start = Command()
+    start.open_again = no_auth
     chosen = settings.CONFIG
     with startup.refusals():
         call_command(

@@ -18,8 +18,9 @@ class Command(ListeningCommand):
         if migrations_missing():
             migrate = command.here("manage", "migrate", data_dir=settings.DATA_DIR)
             raise CommandError(f"the database misses migrations. Run: {migrate}")
-        lines = take_over()
+        lines = take_over(self.stdout.write)
         lines += [f"Settings of {path}" for path in settings.CONFIG.files]
+        said = open_relay()
         connection.close()
 
         def ready() -> None:
@@ -28,7 +29,7 @@ class Command(ListeningCommand):
             self.stdout.write(
                 f"AIRelays Portal {settings.VERSION} serves {address(host, port)} (listening on {host}:{port})"
             )
-            if said := open_relay():
+            if said:
                 self.stdout.write(said)
             self.stdout.flush()
 

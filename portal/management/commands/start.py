@@ -9,6 +9,7 @@ from portal.management.preparation import prepare
 from portal.serving.banner import banner
 from portal.serving.first_run import take_over
 from portal.serving.uvicorn import run
+from relay.tokens.open_relay import open_again
 
 
 class Command(ListeningCommand):
@@ -17,10 +18,14 @@ class Command(ListeningCommand):
         "it. What `make run` and `airelays serve` call."
     )
 
+    open_again = False  # a person asks for an open relay, also one that was ended before
+
     def listen(self, host: str, port: int, workers: int) -> bool:
         lines: list[str] = []
         first = prepare(self._say)
-        lines += take_over()
+        lines += take_over(self._say)
+        if self.open_again:
+            open_again()
         banner(host, port, first, sys.stdout.isatty(), lines.append)
         connection.close()
         return run(host, port, workers, lambda: self._say("\n".join(lines)))

@@ -34,25 +34,21 @@ class OpenRelay:
     """Which token stands for requests without one."""
 
     digest = ""  # of the token; empty: tokens are needed
-    _known = False  # the token was read, or made, since this process started
 
     def read(self) -> None:
-        """Read the token, which is made where there is none. Synchronous.
+        """Read the token, which is made where there never was one. Synchronous.
 
-        Called with each change of the configuration, too: what ended the token since the start makes no other one.
+        Called with each change of the configuration, too.
         """
         if settings.CONFIG.require_bearer_auth:
             self.digest = ""
             return
-        if self._known:
-            self.reread()
-            return
         token = open_relay_token()
-        self.digest, self._known = (token.digest, True) if token is not None else ("", False)
+        self.digest = token.digest if token is not None else ""
 
     def reread(self) -> None:
-        """Read the token after a change of one. A revoked one ends the open relay until the next start."""
-        if self.digest:
+        """Read the token after a change of one: it may have been revoked, or the relay opened again."""
+        if not settings.CONFIG.require_bearer_auth:
             self.digest = open_relay_digest()
 
 

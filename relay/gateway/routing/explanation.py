@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from relay.gateway.routing.explain_caches import CacheLine
 
@@ -22,6 +22,18 @@ class RouteLine:
 
     def as_json(self) -> dict[str, Any]:
         return {"standing" if name == "status" else name: value for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What the one may see who reads an explanation."""
+
+    requests: bool = False  # the newest ones, which are usage that not everybody may see
+    amounts: bool = False  # what is left of balances, quotas and budgets
+    own: bool = False  # it is about themselves, so that their own plan counts
+
+
+STRANGER: Final = Reader()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -34,6 +34,9 @@ from relay.storage.responses import with_ids
 
 logger: Final = logging.getLogger(__name__)
 _KEEP: Final = timedelta(days=30)  # of conversations, where none are kept
+_BATCH: Final = 500  # files in one transaction
+_BATCH_BYTES: Final = 32 * 1024 * 1024
+_MANY: Final = 200  # files and conversations, which take more than a second
 _ITEMS: Final = 1000  # of a conversation, written at once
 
 
@@ -44,24 +47,44 @@ class Adopted:
     files: int = 0
     conversations: int = 0
     lost: list[str] = field(default_factory=list)  # a sentence each
+    folders: set[Path] = field(default_factory=set)  # in which names are new that a power cut could take away
 
 
-def adopt(folder: Path, owner: User) -> Adopted:
-    """Take over what has not been yet, for a user. What cannot be read is told, and tried again at the next start."""
+def adopt(folder: Path, owner: User, begin: Callable[[int], object] = lambda count: None) -> Adopted:
+    """Take over what has not been yet, for a user. What cannot be read is told, and tried again at the next start.
+
+    `begin` is told how much there is before it takes long.
+    """
     done = Adopted()
+    known = set(Adoption.objects.values_list("source", flat=True))
     try:
-        state = read_former(folder)
+        with read_former(folder, known) as state:
+            if state.size >= _MANY:
+                begin(state.size)
+            for files in _batches(state.files):
+                with transaction.atomic():  # a commit for each would have the disk synced for each
+                    for file in files:
+                        _adopt_one(file.id, partial(_adopt_file, file, owner, done), done)
+                    _sync(done.folders)
+            for conversation in state.conversations:
+                _adopt_one(conversation.id, partial(_adopt_conversation, conversation, owner, done), done)
     except sqlite3.Error as error:
         done.lost.append(f"what AIRelays 0.x has stored in {folder} cannot be read: {error}")
-        return done
-    known = set(Adoption.objects.values_list("source", flat=True))
-    for file in state.files:
-        if f"file:{file.id}" not in known:
-            _adopt_one(file.id, partial(_adopt_file, file, owner, done), done)
-    for conversation in state.conversations:
-        if f"conversation:{conversation.id}" not in known:
-            _adopt_one(conversation.id, partial(_adopt_conversation, conversation, owner, done), done)
     return done
+
+
+def _batches(files: Iterable[FormerFile]) -> Iterator[list[FormerFile]]:
+    """Files that are taken over together: few enough that nobody else waits long to write into the database."""
+    batch: list[FormerFile] = []
+    size = 0
+    for file in files:
+        if batch and (len(batch) >= _BATCH or size + file.size > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(file)
+        size += max(file.size, 0)
+    if batch:
+        yield batch
 
 
 def _adopt_one(name: str, take: Callable[[], None], done: Adopted) -> None:
@@ -98,7 +121,7 @@ def _adopt_file(file: FormerFile, owner: User, done: Adopted) -> None:
     name = hashlib.sha256(file.id.encode()).hexdigest()[:32]
     try:
         size, digest = _size_and_digest(file.path)
-        _link(file.path, name)
+        done.folders |= _link(file.path, name)
     except OSError as error:
         done.lost.append(f"the file {file.id} is not taken over: {error.strerror or error}")
         return
@@ -132,8 +155,20 @@ def _size_and_digest(path: Path) -> tuple[int, str]:
         return os.fstat(source.fileno()).st_size, digest
 
 
-def _link(source: Path, name: str) -> None:
-    """Give a file a second name in the place of an upload, or copy it where that is not possible."""
+def _sync(folders: set[Path]) -> None:
+    """Have new names outlive a power cut, once for many: a sync for each file would take minutes."""
+    try:
+        files.sync_folders(folders)
+    except OSError as error:  # they are there, and so are the old ones
+        logger.warning("the folders of uploads could not be synced: %s", error.strerror)
+    folders.clear()
+
+
+def _link(source: Path, name: str) -> set[Path]:
+    """Give a file a second name in the place of an upload, or copy it where that is not possible.
+
+    Returns the folders that are to be synced.
+    """
     partial = files.partial_path(name)
     files.make_folder(partial.parent)
     partial.unlink(missing_ok=True)
@@ -145,8 +180,10 @@ def _link(source: Path, name: str) -> None:
             written.flush()
             os.fsync(written.fileno())
     target = files.path_of(name)
-    files.move_durably(partial, target)
+    files.make_folder(target.parent)
+    partial.replace(target)
     partial.unlink(missing_ok=True)  # to move a file onto another name of itself moves nothing
+    return {target.parent, partial.parent}
 
 
 # -- conversations ---------------------------------------------------------------------------------------------------

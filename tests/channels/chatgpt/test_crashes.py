@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -160,18 +161,17 @@ def test_ctrl_c_of_a_command_loses_no_tokens(
     person = signed_in(seconds=-5)
     chatgpt.slow.clear()
     monkeypatch.setattr(sign_in, "_SECONDS", 0.3)
+
+    def answer_late() -> None:
+        until(lambda: chatgpt.count(REFRESH) == 1)
+        time.sleep(1)  # until the command has given up
+        chatgpt.slow.set()
+
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(lambda: (until(lambda: chatgpt.count(REFRESH) == 1), _soon(chatgpt)))
+        thread.submit(answer_late)
         assert not sign_in.refresh_models(person.account)
     person.account.refresh_from_db()
     assert person.account.tokens["refresh"] in chatgpt.refreshable
-
-
-def _soon(chatgpt: ChatGPT) -> None:
-    import time
-
-    time.sleep(1)
-    chatgpt.slow.set()
 
 
 @pytest.mark.parametrize("damage", [b"", b"x", b"\xff" * 300_000, "another"])

@@ -292,7 +292,7 @@ def test_the_token_of_the_open_relay_is_made_once_and_belongs_to_the_first_super
     from accounts.models import AuditEvent, User
     from relay.models import Token
     from relay.tokens.lifecycle import revoke_token
-    from relay.tokens.open_relay import open_relay_digest, open_relay_token
+    from relay.tokens.open_relay import is_closed, open_again, open_relay_digest, open_relay_token
 
     assert open_relay_token() is None, "there is nobody whose it would be"
     User.objects.create_user("user")
@@ -302,18 +302,23 @@ def test_the_token_of_the_open_relay_is_made_once_and_belongs_to_the_first_super
     assert open_relay_digest() == token.digest
     assert AuditEvent.objects.filter(action="token.create", target_id=str(token.pk)).count() == 1
     revoke_token(token, actor=first)
-    assert open_relay_digest() == ""
+    assert open_relay_digest() == "" and is_closed()
+    assert open_relay_token() is None, "what starts anew by itself opens nothing"
+    open_again()
     again = open_relay_token()
     assert again is not None and again != token and Token.objects.filter(built_in="open-relay").count() == 1
+    open_again()
+    assert open_relay_token() == again and not is_closed()
 
 
 @pytest.mark.django_db
-def test_what_ends_the_open_relay_holds_until_the_next_start(settings: Any) -> None:
-    """A change of a channel reads the whole configuration again, and must not open it."""
+def test_what_ends_the_open_relay_holds_until_a_person_opens_it_again(settings: Any) -> None:
+    """A worker that starts anew, or a change that reads the whole configuration again, must not open it."""
     from accounts.models import User
     from relay.gateway.access.open_relay import OpenRelay
     from relay.models import Token
     from relay.tokens.lifecycle import revoke_token
+    from relay.tokens.open_relay import open_again, open_relay_digest
 
     settings.CONFIG = settings.CONFIG.model_copy(update={"require_bearer_auth": False})
     relay = OpenRelay()
@@ -328,9 +333,16 @@ def test_what_ends_the_open_relay_holds_until_the_next_start(settings: Any) -> N
         relay.read()
         relay.reread()
         assert relay.digest == ""
-    OpenRelay().read()
-    assert Token.objects.get(built_in="open-relay").revoked_at is None, "the next start opens it"
-    User.objects.filter(pk=first.pk).update(is_active=False)
     started = OpenRelay()
     started.read()
-    assert Token.objects.get(built_in="open-relay").user == second and started.digest
+    assert started.digest == "" and Token.objects.get(built_in="open-relay").revoked_at is not None
+    open_again()
+    relay.reread()
+    assert relay.digest == open_relay_digest() != "", "one that runs notices"
+    User.objects.filter(pk=first.pk).update(is_active=False)
+    for one in (relay, OpenRelay()):
+        one.read()
+        assert one.digest == ""
+    open_again()
+    relay.reread()
+    assert Token.objects.get(built_in="open-relay").user == second and relay.digest

@@ -355,6 +355,15 @@ def test_many_channels_of_one_upstream_are_measured_once(live_free: Portal, sett
     assert sum(name.startswith("channel:") for name in checks) == 200
 
 
+@pytest.mark.parametrize(("count", "listed"), [(0, 0), (200, 200), (201, 201), (10_000, 201)])
+def test_very_many_faults_are_counted_after_the_first(count: int, listed: int) -> None:
+    bad = [Check("channel", "fail" if number == count - 1 else "warn", "x") for number in range(count)]
+    found = list(upstreams._summed_bad(bad))
+    assert len(found) == listed
+    if count > 200:
+        assert found[-1].status == "fail" and found[-1].data["channels"] == count - 200
+
+
 def test_the_time_for_all_upstreams_is_limited(
     live_free: Portal, settings: Any, silent_script: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

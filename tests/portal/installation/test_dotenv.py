@@ -103,3 +103,53 @@ def test_the_working_folder_is_that_of_the_command(places: tuple[Path, Path]) ->
     assert done.returncode == 2
     assert done.stderr.startswith(f"airelays: AIRELAYS_PORT in {work / '.env'} ('eighty'): ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("mark", [".git", ".hg", ".svn", ".jj"])
+@pytest.mark.parametrize("below", ["", "deep/inside"])
+def test_one_in_a_checkout_of_another_project_is_not_read_unless_it_is_named(
+    places: tuple[Path, Path], mark: str, below: str
+) -> None:
+    """Whoever clones a project has not read its `.env`, which could send keys and requests anywhere."""
+    work, data = places
+    folder = work / below
+    folder.mkdir(parents=True, exist_ok=True)
+    (work / mark).touch()  # a file, as in worktrees and submodules
+    (folder / ".env").write_text("AIRELAYS_UPSTREAM_BASE_URL=https://evil.example\nAIRELAYS_PORT=7003\n")
+    env = {"AIRELAYS_DATA_DIR": str(data), "AIRELAYS_CONFIG": ""}
+    found = config.load({}, env, folder)
+    assert (found.port, found.upstream_base_url, found.files) == (8080, "", [])
+    (notice,) = map(str, found.notices)
+    assert str(folder / ".env") in notice and str(work) in notice and "--env-file" in notice
+    named = config.load({}, {**env, "AIRELAYS_ENV_FILE": str(folder / ".env")}, folder)
+    assert (named.port, named.notices) == (7003, []) and named.files == [folder / ".env"]
+
+
+def test_what_no_setting_is_in_or_nobody_can_read_is_not_told_there(places: tuple[Path, Path]) -> None:
+    work, data = places
+    (work / ".git").mkdir()
+    env = {"AIRELAYS_DATA_DIR": str(data), "AIRELAYS_CONFIG": ""}
+    for content in (b"DATABASE_URL=x\n", b"\xff\xfe"):
+        (work / ".env").write_bytes(content)
+        assert config.load({}, env, work).notices == []
+
+
+def test_the_portals_own_checkout_is_none_of_another_project() -> None:
+    from portal.installation.sources import _checkout_of
+
+    assert _checkout_of(ROOT) is None and _checkout_of(ROOT / "docs") is None
+
+
+def test_a_file_that_is_named_stands_in_the_place_of_the_folders(places: tuple[Path, Path]) -> None:
+    work, data = places
+    (work / ".env").write_text("AIRELAYS_PORT=7003\nAIRELAYS_WORKERS=2\n")
+    (work / "own").write_text("AIRELAYS_PORT=7004\nAIRELAYS_ENV_FILE=/nonexistent\n")
+    (data / ".env").write_text("AIRELAYS_PORT=7005\nAIRELAYS_MAX_ATTEMPTS=6\n")
+    env = {"AIRELAYS_DATA_DIR": str(data), "AIRELAYS_CONFIG": "", "AIRELAYS_ENV_FILE": str(work / "own")}
+    found = config.load({}, env, work)
+    assert (found.port, found.workers, found.max_attempts) == (7004, 1, 6)
+    for missing in (work / "gone", work):
+        with pytest.raises(ConfigError, match="there is no file"):
+            config.load({}, {**env, "AIRELAYS_ENV_FILE": str(missing)}, work)
+    (work / "own").chmod(0o666)
+    assert config.load({}, env, work).port == 7005

@@ -36,7 +36,9 @@ def test_the_old_file_is_read_and_what_has_no_effect_is_one_line(version: str, t
     assert found.network_scope == ("any" if version == "0.2.5" else "private")
     assert (found.first_byte_timeout, found.idle_timeout, found.total_timeout) == (77.5, 77.5, 3600)
     assert found.logs_dir == tmp_path / ".airelays" / "logs" and found.log_retention_days == 7
-    (said,) = (str(notice) for notice in found.notices)
+    *providers, said = (str(notice) for notice in found.notices)
+    assert len(providers) == (version != "0.2.5")
+    assert all("[providers.openai], [providers.claude] has no effect" in one for one in providers)
     for name in ("auth_storage", "browser_open", "upstream_base_url", "issuer_base_url", "client_version"):
         assert name in said
     for name in ("require_bearer_auth", "network_scope", "rate_limit", "timeout_seconds=", "retention", "\n"):
@@ -176,3 +178,24 @@ def test_each_folder_is_chosen_by_itself(
     assert found.data_dir == tmp_path / data
     assert found.files == ([tmp_path / file / "config.toml"] if file else [])
     assert found.port == (9001 if file else 8080)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[providers]\nenabled = 'perhaps'\n", "[providers] has"),
+        ("[providers.anthropic]\napi_key = 'sk-secret'\nport = 7\n", "[providers.anthropic] has"),
+        ("[providers.openai]\nnew = 1\n[providers.claude.deep]\nx = 1\n", "[providers.openai], [providers.claude] has"),
+        ("providers = ['openai']\n", "[providers] has"),
+        ('[providers."a\\u001b[2J"]\nx = 1\n', "[…] has"),
+        ("".join(f"[providers.p{number}]\n" for number in range(1000)), "[providers.p7], … has"),
+    ],
+    ids=["values", "unknown", "inner", "list", "escape", "many"],
+)
+def test_upstreams_in_the_file_are_told_in_one_sentence_and_stop_nothing(text: str, named: str, tmp_path: Path) -> None:
+    """Also those of versions that are not known, whatever is in them; they are settings of nothing here."""
+    (tmp_path / "config.toml").write_text(text)
+    env = {"AIRELAYS_CONFIG": str(tmp_path / "config.toml"), "AIRELAYS_DATA_DIR": str(tmp_path)}
+    found = config.load({}, env, None)
+    (said,) = (str(notice) for notice in found.notices)
+    assert named in said and "add a channel for each" in said and "sk-secret" not in said and found.port == 8080

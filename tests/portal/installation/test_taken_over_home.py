@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import sqlite3
 import subprocess
@@ -22,10 +23,13 @@ from accounts.models import User
 from portal.installation import sign_ins
 from portal.installation.sign_ins import find_sign_ins, user_name
 from portal.lib import clock
+from portal.serving.first_run import take_over
 from relay.models import Adoption, Conversation, Upload
 from relay.storage import files, files_check
 from relay.storage.adoption import adopt as adoption
+from relay.storage.adoption.former import FormerFile, read_former
 from tests.portal.airelays import VERSIONS, home_of, token_of
+from tests.portal.airelays.personal import home_with_tables
 from tests.support.server import ROOT, Server, free_port, serving
 
 
@@ -137,7 +141,7 @@ def test_something_else_is_taken_over_once(db: None) -> None:
 def test_a_portal_that_is_killed_meanwhile_goes_on_where_it_was(
     owner: User, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a link was made, and before its row; then after the first row."""
+    """After a link was made, and before its row; then after the first row, which is written with the second."""
     calls: list[str] = []
 
     def killed(source: str) -> None:
@@ -151,7 +155,7 @@ def test_a_portal_that_is_killed_meanwhile_goes_on_where_it_was(
         with pytest.raises(KeyboardInterrupt):
             adoption.adopt(folder, owner)
     done = adoption.adopt(folder, owner)
-    assert (done.files, done.conversations, done.lost) == (1, 2, [])
+    assert (done.files, done.conversations, done.lost) == (2, 2, [])
     found, count, size = files_check.verify_files(contents=True)
     assert [entry.what for entry in found] == [] and (count, size) == (2, 39)
 
@@ -327,3 +331,62 @@ def test_a_keychain_that_is_locked_or_missing_keeps_nobody_waiting(
     go.set()
     monkeypatch.setitem(sys.modules, "keyring", None)
     assert find_sign_ins(tmp_path) == []
+
+
+def test_init_takes_over_what_the_first_start_would(tmp_path: Path) -> None:
+    """So that a person who asks `status` then sees their files and their sign-in."""
+    home = home_with_tables("0.2.5", tmp_path / "home")
+    made = home.json("init")
+    assert len(made["taken_over"]) == 2 and "files" in made["taken_over"][0] and "auth.json" in made["taken_over"][1]
+    assert made["relay_token"] == token_of("0.2.5") and made["bearer_token_created"] is False
+    again = home("init")
+    assert "0.x" not in again and made["relay_token"] not in again
+
+
+def test_many_files_are_few_commits_and_few_lines(
+    db: None, folder: Path, caplog: pytest.LogCaptureFixture, settings: Any
+) -> None:
+    """Each commit is a sync of the disk. What is wrong with each of them is told of the first 20."""
+    with closing(sqlite3.connect(folder / "state.sqlite3")) as database:
+        database.execute("DELETE FROM files")
+        for number in range(250):
+            path = folder / "uploads" / f"file_{number:032x}"
+            path.write_bytes(b"%d" % number)
+            row = (path.name, "a.txt", "user_data", "text/plain", 1, "0" * 64, 1_790_000_000, str(path))
+            names = "id, filename, purpose, content_type, bytes, sha256, created_at, storage_path"
+            database.execute(f"INSERT INTO files ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        database.commit()
+    settings.DATA_DIR = folder
+    User.objects.create_superuser("first")
+    told: list[str] = []
+    with caplog.at_level(logging.WARNING):
+        said = take_over(told.append)
+    assert said[0] == "Taken over from AIRelays 0.x for first: 250 files, 2 conversations."
+    assert told == ["Taking over 252 files and conversations of AIRelays 0.x …"]
+    lines = [record.getMessage() for record in caplog.records if "first_run" in record.name]
+    assert len(lines) == 21 and lines[-1].startswith("230 more")
+    assert take_over(told.append) == [] and len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "together"),
+    [
+        ([1] * 1100, [500, 500, 100]),
+        ([20 << 20] * 3, [1, 1, 1]),
+        ([10 << 20] * 4, [3, 1]),
+        ([-5, 1 << 60], [1, 1]),
+        ([], []),
+    ],
+)
+def test_files_are_taken_over_together_as_long_as_that_is_quick(sizes: list[int], together: list[int]) -> None:
+    given = [FormerFile("a", "a", "", "", size, "", 0, None) for size in sizes]
+    assert [len(batch) for batch in adoption._batches(given)] == together
+
+
+def test_conversations_are_read_one_by_one_and_known_ones_not_at_all(folder: Path) -> None:
+    """Each may be as large as all that was said in it: they are never in memory together."""
+    with read_former(folder, ()) as state:
+        assert state.size == 4 and not isinstance(state.conversations, (list, tuple))
+        names = [one.id for one in state.conversations]
+    with read_former(folder, {f"conversation:{name}" for name in names}) as state:
+        assert state.size == 2 and list(state.conversations) == []
