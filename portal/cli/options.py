@@ -38,7 +38,7 @@ def _shared() -> list[click.Parameter]:
         ),
         click.Option(
             ["--env-file"],
-            type=_File,
+            type=values.Place(is_folder=False),
             metavar="PATH",
             expose_value=False,
             callback=_name_in_environment("AIRELAYS_ENV_FILE"),
