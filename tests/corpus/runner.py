@@ -85,7 +85,8 @@ class Case:
         for key, options in spec.get("models", {}).items():  # more of them, on the same channels
             self.known[key] = live.model(self._answer, channels=made, **{"price": PRICE, **options})
         for way in self.ways:
-            channel = live.channel(keys=("sk-corpus-1-0123456789",), **way.channel)
+            root = live.upstream.base_url.removesuffix("/v1")
+            channel = live.channel(root + way.path, keys=("sk-corpus-1-0123456789",), **way.channel)
             upstream_name = f"{way.model}-{20_000_000 + channel.pk}"  # which chooses the script
             self.known[way.name] = live.model(
                 self._answer, channels=[channel], price=PRICE, upstream_name=upstream_name
@@ -225,8 +226,8 @@ class Case:
             raise CaseError(f"the case expects of what was sent what no runner knows: {', '.join(up)}")
 
 
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
+def _bytes(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
 
 
 def _at(value: Any, path: str) -> Any:

@@ -6,22 +6,34 @@ Each becomes steps for `tests.corpus.runner`. The format is described in tests/c
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from tests.protocols.chat_rules import refusal
 from tests.support.apis.answers import Answer
 from tests.support.apis.turns import next_turn
-from tests.support.apis.upstreams import framed, ordinary, stream_of, whole_answer, wrong_items
-from tests.support.peers import gemini, messages
+from tests.support.apis.upstreams import STREAMS, framed, ordinary, stream_of, whole_answer, wrong_items
+from tests.support.peers import cohere, gemini, messages, ollama
+from tests.support.peers.clouds import converse
 from tests.support.upstream import Call
 
 Json = dict[str, Any]
 
 CLIENTS: Final = ("chat", "responses", "messages", "gemini")
 # What the channel is, and how the name of the model begins.
-_PROVIDERS: Final = {"chat": "openai", "responses": "openai", "messages": "anthropic", "gemini": "gemini"}
-_MODELS: Final = {"chat": "mock", "responses": "mock", "messages": "claude-sonnet-4-5", "gemini": "gemini-3-pro"}
+_PROVIDERS: Final = {
+    "chat": "openai", "responses": "openai", "messages": "anthropic", "gemini": "gemini", "converse": "bedrock_claude",
+    "cohere": "cohere_v2", "ollama": "ollama_native",
+}  # fmt: skip
+_MODELS: Final = {
+    "chat": "mock", "responses": "mock", "messages": "claude-sonnet-4-5", "gemini": "gemini-3-pro",
+    "converse": "us.amazon.nova-2-lite", "cohere": "command-a", "ollama": "llama",
+}  # fmt: skip
+_PATHS: Final = {"converse": "", "cohere": "/v2", "ollama": ""}  # of base URLs, where it is not `/v1`
+_FAULTS: Final[dict[str, Callable[[Call], str]]] = {
+    "messages": messages.fault, "gemini": gemini.fault, "converse": converse.wrong_call, "cohere": cohere.fault,
+    "ollama": ollama.fault,
+}  # fmt: skip
 _SAY: Final = "Say hello."
 _ASK: Final[dict[str, Json]] = {
     "chat": {"messages": [{"role": "user", "content": _SAY}]},
@@ -47,6 +59,7 @@ class Way:
         if self.upstream in {"chat", "responses"}:
             self.channel.setdefault("text_api", self.upstream)
         self.model = spec.get("model", _MODELS[self.upstream])
+        self.path: str = _PATHS.get(self.upstream, "/v1")
         self._spec = spec
 
     def steps(self) -> Iterator[Json]:
@@ -98,10 +111,8 @@ class Way:
 
     def fault(self, call: Call) -> str:
         """Why an upstream as strict as the real one would refuse a request; empty: it would not."""
-        if self.upstream == "messages":
-            return messages.fault(call)
-        if self.upstream == "gemini":
-            return gemini.fault(call)
+        if self.upstream in _FAULTS:
+            return _FAULTS[self.upstream](call)
         return refusal(call.json) if self.upstream == "chat" else wrong_items(call.json)
 
 
@@ -111,9 +122,9 @@ def _answered(api: str, whole: Json, events: list[Any] | None, stream: bool, spl
         return {"body": json.dumps(whole, ensure_ascii=False)}
     pieces = [framed(api, event) for event in events or stream_of(api, whole)]
     if split:
-        text = "".join(pieces)
+        text = b"".join(pieces)
         pieces = [text[at : at + split] for at in range(0, len(text), split)]
-    return {"headers": {"content-type": "text/event-stream"}, "pieces": pieces}
+    return {"headers": {"content-type": STREAMS.get(api, "text/event-stream")}, "pieces": pieces}
 
 
 def _table(value: Any) -> Json:

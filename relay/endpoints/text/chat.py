@@ -18,7 +18,7 @@ from relay.endpoints.errors import invalid
 from relay.endpoints.files.file_ids import check_fields
 from relay.endpoints.files.file_inputs import FileInputs
 from relay.endpoints.overrides import sent_fields
-from relay.endpoints.text.endpoint import check_text_channel, overridden_text, try_text
+from relay.endpoints.text.endpoint import check_text_channel, overridden_text, try_text, unseal
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
@@ -108,6 +108,7 @@ class ChatTextRequest:
         self.fields, self.stream, self.output_limit = parsed.fields, parsed.stream, parsed.output_limit
         self.choices = parsed.choices
         self.left_out: list[str] = []
+        self.unsealed = False
         self.files: FileInputs | None = None  # stored files that it names, until they are put in; None: no such
         self._client: ChatClient | None = None
 
@@ -149,7 +150,7 @@ class ChatTextRequest:
         """Every channel is sent the same."""
 
     def amend(self, attempt: Attempt, failure: Failure) -> bool:
-        return False
+        return unseal(self, attempt, failure)
 
     async def open(self, attempt: Attempt) -> _OpenedChat:
         channel, record, parsed = attempt.channel, attempt.record, self.parsed

@@ -13,7 +13,7 @@ from typing import Final, Protocol, TypeVar
 
 from django.http.response import HttpResponseBase
 
-from portal.lib.json import Json, decode_object, encode
+from portal.lib.json import Json, decode_object, encode, objects_of
 from relay.billing.ledger.rows import RowWrite
 from relay.endpoints.errors import invalid, refused_parameter
 from relay.endpoints.overrides import native_terms, route_rules, sent_body, text_terms
@@ -27,7 +27,7 @@ from relay.gateway.stream import stream_answer
 from relay.gateway.upstream import UpstreamAnswer
 from relay.protocols import contract
 from relay.protocols.anthropic_messages.upstream import MessagesUpstream
-from relay.protocols.chat_completions.hub import STOP
+from relay.protocols.chat_completions.hub import STOP, THINKING, THOUGHTS, without_thoughts
 from relay.protocols.chat_completions.upstream import ChatUpstream
 from relay.protocols.codec import BrokenOff, Codec, Conversion, NameRestoring, Stopping, stop_completion
 from relay.protocols.cohere_chat.upstream import CohereUpstream
@@ -45,6 +45,7 @@ from relay.protocols.usage import Delivered, Usage
 from relay.providers import parameters
 from relay.providers.apis import PATHS
 from relay.providers.classify import Failure
+from relay.providers.continuations import cannot_read_reasoning
 from relay.providers.failures import FailureClass
 from relay.providers.overrides.apply import to_body
 from relay.providers.overrides.checks import may_change_thinking
@@ -99,6 +100,7 @@ class TextRequest(Protocol):
     client_names: Mapping[str, str]  # what its API calls members of the hub form
     parameters_renamed: bool  # whether a converted request uses other parameter names than the vendors' rules
     choices: int  # how many answers it asks for
+    unsealed: bool  # an upstream could not read thoughts that it brings: none are sent to upstreams of other APIs
     demands_limit: bool  # its API wants a limit of every request, so that clients name one of any model
 
     @property
@@ -209,6 +211,16 @@ async def ask_amended(request: TextRequest, attempt: Attempt, ask: Callable[[], 
             raise
 
 
+def unseal(request: TextRequest, attempt: Attempt, failure: Failure) -> bool:
+    """Whether to ask once more without the thoughts of a converted request, which another account may have sealed."""
+    if request.unsealed or attempt.run.health.serves_api(attempt.channel, request.api):
+        return False
+    if cannot_read_reasoning(failure):
+        messages = objects_of(request.client.hub_request().body, "messages")
+        request.unsealed = any(THINKING in message for message in messages)
+    return request.unsealed
+
+
 async def open_text(request: TextRequest, attempt: Attempt) -> OpenedAnswer:
     """Send a request to a channel of any text API. The caller closes the attempt when it cannot go on.
 
@@ -272,7 +284,8 @@ async def _open_converted(request: TextRequest, attempt: Attempt) -> _Converted:
     dialect = replace(dialect_of(channel), longest=record.charge.model.max_output_tokens or 0)
     try:
         hub = request.client.hub_request()
-        form = protocol.request({**hub.body, "model": name}, dialect)
+        sealed = without_thoughts(hub.body) if request.unsealed else hub.body
+        form = protocol.request({**sealed, "model": name}, dialect)
     except BadRequest as bad:  # in earlier turns, which had not been read when the channels were checked
         raise Failure(FailureClass.CLIENT, _unconverted(request, bad), detail=bad.message) from None
     body: Json = {**form.body, "model": name}
@@ -283,6 +296,7 @@ async def _open_converted(request: TextRequest, attempt: Attempt) -> _Converted:
     record.dropped = [
         *request.left_out,
         *hub.dropped,
+        *([own_name(THOUGHTS, request.client_names)] if request.unsealed else []),
         *(
             own_name(parameters.asked_as(name, request.fields), request.client_names)
             for name in (*form.dropped, *parameters.apply_to(channel.policy(protocol.api), body))

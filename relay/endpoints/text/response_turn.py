@@ -95,6 +95,7 @@ class ResponseTurn:
     api: str = ENDPOINT
     endpoint: str = ENDPOINT  # in usage records
     stream_type: str = EVENT_STREAM
+    unsealed: bool = False
     demands_limit: bool = False
     choices: int = 1
     client_names: Mapping[str, str] = field(default_factory=lambda: MEMBERS)

@@ -96,6 +96,8 @@ class MessagesClient:
             if request.get(name) not in _NOTHING:
                 message = f"The upstream of this model has no {what.removeprefix('a ')}. Leave it out, or use another."
                 raise unsupported(message, name)
+        tools = offered_tools(request)
+        self.names.own_names = frozenset(text_of(tool, "name") for tool in tools)
         messages, dropped = hub_messages(request, self.names)
         body: Json = {"model": request.get("model"), "messages": messages}
         if request.get("max_tokens") is not None:
@@ -106,10 +108,10 @@ class MessagesClient:
         stops = request.get("stop_sequences")
         if isinstance(stops, list) and stops:
             body["stop"] = stops
-        tools, lost = hub_tools(offered_tools(request), self.names)
+        offered, lost = hub_tools(tools, self.names)
         dropped += lost
-        if tools:
-            body["tools"] = tools
+        if offered:
+            body["tools"] = offered
             choice, single = hub_tool_choice(object_of(request, "tool_choice"), self.names)
             if choice is not None:
                 body["tool_choice"] = choice

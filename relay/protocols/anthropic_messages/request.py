@@ -13,7 +13,7 @@ import msgspec
 
 from portal.lib.json import Json, decode, encode, object_of, objects_of, text_of
 from relay.protocols.anthropic_messages.thoughts import is_foreign
-from relay.protocols.chat_completions.dialects import MARK
+from relay.protocols.chat_completions.signatures.packed import MARK
 from relay.protocols.fields import (
     BadRequest,
     Fields,

@@ -9,12 +9,11 @@ from __future__ import annotations
 from typing import Final
 
 from portal.lib.json import Json, object_of, objects_of, text_of
-from relay.protocols.chat_completions.dialects import is_packed, packed, returned_members, unpacked
 from relay.protocols.chat_completions.hub import THINKING, thinking_entry
+from relay.protocols.chat_completions.signatures.packed import HUB, is_packed, packed, returned_members, unpacked
 
 KINDS: Final = frozenset(("thinking", "redacted_thinking"))
 _VENDOR: Final = "messages/"  # before the vendor's key; alone: a client brought it, and whose it is is not known
-_HUB: Final = "hub"
 
 
 def thought_of_block(block: Json, vendor: str = "") -> Json:
@@ -25,7 +24,7 @@ def thought_of_block(block: Json, vendor: str = "") -> Json:
     signature = block.get("signature")
     if text_of(block, "type") == "thinking" and not signature:
         return thinking_entry("", [text_of(block, "thinking")], [], None)
-    hub = object_of(returned_members(signature, _HUB), "thought")
+    hub = object_of(returned_members(signature, HUB), "thought")
     if hub:
         return thinking_entry(text_of(hub, "id"), [text_of(block, "thinking")], [], hub.get("signature"))
     bare = {name: value for name, value in block.items() if name != "cache_control"}
@@ -49,7 +48,7 @@ def signature_for_client(thought: Json) -> str:
     signature = thought.get("signature")
     if not signature:
         return ""
-    return packed({"thought": {"id": text_of(thought, "id"), "signature": signature}}, _HUB)
+    return packed({"thought": {"id": text_of(thought, "id"), "signature": signature}}, HUB)
 
 
 def is_foreign(block: Json, strict: bool) -> bool:

@@ -22,6 +22,7 @@ from relay.protocols.chat_completions.hub import EXTENSIONS
 from relay.protocols.contract import Completion, ConvertedRequest, Dialect
 from relay.protocols.events import Unreadable
 from relay.protocols.fields import lower_limit, unsupported
+from relay.protocols.naming.tool_names import with_accepted_names
 
 _LIMIT: Final = "max_tokens"
 _DEFAULT_LIMIT: Final = 4096  # tokens, where neither the request nor the model says how long an answer may be
@@ -64,6 +65,7 @@ class MessagesUpstream:
                     "Leave it out, or use another model."
                 )
                 raise unsupported(message, name)
+        hub, names = with_accepted_names(hub)
         system, turns, dropped = turns_of(objects_of(hub, "messages"), dialect.vendor)
         body: Json = {"model": hub.get("model"), _LIMIT: _limit(hub, dialect)}
         body["messages"] = turns
@@ -86,7 +88,7 @@ class MessagesUpstream:
             body["cache_control"] = hub["cache_control"]
         known = _HANDLED.union(_NEEDED, EXTENSIONS)
         dropped += [name for name, value in hub.items() if name not in known and value not in _EMPTY]
-        return ConvertedRequest(body, list(dict.fromkeys(dropped)))
+        return ConvertedRequest(body, list(dict.fromkeys(dropped)), names)
 
     def limit(self, body: Json, tokens: int, dialect: Dialect) -> None:
         body[_LIMIT] = lower_limit(body.get(_LIMIT), max(tokens, 1))

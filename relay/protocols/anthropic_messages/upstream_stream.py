@@ -10,7 +10,7 @@ from relay.protocols.anthropic_messages.answer import is_nothing
 from relay.protocols.anthropic_messages.thoughts import KINDS, thought_of_block
 from relay.protocols.anthropic_messages.usage import NO_OUTPUT, hub_usage, parse_messages_usage
 from relay.protocols.characters import TextJoiner, clean, read_object
-from relay.protocols.chat_completions.dialects import FAILED, finish_reason
+from relay.protocols.chat_completions.dialects import FAILED, finish_reason, with_calls
 from relay.protocols.chat_completions.hub import STOP, THINKING
 from relay.protocols.error_objects import event_name, is_error_object, named_error, unreadable_error
 from relay.protocols.events import NOTHING_MADE, UNREADABLE, Unreadable, payload
@@ -55,7 +55,7 @@ def completion_of(message: Json, vendor: str) -> Json:
         found[THINKING] = signed
     if calls:
         found["tool_calls"] = calls
-    choice: Json = {"index": 0, "message": found, "logprobs": None, **_ending(message)}
+    choice: Json = {"index": 0, "message": found, "logprobs": None, **with_calls(_ending(message), bool(calls))}
     if choice["finish_reason"] == "content_filter":
         found["refusal"] = text_of(object_of(message, "stop_details"), "explanation") or None
     return {
@@ -303,7 +303,7 @@ class MessagesDecoder:
                 self.error = NOTHING_MADE
                 return []
             self._finished = True
-            ending = _ending(delta)
+            ending = with_calls(_ending(delta), self._calls > 0)
             explained = text_of(object_of(delta, "stop_details"), "explanation")
             if ending["finish_reason"] == "content_filter" and explained:
                 out.append(self._chunk({"refusal": explained}))

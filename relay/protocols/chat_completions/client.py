@@ -9,7 +9,8 @@ from typing import Final
 from portal.lib.json import Json, object_of, objects_of, text_of
 from relay.protocols.chat_completions.client_stream import ChatEncoder
 from relay.protocols.chat_completions.dialects import THINKING_PARTS, content_of
-from relay.protocols.chat_completions.hub import STOP, made_call_id, strip_extensions, strip_foreign
+from relay.protocols.chat_completions.hub import STOP, THINKING, made_call_id, strip_extensions, strip_foreign
+from relay.protocols.chat_completions.signatures.sealed import sealed_thoughts, with_own_thoughts, with_seal
 from relay.protocols.contract import ConvertedRequest
 from relay.protocols.events import Unreadable
 
@@ -51,10 +52,14 @@ class ChatClient:
 
     def answer(self, completion: Json) -> Json:
         for choice in objects_of(completion, "choices"):
-            message = strip_extensions(object_of(choice, "message"))
+            message = object_of(choice, "message")
+            sealed = sealed_thoughts(objects_of(message, THINKING))
+            message = strip_extensions(message)
             calls = objects_of(message, "tool_calls")
             for position, call in enumerate(calls):
                 call["id"] = call.get("id") or made_call_id(self.fallback_id, position)
+            if calls and sealed:
+                message["tool_calls"] = calls = [with_seal(calls[0], sealed), *calls[1:]]
             if calls and self.legacy:
                 message = {name: value for name, value in message.items() if name != "tool_calls"}
                 message["function_call"] = object_of(calls[0], "function")
@@ -92,7 +97,7 @@ def _message(message: Json) -> Json:
         call_id = text_of(message, "tool_call_id") or f"call_{text_of(message, 'name')}"
         return {**message, "role": "tool", "tool_call_id": call_id}
     if role == "assistant":
-        message = _without_thinking_parts(message)
+        message = with_own_thoughts(_without_thinking_parts(message))
     called = object_of(message, "function_call")
     if not called:
         return message

@@ -7,6 +7,7 @@ from typing import Final
 
 from portal.lib.json import Json, encode, int_of, object_of, objects_of, text_of
 from relay.protocols.chat_completions.hub import THINKING, made_call_id, strip_extensions
+from relay.protocols.chat_completions.signatures.sealed import sealed_thoughts, with_seal
 from relay.protocols.codec import DONE
 from relay.protocols.token_estimate import text_units
 
@@ -28,6 +29,7 @@ class ChatEncoder:
     _usage: bytes = b""
     _opened: set[int] = field(default_factory=set)  # choices that have begun
     _head: Json = field(default_factory=dict)
+    _thoughts: dict[int, list[Json]] = field(default_factory=dict)  # of choices, until the call that they led to
 
     def chunk(self, chunk: Json) -> bytes:
         if not self._head:
@@ -58,6 +60,7 @@ class ChatEncoder:
             out = self._written(index, {"role": "assistant", "content": "", "refusal": None}, None, None)
         delta = object_of(choice, "delta")
         if THINKING in delta:
+            self._thoughts.setdefault(index, []).extend(objects_of(delta, THINKING))
             delta = strip_extensions(delta)
         finish = text_of(choice, "finish_reason")
         if finish:
@@ -70,6 +73,8 @@ class ChatEncoder:
             if int_of(calls[0], "index"):
                 return out  # the deprecated form has one call
             delta = {"function_call": object_of(calls[0], "function")}
+        if calls and (sealed := sealed_thoughts(self._thoughts.pop(index, []))):
+            delta = {**delta, "tool_calls": (calls := [with_seal(calls[0], sealed), *calls[1:]])}
         for call in calls:
             if call.get("type") and not call.get("id"):
                 call["id"] = made_call_id(self.fallback_id, int_of(call, "index"))

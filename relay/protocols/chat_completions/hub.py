@@ -44,6 +44,7 @@ STOP: Final = "hub_stop"
 EXTENSIONS: Final = frozenset((THINKING, CACHE_CONTROL, CITATIONS, DOCUMENT, RAW, BUDGET, TOP_K, FAILED_TOOL, STOP))
 # Request members that are reported as dropped by APIs that lack them, under the client's name.
 _REPORTED: Final = {TOP_K: "top_k"}
+THOUGHTS: Final = "messages[].reasoning_content"  # as it is reported where thoughts are not sent
 _UNTHINKING: Final = "thinking"  # what clients turn off without naming an effort
 _FAILED: Final = "[The tool failed.]"
 
@@ -113,6 +114,15 @@ def reported_extensions(request: Json) -> list[str]:
     """
     found = [name for member, name in _REPORTED.items() if request.get(member) is not None]
     return [*found, _UNTHINKING] if request.get(BUDGET) == 0 and not request.get("reasoning_effort") else found
+
+
+def without_thoughts(request: Json) -> Json:
+    """A hub request without the thoughts that models have sealed."""
+    messages = [
+        {name: value for name, value in message.items() if name != THINKING}
+        for message in objects_of(request, "messages")
+    ]
+    return {**request, "messages": messages}
 
 
 def failure_in_words(message: Json) -> Json:

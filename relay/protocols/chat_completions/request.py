@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import Json, decode, encode, objects_of
+from relay.protocols.chat_completions.signatures.sealed import SEALED, without_sealed
 from relay.protocols.fields import (
     BadRequest,
     Fields,
@@ -117,6 +118,10 @@ class ChatRequest(msgspec.Struct, frozen=True):
         limits of the client's own stay.
         `fields`: sent instead of the client's own, when some of those must be omitted.
         """
+        if SEALED in self.body:
+            told = dict(fields or self.fields)
+            told["messages"] = msgspec.Raw(encode(without_sealed(decode(told["messages"]))))
+            fields = told
         patch_usage = self.stream and ask_usage and not self.include_usage
         if fields is None or fields is self.fields:
             if model == self.model and not patch_usage and clamp is None:

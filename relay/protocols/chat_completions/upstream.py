@@ -10,7 +10,6 @@ from relay.protocols.chat_completions.answer import parse_chat_answer, whole_com
 from relay.protocols.chat_completions.calls import pieces_of, whole_calls
 from relay.protocols.chat_completions.dialects import (
     FAILED,
-    Returned,
     citations_of,
     cited_url,
     content_of,
@@ -18,7 +17,6 @@ from relay.protocols.chat_completions.dialects import (
     finish_reason,
     images_of,
     reasoning_of,
-    returned_messages,
     with_cache_marks,
 )
 from relay.protocols.chat_completions.hub import (
@@ -27,11 +25,13 @@ from relay.protocols.chat_completions.hub import (
     thinking_entry,
     without_extensions,
 )
+from relay.protocols.chat_completions.signatures.returned import Returned, returned_messages
 from relay.protocols.chat_completions.transcript import strict_messages
 from relay.protocols.chat_completions.upstream_stream import ChatDecoder
 from relay.protocols.contract import Completion, ConvertedRequest, Dialect
 from relay.protocols.events import Unreadable
 from relay.protocols.fields import lower_limit
+from relay.protocols.naming.tool_names import with_accepted_names
 
 _LIMIT: Final = "max_completion_tokens"  # the output limit in the hub form
 
@@ -47,6 +47,7 @@ class ChatUpstream:
         return self.api, ""
 
     def request(self, hub: Json, dialect: Dialect) -> ConvertedRequest:
+        hub, names = with_accepted_names(hub)
         messages = returned_messages(objects_of(hub, "messages"), THINKING, dialect.vendor)
         messages, dropped = strict_messages(messages, dialect.late_system)
         if dialect.cache_marks:
@@ -54,7 +55,7 @@ class ChatUpstream:
         body = without_extensions({**hub, "messages": messages})
         if dialect.output_field != _LIMIT and _LIMIT in body:
             body[dialect.output_field] = body.pop(_LIMIT)
-        return ConvertedRequest(body, [*reported_extensions(hub), *dropped])
+        return ConvertedRequest(body, [*reported_extensions(hub), *dropped], names)
 
     def limit(self, body: Json, tokens: int, dialect: Dialect) -> None:
         body[dialect.output_field] = lower_limit(body.get(dialect.output_field), tokens)

@@ -10,7 +10,6 @@ from relay.protocols.chat_completions.calls import ToolCalls, pieces_of
 from relay.protocols.chat_completions.dialects import (
     FAILED,
     Content,
-    Returned,
     citations_of,
     cited_url,
     content_of,
@@ -20,6 +19,7 @@ from relay.protocols.chat_completions.dialects import (
     reasoning_of,
 )
 from relay.protocols.chat_completions.hub import THINKING, thinking_entry
+from relay.protocols.chat_completions.signatures.returned import Returned
 from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.error_objects import is_error_object, named_error, states, unreadable_error
 from relay.protocols.events import UNREADABLE, Unreadable, payload

@@ -14,6 +14,7 @@ from relay.protocols.chat_completions.transcript import strict_messages
 from relay.protocols.cohere_chat.upstream_stream import CohereDecoder, completion_of, is_error
 from relay.protocols.contract import Completion, ConvertedRequest, Dialect
 from relay.protocols.fields import BadRequest, lower_limit, unsupported
+from relay.protocols.naming.tool_names import with_accepted_names
 
 API: Final = "cohere.chat"
 _LIMIT: Final = "max_tokens"
@@ -44,6 +45,7 @@ _NEEDED: Final[dict[str, tuple[object, ...]]] = {
     "prediction": (),
     "web_search_options": (),
 }
+_NO_OUTPUT: Final = "(no output)"  # the API refuses a result without content
 _EMPTY: Final[tuple[object, ...]] = (None, False, 0, "", [], {})
 _MOST_STOPS: Final = 5
 _EFFORTS: Final = frozenset(("minimal", "low", "medium", "high", "xhigh", "max"))
@@ -70,6 +72,7 @@ class CohereUpstream:
                     "Leave it out, or use another model.",
                     name,
                 )
+        hub, names = with_accepted_names(hub)
         messages, dropped = strict_messages(objects_of(hub, "messages"), late_system=True)
         chat = without_extensions({**hub, "messages": messages})
         body: Json = {
@@ -99,7 +102,7 @@ class CohereUpstream:
             *(name for name, value in chat.items() if name not in _HANDLED | _NEEDED.keys() and value not in _EMPTY),
             *([_SINGLE] if chat.get(_SINGLE) is False and "tools" in body else []),
         ]
-        return ConvertedRequest(body, list(dict.fromkeys(dropped)))
+        return ConvertedRequest(body, list(dict.fromkeys(dropped)), names)
 
     def limit(self, body: Json, tokens: int, dialect: Dialect) -> None:
         body[_LIMIT] = lower_limit(body.get(_LIMIT), max(tokens, 1))
@@ -170,6 +173,7 @@ def _message(message: Json) -> Json:
             ]
     if role == "tool":
         found["tool_call_id"] = message.get("tool_call_id")
+        content = content or _NO_OUTPUT
     if parts:
         found["content"] = parts
     elif isinstance(content, str) and (content or role != "assistant"):

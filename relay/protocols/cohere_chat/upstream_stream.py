@@ -35,6 +35,7 @@ class CohereDecoder:
         default_factory=lambda: {"id": "", "object": "chat.completion.chunk", "created": 0, "model": ""}
     )
     _calls: dict[int, int] = field(default_factory=dict)  # numbers of calls, by their index in the stream
+    _argued: set[int] = field(default_factory=set)  # of them, those whose arguments have begun
     _said: bool = False
 
     def chunks(self, event: bytes) -> list[Json]:
@@ -72,6 +73,8 @@ class CohereDecoder:
             return self._said_chunk("reasoning_content", message, "tool_plan")
         elif kind in {"tool-call-start", "tool-call-delta"}:
             return self._call(int_of(found, "index"), object_of(message, "tool_calls"), kind == "tool-call-start")
+        elif kind == "tool-call-end":
+            return self._closed(int_of(found, "index"))
         elif kind == "citation-start":
             cited = annotations_of([object_of(message, "citations")])
             return [self._chunk({"annotations": cited})] if cited else []
@@ -94,10 +97,19 @@ class CohereDecoder:
             self.error = UNREADABLE
             return []
         self._said = True
+        if piece["arguments"]:
+            self._argued.add(index)
         whole: Json = {"index": self._calls[index], "function": piece}
         if begins:
             whole |= {"id": text_of(call, "id"), "type": "function"}
         return [self._chunk({"tool_calls": [whole]})]
+
+    def _closed(self, index: int) -> list[Json]:
+        """What a call lacks whose arguments are complete: an object, where no piece of it came."""
+        if index not in self._calls or index in self._argued:
+            return []
+        self._argued.add(index)
+        return [self._chunk({"tool_calls": [{"index": self._calls[index], "function": {"arguments": "{}"}}]})]
 
     def _end(self, delta: Json) -> list[Json]:
         reason = text_of(delta, "finish_reason")
@@ -109,7 +121,8 @@ class CohereDecoder:
             self.error = NOTHING_MADE
             return []
         self.done = True
-        out = [self._chunk({}, finish_of(reason, bool(self._calls)))]
+        out = [chunk for index in self._calls for chunk in self._closed(index)]
+        out.append(self._chunk({}, finish_of(reason, bool(self._calls))))
         if self.usage is not None:
             out.append({**self._head, "choices": [], "usage": chat_usage(self.usage)})
         return out
@@ -147,7 +160,15 @@ def failure_of(reason: str, holder: Json) -> bytes:
 
 
 def finish_of(reason: str, called: bool) -> str:
-    return _FINISHES.get(reason, "tool_calls" if called else "stop")
+    finish = _FINISHES.get(reason, "stop")
+    return "tool_calls" if called and finish == "stop" else finish
+
+
+def _whole_call(call: Json) -> Json:
+    function = object_of(call, "function")
+    arguments = text_of(function, "arguments")
+    whole: Json = {**function, "arguments": arguments if arguments.strip() else "{}"}
+    return {"id": text_of(call, "id"), "type": "function", "function": whole}
 
 
 def completion_of(found: Json) -> Completion:
@@ -159,10 +180,7 @@ def completion_of(found: Json) -> Completion:
     parts = objects_of(message, "content")
     text = "".join(text_of(part, "text") for part in parts)
     thoughts = "".join((text_of(message, "tool_plan"), *(text_of(part, "thinking") for part in parts)))
-    calls = [
-        {"id": text_of(call, "id"), "type": "function", "function": object_of(call, "function")}
-        for call in objects_of(message, "tool_calls")
-    ]
+    calls = list(map(_whole_call, objects_of(message, "tool_calls")))
     if not (text or thoughts or calls or (usage is not None and usage.output)):
         return Completion(None, usage, NOTHING_MADE)
     told: Json = {"role": "assistant", "content": text or (None if calls else ""), "refusal": None}

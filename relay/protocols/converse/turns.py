@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from portal.lib.json import Json, decode_object, object_of, objects_of, text_of
-from relay.protocols.chat_completions.dialects import packed, unpacked
 from relay.protocols.chat_completions.hub import (
     CACHE_CONTROL,
     DOCUMENT,
@@ -27,6 +26,7 @@ from relay.protocols.chat_completions.hub import (
     thinking_entry,
     unsupported_block_error,
 )
+from relay.protocols.chat_completions.signatures.packed import packed, unpacked
 from relay.protocols.chat_completions.transcript import strict_messages
 from relay.protocols.converse import models
 from relay.protocols.converse.media import Names, file_block, film_block, image_block, sound_block, url_of

@@ -13,7 +13,7 @@ from typing import Final
 
 from portal.lib.json import Json, encode, int_of, json_text, object_of, objects_of, text_of
 from relay.protocols.characters import TextJoiner, clean, read_object
-from relay.protocols.chat_completions.dialects import FAILED, finish_reason
+from relay.protocols.chat_completions.dialects import FAILED, finish_reason, with_calls
 from relay.protocols.chat_completions.hub import STOP, THINKING
 from relay.protocols.contract import Completion
 from relay.protocols.converse.turns import signed_thought
@@ -68,7 +68,7 @@ def completion_of(found: Json, vendor: str) -> Completion:
     message |= {THINKING: signed} if (signed := [thought for thought in thoughts if thought]) else {}
     message |= {"tool_calls": calls} if calls else {}
     message |= {"images": images} if images else {}
-    choice: Json = {"index": 0, "message": message, "logprobs": None, **ending}
+    choice: Json = {"index": 0, "message": message, "logprobs": None, **with_calls(ending, bool(calls))}
     whole: Json = {"id": "", "object": "chat.completion", "created": 0, "model": "", "choices": [choice]}
     if usage is not None:
         whole["usage"] = hub_usage(usage)
@@ -294,7 +294,7 @@ class ConverseDecoder:
             return []
         out = [chunk for index in list(self._blocks) for chunk in self._close(index)]
         self._finished = True
-        return [*out, self._chunk({}, **ending)]
+        return [*out, self._chunk({}, **with_calls(ending, self._calls > 0))]
 
     def _end(self, found: Json) -> list[Json]:
         self.usage = usage_of(object_of(found, "usage"))

@@ -12,12 +12,12 @@ from typing import Final
 
 from portal.lib.json import Json, object_of, objects_of, text_of
 from relay.protocols.chat_completions.hub import BUDGET, THINKING, TOP_K
+from relay.protocols.chat_completions.signatures.sealed import sealed_thoughts
 from relay.protocols.contract import ConvertedRequest
 from relay.protocols.fields import unsupported
 from relay.protocols.gemini.answer import Framing
 from relay.protocols.gemini.client_stream import GeminiEncoder
 from relay.protocols.gemini.contents.schemas import parameters_of
-from relay.protocols.gemini.contents.signatures import shown_signature
 from relay.protocols.gemini.contents.to_hub import Messages
 from relay.protocols.gemini.objects import (
     call_part,
@@ -272,7 +272,7 @@ def _candidate(choice: Json) -> Json:
             malformed = text_of(object_of(call, "function"), "name")
         else:
             calls.append(part)
-    signature = shown_signature([text_of(entry, "signature") for entry in objects_of(message, THINKING)])
+    signature = sealed_thoughts(objects_of(message, THINKING))
     if signature:
         if calls:
             calls[0]["thoughtSignature"] = signature

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from portal.lib.json import Json, encode, int_of, object_of, objects_of, text_of
 from relay.protocols.chat_completions.hub import THINKING
+from relay.protocols.chat_completions.signatures.sealed import sealed_thoughts
 from relay.protocols.gemini.answer import Framing
-from relay.protocols.gemini.contents.signatures import shown_signature
 from relay.protocols.gemini.errors import stream_error
 from relay.protocols.gemini.objects import (
     call_part,
@@ -34,7 +34,7 @@ class _Candidate:
 
     text: list[str] = field(default_factory=list)
     calls: dict[int, _Call] = field(default_factory=dict)
-    signatures: list[str] = field(default_factory=list)
+    thoughts: list[Json] = field(default_factory=list)
     annotations: list[Json] = field(default_factory=list)
     finish: str = ""
 
@@ -81,7 +81,7 @@ class GeminiEncoder:
             if arguments := text_of(function, "arguments"):
                 known.arguments.append(arguments)
                 self.units += token_units(arguments.encode("utf-8", "replace"))
-        state.signatures += [text_of(entry, "signature") for entry in objects_of(delta, THINKING)]
+        state.thoughts += objects_of(delta, THINKING)
         state.annotations += objects_of(delta, "annotations")
         parts: list[Json] = []
         if thoughts := text_of(delta, "reasoning_content"):
@@ -113,7 +113,7 @@ class GeminiEncoder:
                 malformed = call.name
             else:
                 parts.append(part)
-        if signature := shown_signature(state.signatures):
+        if signature := sealed_thoughts(state.thoughts):
             if not parts:
                 parts.append({"text": ""})
             parts[0]["thoughtSignature"] = signature

@@ -6,8 +6,8 @@ from typing import Final
 
 from portal.lib.json import Json, encode, object_of, objects_of, text_of
 from relay.protocols.characters import clean, read_object
-from relay.protocols.chat_completions.dialects import returned_messages
 from relay.protocols.chat_completions.hub import BUDGET, CACHE_CONTROL, THINKING, TOP_K
+from relay.protocols.chat_completions.signatures.returned import returned_messages
 from relay.protocols.chat_completions.transcript import strict_messages
 from relay.protocols.contract import Completion, ConvertedRequest, Dialect
 from relay.protocols.error_objects import is_error_object

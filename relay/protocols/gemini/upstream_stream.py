@@ -11,8 +11,9 @@ from typing import Final
 
 from portal.lib.json import Json, encode, int_of, object_of, objects_of, text_of
 from relay.protocols.characters import TextJoiner, clean, read_object
-from relay.protocols.chat_completions.dialects import EXTRA, FAILED, Content, Returned, failure_of
+from relay.protocols.chat_completions.dialects import EXTRA, FAILED, Content, failure_of
 from relay.protocols.chat_completions.hub import THINKING, thinking_entry
+from relay.protocols.chat_completions.signatures.returned import Returned
 from relay.protocols.error_objects import is_error_object, named_error, unreadable_error
 from relay.protocols.events import NOTHING_MADE, UNREADABLE, Unreadable, payload
 from relay.protocols.gemini.answer import is_nothing

@@ -15,6 +15,7 @@ from relay.protocols.chat_completions.transcript import strict_messages
 from relay.protocols.contract import Completion, ConvertedRequest, Dialect
 from relay.protocols.error_objects import is_error_object
 from relay.protocols.fields import lower_limit, unsupported
+from relay.protocols.naming.tool_names import with_accepted_names
 from relay.protocols.ollama_chat.upstream_stream import OllamaDecoder, completion_of
 
 API: Final = "ollama.chat"
@@ -74,12 +75,13 @@ class OllamaUpstream:
                     "Leave it out, or use another model.",
                     name,
                 )
+        hub, names = with_accepted_names(hub)
         messages, dropped = strict_messages(objects_of(hub, "messages"), late_system=True)
         chat = without_extensions({**hub, "messages": messages})
-        names: dict[str, str] = {}
+        called: dict[str, str] = {}
         body: Json = {
             "model": hub.get("model"),
-            "messages": [_message(message, names) for message in objects_of(chat, "messages")],
+            "messages": [_message(message, called) for message in objects_of(chat, "messages")],
         }
         options = {**object_of(hub, _OPTIONS), **_options(hub)}
         if options:
@@ -93,7 +95,7 @@ class OllamaUpstream:
             *(name for name, value in chat.items() if name not in _HANDLED | _NEEDED.keys() and value not in _EMPTY),
             *([_SINGLE] if hub.get(_SINGLE) is False and "tools" in body else []),
         ]
-        return ConvertedRequest(body, list(dict.fromkeys(dropped)))
+        return ConvertedRequest(body, list(dict.fromkeys(dropped)), names)
 
     def limit(self, body: Json, tokens: int, dialect: Dialect) -> None:
         options = object_of(body, _OPTIONS)

@@ -10,8 +10,8 @@ import msgspec
 
 from portal.lib.json import Json, encode, json_text, object_of, objects_of, text_of
 from relay.protocols.characters import read_typed
-from relay.protocols.chat_completions.dialects import is_packed
 from relay.protocols.chat_completions.hub import THINKING, thinking_entry
+from relay.protocols.chat_completions.signatures.packed import is_packed
 from relay.protocols.error_objects import Envelope
 from relay.protocols.events import Unreadable
 from relay.protocols.output_items import distinct

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import Json, decode, encode, objects_of, text_of
-from relay.protocols.chat_completions.dialects import is_packed
+from relay.protocols.chat_completions.signatures.packed import is_packed
 from relay.protocols.fields import (
     BadRequest,
     Fields,

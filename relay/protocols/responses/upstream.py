@@ -10,7 +10,6 @@ from typing import Final
 
 from portal.lib.json import Json, encode, object_of, objects_of, text_of
 from relay.protocols.characters import clean, read_object
-from relay.protocols.chat_completions.dialects import is_packed
 from relay.protocols.chat_completions.hub import (
     CITATIONS,
     DOCUMENT,
@@ -21,10 +20,12 @@ from relay.protocols.chat_completions.hub import (
     reported_extensions,
     unsupported_block_error,
 )
+from relay.protocols.chat_completions.signatures.packed import is_packed
 from relay.protocols.chat_completions.transcript import with_results
 from relay.protocols.contract import Completion, ConvertedRequest, Dialect
 from relay.protocols.events import Unreadable
 from relay.protocols.fields import BadRequest, lost_members, lower_limit, unsupported
+from relay.protocols.naming.tool_names import with_accepted_names
 from relay.protocols.prompts.stops import sequences_of
 from relay.protocols.responses.answer import (
     cancelled_error,
@@ -100,8 +101,9 @@ class ResponsesUpstream:
         if stops and hub.get("logprobs"):
             message = "The upstream of this model cannot honour “stop” beside “logprobs”. Leave one of them out."
             raise unsupported(message, "stop")
+        hub, names = with_accepted_names(hub)
         body, dropped = responses_request(hub, dialect.least_output)
-        return ConvertedRequest(body, dropped, stops=stops)
+        return ConvertedRequest(body, dropped, names, stops)
 
     def limit(self, body: Json, tokens: int, dialect: Dialect) -> None:
         body["max_output_tokens"] = lower_limit(body.get("max_output_tokens"), max(tokens, dialect.least_output))

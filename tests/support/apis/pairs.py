@@ -82,7 +82,7 @@ def wire(upstream: str, answer: Json) -> bytes:
 
 
 def event_bytes(upstream: str, answer: Json) -> list[bytes]:
-    return [framed(upstream, event).encode() for event in stream_of(upstream, answer)]
+    return [framed(upstream, event) for event in stream_of(upstream, answer)]
 
 
 def fed(codec: Conversion, data: bytes, step: int = 0) -> bytes:

@@ -7,10 +7,16 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from tests.support.peers import gemini, messages
+from tests.support.peers import cohere, gemini, messages, ollama
+from tests.support.peers.clouds import converse, frames
 from tests.support.upstream import chunk, completion
 
 Json = dict[str, Any]
+
+STREAMS: Final = {  # content types of streams that are no server-sent events
+    "converse": "application/vnd.amazon.eventstream",
+    "ollama": "application/x-ndjson",
+}
 
 
 def ordinary(api: str) -> Json:
@@ -21,6 +27,13 @@ def ordinary(api: str) -> Json:
         return gemini.response()
     if api == "chat":
         return completion()
+    if api == "converse":
+        return converse.answer()
+    if api == "ollama":
+        return ollama.line("llama", {"content": "Hello there."}, done=True, done_reason="stop", **ollama.COUNTS)
+    if api == "cohere":
+        message = {"role": "assistant", "content": [{"type": "text", "text": "Hello there."}]}
+        return {"id": "c14c80c3", "finish_reason": "COMPLETE", "message": message, "usage": cohere.USAGE}
     part = {"type": "output_text", "text": "Hello there.", "annotations": [], "logprobs": []}
     item = {"id": "msg_1", "type": "message", "status": "completed", "role": "assistant", "content": [part]}
     usage = {"input_tokens": 9, "output_tokens": 7, "total_tokens": 16}
@@ -31,7 +44,8 @@ def ordinary(api: str) -> Json:
 def whole_answer(api: str, given: Json) -> Json:
     """A complete answer of which a case gives only what matters.
 
-    Of a chat completion, its `message` and `finish_reason`; of a Gemini response, its `parts` and `finishReason`.
+    Of a chat completion, its `message` and `finish_reason`; of a Gemini response, its `parts` and `finishReason`; of
+    Converse, its `content` and `stopReason`; of Cohere and Ollama, what their messages have beside the role.
     """
     whole = ordinary(api)
     if api == "chat" and "message" in given:
@@ -42,20 +56,35 @@ def whole_answer(api: str, given: Json) -> Json:
     elif api == "gemini" and "parts" in given:
         given = dict(given)
         whole = gemini.response(*given.pop("parts"), finish=given.pop("finishReason", "STOP"))
+    elif api == "converse" and "content" in given:
+        given = dict(given)
+        whole["output"] = {"message": {"role": "assistant", "content": given.pop("content")}}
+        whole.setdefault("stopReason", "end_turn")
+    elif api in {"cohere", "ollama"} and "message" in given:
+        given = dict(given)
+        bare: Json = {"role": "assistant", "content": "" if api == "ollama" else []}
+        whole["message"] = {**bare, **given.pop("message")}
     return {**whole, **given}
 
 
-def framed(api: str, event: Any) -> str:
+def framed(api: str, event: Any) -> bytes:
     """An event on the wire. A text that is no JSON is sent as it is; of a chunk, its delta and reason are enough."""
     found = json.loads(event) if isinstance(event, str) and event.startswith("{") else event
+    if isinstance(found, bytes):
+        return found
     if not isinstance(found, dict):
-        return str(found)
+        return str(found).encode("utf-8", "surrogatepass")
+    if api == "converse":
+        ((name, payload),) = found.items()
+        return frames.event(name, payload)
+    if api == "ollama":
+        return json.dumps(found).encode() + b"\n"
     if api == "chat" and found.keys() <= {"delta", "finish_reason", "usage"}:
         choice = {"index": 0, "delta": found.get("delta", {}), "finish_reason": found.get("finish_reason")}
         found = {**chunk(), "choices": [choice], **({"usage": found["usage"]} if "usage" in found else {})}
     kind = found.get("type")
-    named = f"event: {kind}\n" if isinstance(kind, str) and api in {"messages", "responses"} else ""
-    return f"{named}data: {json.dumps(found, ensure_ascii=False)}\n\n"
+    named = f"event: {kind}\n" if isinstance(kind, str) and api in {"messages", "responses", "cohere"} else ""
+    return f"{named}data: {json.dumps(found, ensure_ascii=False)}\n\n".encode("utf-8", "surrogatepass")
 
 
 def stream_of(api: str, whole: Json) -> list[Any]:
@@ -64,7 +93,23 @@ def stream_of(api: str, whole: Json) -> list[Any]:
         return [*messages.events(whole)]
     if api == "gemini":
         return [*gemini.pieces(whole)]
+    if api == "cohere":
+        return [*cohere.events(whole)]
+    if api == "converse":
+        return [{name: event} for name, event in converse.events(whole)]
+    if api == "ollama":
+        return [*_ollama_lines(whole)]
     return [*_chunks(whole), "data: [DONE]\n\n"] if api == "chat" else _response_events(whole)
+
+
+def _ollama_lines(whole: Json) -> Iterator[Json]:
+    message, model = whole["message"], whole["model"]
+    for name in ("thinking", "content"):
+        for piece in re.findall(r".{1,5}", message.get(name) or "", re.S):
+            yield ollama.line(model, {name: piece})
+    for call in message.get("tool_calls") or ():
+        yield ollama.line(model, {"tool_calls": [call]})
+    yield {**whole, "message": {"role": "assistant", "content": ""}}
 
 
 def _chunks(whole: Json) -> Iterator[Json]:

@@ -15,7 +15,7 @@ from relay.billing.estimate import PromptSize, estimate_contents, estimate_kinds
 from relay.billing.ledger.rows import RowWrite
 from relay.endpoints.errors import invalid
 from relay.endpoints.overrides import rules_of, sent_fields
-from relay.endpoints.text.endpoint import check_text_channel, overridden_text, try_text
+from relay.endpoints.text.endpoint import check_text_channel, overridden_text, try_text, unseal
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.access.authorization import permitted_model
 from relay.gateway.attempt import Attempt
@@ -185,6 +185,7 @@ class GeminiTextRequest:
         self.output_limit, self.choices = parsed.output_limit, parsed.choices
         self.stream_type = Framing(parsed.sse).content_type
         self.left_out: list[str] = []
+        self.unsealed = False
         self._client: GeminiClient | None = None
 
     def size(self) -> PromptSize:
@@ -208,7 +209,7 @@ class GeminiTextRequest:
         """Every channel is sent the same."""
 
     def amend(self, attempt: Attempt, failure: Failure) -> bool:
-        return False
+        return unseal(self, attempt, failure)
 
     async def open(self, attempt: Attempt) -> _OpenedContent:
         """Send the request to a channel that speaks the API. Raises Failure, Ended, CancelledError."""

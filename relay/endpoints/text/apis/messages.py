@@ -17,7 +17,7 @@ from relay.billing.ledger.rows import RowWrite
 from relay.endpoints.errors import invalid
 from relay.endpoints.files.file_ids import check_fields
 from relay.endpoints.overrides import rules_of, sent_fields
-from relay.endpoints.text.endpoint import check_text_channel, overridden_text, try_text
+from relay.endpoints.text.endpoint import check_text_channel, overridden_text, try_text, unseal
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.access.authorization import permitted_model
 from relay.gateway.attempt import Attempt
@@ -222,6 +222,7 @@ class MessagesTextRequest:
         self.parsed, self.fields, self.stream = parsed, parsed.fields, parsed.stream
         self.output_limit = parsed.output_limit
         self.left_out: list[str] = []
+        self.unsealed = False
         self._headers = api_headers(exchange.headers)
         self._query = "beta=true" if beta else ""
         self._client: MessagesClient | None = None
@@ -242,7 +243,7 @@ class MessagesTextRequest:
         exchange.reply_headers = [one for one in exchange.reply_headers if not one[0].startswith(_OURS.encode())]
 
     def amend(self, attempt: Attempt, failure: Failure) -> bool:
-        return False
+        return unseal(self, attempt, failure)
 
     async def send(self, api: str, attempt: Attempt) -> UpstreamAnswer:
         """Send the request to a channel that speaks the API, with the client's headers of the API.

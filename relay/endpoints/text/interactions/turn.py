@@ -68,6 +68,7 @@ class InteractionTurn:
     parameters_renamed: bool = False
     unserved_message: str = UNSERVED
     left_out: list[str] = field(default_factory=list)
+    unsealed: bool = False
 
     @property
     def fields(self) -> Fields:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -11,9 +10,9 @@ from portal.lib.json import Json, object_of, objects_of, text_of
 from relay.protocols.anthropic_messages.conversion.schemas import structured_schema
 from relay.protocols.chat_completions.hub import CACHE_CONTROL
 from relay.protocols.fields import lost_members, unsupported
+from relay.protocols.naming.tool_names import short_name
 
 _MOST: Final = 64  # characters of a function's name at others; here it is twice as many
-_DIGEST: Final = 8  # hexadecimal digits that make a shortened name unique
 # Members of a tool that others have, or that only say when it is loaded: all are offered from the beginning.
 _KNOWN: Final = (
     "type", "name", "description", "input_schema", "strict", "cache_control", "defer_loading", "eager_input_streaming",
@@ -26,12 +25,13 @@ _FUNCTION: Final = ("name", "description", "parameters", "strict")
 class ToolNames:
     """Names that others allow for the client's tools, and those behind them."""
 
+    own_names: frozenset[str] = frozenset()  # of the tools of the request, which are offered as they are if they can
     given: dict[str, str] = field(default_factory=dict)  # the client's, by the name that is offered
 
     def offered(self, name: str) -> str:
         if len(name) <= _MOST:
             return name
-        short = f"{name[: _MOST - _DIGEST - 1]}_{hashlib.sha256(name.encode()).hexdigest()[:_DIGEST]}"
+        short = short_name(name, name, self.own_names)
         self.given[short] = name
         return short
 

@@ -7,14 +7,11 @@ message. Source: ai.google.dev/gemini-api/docs/thought-signatures, read in Novem
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from typing import Final
 
 from portal.lib.json import Json, object_of, text_of
-from relay.protocols.chat_completions.dialects import EXTRA, is_packed
-from relay.protocols.chat_completions.hub import thinking_entry
+from relay.protocols.chat_completions.dialects import EXTRA
 
 # What Google documents for calls that it has not signed, such as those of a conversation begun elsewhere.
 BYPASS: Final = "skip_thought_signature_validator"
@@ -42,23 +39,3 @@ def signature_of(holder: Json) -> str:
 def signed(signature: str) -> Json:
     """The member of a call, message or delta with a signature of Gemini."""
     return {EXTRA: {"google": {"thought_signature": signature}}}
-
-
-def shown_signature(signatures: list[str]) -> str:
-    """The packed signatures of other APIs as one of Gemini, which its clients send back; empty: there are none.
-
-    Only those that the portal has packed: others can be read by the account that made them alone.
-    """
-    packed = [signature for signature in signatures if is_packed(signature)]
-    return base64.b64encode("\n".join(packed).encode()).decode() if packed else ""
-
-
-def packed_signatures(signature: str) -> list[Json]:
-    """The entries of `hub_thinking` behind a signature that `shown_signature` made; empty for one of Gemini's own."""
-    standard = signature.replace("-", "+").replace("_", "/")  # SDKs encode bytes anew
-    try:
-        text = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True).decode()
-    except (binascii.Error, ValueError):
-        return []
-    lines = text.split("\n")
-    return [thinking_entry("", [], [], line) for line in lines] if all(map(is_packed, lines)) else []

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from portal.lib.json import Json, encode, text_of
-from relay.protocols.chat_completions.dialects import EXTRA, Returned
+from relay.protocols.chat_completions.dialects import EXTRA
 from relay.protocols.chat_completions.hub import FAILED_TOOL, THINKING, document_part, raw_part, thinking_entry
+from relay.protocols.chat_completions.signatures.returned import Returned
+from relay.protocols.chat_completions.signatures.sealed import thoughts_in
 from relay.protocols.fields import BadRequest
 from relay.protocols.gemini.contents.from_hub import PROTOCOL
-from relay.protocols.gemini.contents.signatures import VENDOR, packed_signatures, signed
+from relay.protocols.gemini.contents.signatures import VENDOR, signed
 from relay.protocols.gemini.objects import data_url, is_base64
 from relay.protocols.gemini.request import camel, member, object_in, objects_in, text_in
 
@@ -61,7 +63,7 @@ class Messages:
             self._lose(part)
             signature = member(part, "thoughtSignature")
             signature = signature if isinstance(signature, str) else ""
-            known = packed_signatures(signature)
+            known = thoughts_in(signature)
             thinking += known
             own = signature if not known else ""
             if called := object_in(part, "functionCall"):

@@ -248,7 +248,7 @@ def _usage(used: Used) -> Json:
 
 
 def events(whole: Json) -> list[bytes]:
-    return [framed(NAME, event).encode() for event in stream_of(NAME, whole)]
+    return [framed(NAME, event) for event in stream_of(NAME, whole)]
 
 
 def error_of(text: str) -> Json:

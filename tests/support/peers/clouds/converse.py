@@ -135,6 +135,12 @@ _REQUESTS = {
 }
 
 
+def wrong_call(call: Call) -> str:
+    """What the API finds wrong with a request, whoever makes it; empty: nothing."""
+    found = _PATH.fullmatch(call.path)
+    return _wrong(call, found[2]) if found is not None else f"unknown path {call.path}"
+
+
 def _wrong(call: Call, operation: str) -> str:
     body = call.json
     if wrong := fault(_REQUESTS[operation], body):
