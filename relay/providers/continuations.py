@@ -37,7 +37,8 @@ _UNREADABLE: Final = re.compile(
 # array with length 1 instead.” (querymt #976, copilot-cli #652)
 _READABLE: Final = re.compile(r"input\[\d+\]\.content\W{1,3}array too long", re.I)
 # OpenAI: “Invalid 'input[1].call_id': string too long. Expected a string with maximum length 64, but got …”
-_LONG_IDS: Final = re.compile(r"call_id\W{1,3}string too long", re.I)
+# Copilot: “Invalid 'input[1].id': string too long. …” (oh-my-pi #284, copilot-cli #3594)
+_LONG_IDS: Final = re.compile(r"(?:call_id|input\[\d+\]\.id)\W{1,3}string too long", re.I)
 
 
 def has_forgotten(failure: Failure, upstream_id: str) -> bool:
@@ -58,8 +59,8 @@ def refuses_readable_reasoning(failure: Failure) -> bool:
     return failure.status not in _UNRELATED and _READABLE.search(_text(failure)) is not None
 
 
-def refuses_long_call_ids(failure: Failure) -> bool:
-    """Whether an upstream may have refused a request because ids of calls in it are too long."""
+def refuses_long_ids(failure: Failure) -> bool:
+    """Whether an upstream may have refused a request because ids of calls or items in it are too long."""
     return failure.status not in _UNRELATED and _LONG_IDS.search(_text(failure)) is not None
 
 

@@ -138,7 +138,9 @@ def test_functions_of_old_clients_are_tools_to_upstreams_and_functions_to_the_cl
         ],
     }
     body: Any = responses_form(request).body
-    assert body["tools"] == [{"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": False}]
+    assert body["tools"] == [
+        {"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}, "strict": False}
+    ]
     assert body["tool_choice"] == {"type": "function", "name": "f"}
     assert body["input"][1:] == [
         {"type": "function_call", "call_id": "call_f", "name": "f", "arguments": "{}"},

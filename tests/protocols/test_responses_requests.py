@@ -16,6 +16,8 @@ from relay.protocols.responses.tools import ToolNames
 from relay.protocols.responses.upstream import responses_request
 from tests.protocols.codecs import NAME, TEXT, USAGE, chat_form, chunk, codec, events, fed, fresh, responses_form, sse
 
+_NO_PARAMETERS = {"type": "object", "properties": {}}
+
 
 def test_a_request_of_responses_becomes_one_of_chat() -> None:
     tool = {"type": "function", "name": "get_weather", "parameters": {"type": "object"}, "strict": True}
@@ -88,7 +90,7 @@ def test_a_request_of_responses_becomes_one_of_chat() -> None:
         {"role": "user", "content": "<system_message>\nNow in French.\n</system_message>"},
     ]
     assert form.body["tools"] == [
-        {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}, "strict": True}}
+        {"type": "function", "function": {"name": "get_weather", "parameters": _NO_PARAMETERS, "strict": True}}
     ]
     assert form.body["tool_choice"] == {"type": "function", "function": {"name": "get_weather"}}
     assert form.body["response_format"] == {
@@ -251,7 +253,7 @@ def test_a_chat_request_becomes_one_of_responses() -> None:
         {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "Late."}]},
     ]
     assert body["tools"] == [
-        {"type": "function", "name": "f", "description": "d", "parameters": {"type": "object"}, "strict": False},
+        {"type": "function", "name": "f", "description": "d", "parameters": _NO_PARAMETERS, "strict": False},
         {"type": "custom", "name": "g"},
     ]
     assert body["tool_choice"] == {"type": "function", "name": "f"}

@@ -40,7 +40,7 @@ from relay.protocols.responses.request import (
     is_reasoning,
     sealed_content,
     user_item,
-    with_short_call_ids,
+    with_short_ids,
     without_packed_reasoning,
     without_sealed,
     without_upstream_ids,
@@ -51,7 +51,7 @@ from relay.providers.classify import Failure
 from relay.providers.continuations import (
     cannot_read_reasoning,
     has_forgotten,
-    refuses_long_call_ids,
+    refuses_long_ids,
     refuses_readable_reasoning,
 )
 from relay.storage import response_history
@@ -207,7 +207,7 @@ class ResponseTurn:
         readable = not (native and self._only_sealed)
         told, names = without_sealed([*history, *self.expanded_input], foreign, readable, converted=not native)
         told = with_matching_outputs(without_packed_reasoning(told)) if native else told
-        told = with_short_call_ids(told) if native and self._short_ids else told
+        told = with_short_ids(told) if native and self._short_ids else told
         if told != (self.items if self.told is None else self.told):
             self._client = None
         self.told = told
@@ -226,7 +226,7 @@ class ResponseTurn:
             if now - previous.created < _YOUNG_SECONDS:
                 attempt.run.continuity.remember_forgetful(self.caller.user_id, attempt.channel.id, now)
             return True
-        if not self._short_ids and refuses_long_call_ids(failure):
+        if not self._short_ids and refuses_long_ids(failure):
             self._short_ids = True
             return True
         if any(map(is_reasoning, self.told or ())):

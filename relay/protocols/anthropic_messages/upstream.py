@@ -7,13 +7,14 @@ Source: Anthropic's API reference and its SDK 2.14, November 2026.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Final
 
 from portal.lib.json import Json, encode, object_of, objects_of, text_of
 from relay.protocols.anthropic_messages.answer import parse_messages_answer, whole_message
 from relay.protocols.anthropic_messages.conversion.schemas import structured_schema
-from relay.protocols.anthropic_messages.conversion.thinking import fit_thinking, set_thinking
+from relay.protocols.anthropic_messages.conversion.thinking import fit_thinking, set_thinking, takes_beginnings
 from relay.protocols.anthropic_messages.conversion.tools import messages_tool_choice, messages_tools
 from relay.protocols.anthropic_messages.conversion.turns import turns_of
 from relay.protocols.anthropic_messages.upstream_stream import MessagesDecoder, completion_of
@@ -44,6 +45,10 @@ _EMPTY: Final[tuple[object, ...]] = (None, False, 0, "", [], {})
 # A person is not named to the vendor: an address, or a telephone number.
 _PERSONAL: Final = re.compile(r"@|^\+?[\d\s()./-]{7,}$")
 _TIERS: Final = {"auto": "auto", "default": "standard_only"}
+_LONGEST_USER: Final = 256  # characters of an id (API reference)
+_MARK: Final = "cache_control"
+_MOST_MARKS: Final = 4  # ends of cached prefixes
+_GO_ON: Final = "(Go on.)"
 _ONLY_JSON: Final = "Answer with a JSON object and nothing else."
 
 
@@ -68,6 +73,8 @@ class MessagesUpstream:
         hub, names = with_accepted_names(hub)
         system, turns, dropped = turns_of(objects_of(hub, "messages"), dialect.vendor)
         body: Json = {"model": hub.get("model"), _LIMIT: _limit(hub, dialect)}
+        if turns and turns[-1]["role"] == "assistant" and not takes_beginnings(text_of(hub, "model")):
+            turns.append({"role": "user", "content": [{"type": "text", "text": _GO_ON}]})
         body["messages"] = turns
         dropped += _set_format(hub, body, system)
         if system:
@@ -86,6 +93,7 @@ class MessagesUpstream:
                 dropped.append("service_tier")
         if isinstance(hub.get("cache_control"), dict):
             body["cache_control"] = hub["cache_control"]
+        dropped += _limit_marks(body)
         known = _HANDLED.union(_NEEDED, EXTENSIONS)
         dropped += [name for name, value in hub.items() if name not in known and value not in _EMPTY]
         return ConvertedRequest(body, list(dict.fromkeys(dropped)), names)
@@ -151,6 +159,19 @@ def _set_format(hub: Json, body: Json, system: list[Json]) -> list[str]:
     return []
 
 
+def _limit_marks(body: Json) -> list[str]:
+    """Leave four ends of cached prefixes, and name what is left out: the first stays, which conversations share, and
+    the last ones, up to which this one is cached.
+    """
+    turns = [block for turn in objects_of(body, "messages") for block in objects_of(turn, "content")]
+    holders = [one for one in (*objects_of(body, "tools"), *objects_of(body, "system"), *turns) if _MARK in one]
+    most = _MOST_MARKS - (1 if _MARK in body else 0)
+    surplus = holders[1 : len(holders) - most + 1]
+    for holder in surplus:
+        del holder[_MARK]
+    return [f"messages[].content[].{_MARK}"] if surplus else []
+
+
 def _set_user(hub: Json, body: Json) -> list[str]:
     name = next((name for name in ("safety_identifier", "user") if text_of(hub, name)), "")
     user = text_of(hub, name)
@@ -158,5 +179,6 @@ def _set_user(hub: Json, body: Json) -> list[str]:
         return []
     if _PERSONAL.search(user):
         return [name]
-    body["metadata"] = {"user_id": user}
+    told = user if len(user) <= _LONGEST_USER else hashlib.sha256(user.encode("utf-8", "replace")).hexdigest()
+    body["metadata"] = {"user_id": told}
     return []

@@ -116,6 +116,25 @@ def reported_extensions(request: Json) -> list[str]:
     return [*found, _UNTHINKING] if request.get(BUDGET) == 0 and not request.get("reasoning_effort") else found
 
 
+def complete_parameters(request: Json) -> Json:
+    """A request whose functions have a list of parameters, be it empty: OpenAI refuses an object without one."""
+    tools = objects_of(request, "tools")
+    lacking = [_lacks_list(object_of(object_of(tool, "function"), "parameters")) for tool in tools]
+    if not any(lacking):
+        return request
+    complete = [_with_list(tool) if lacks else tool for tool, lacks in zip(tools, lacking, strict=True)]
+    return {**request, "tools": complete}
+
+
+def _lacks_list(parameters: Json) -> bool:
+    return parameters.get("type") == "object" and "properties" not in parameters
+
+
+def _with_list(tool: Json) -> Json:
+    function = object_of(tool, "function")
+    return {**tool, "function": {**function, "parameters": {**object_of(function, "parameters"), "properties": {}}}}
+
+
 def without_thoughts(request: Json) -> Json:
     """A hub request without the thoughts that models have sealed."""
     messages = [

@@ -186,7 +186,10 @@ def _readable(call: Json, call_id: str) -> Json:
     function = object_of(call, "function")
     arguments = text_of(function, "arguments")
     if decode_object(arguments) is None:
-        function = {**function, "arguments": encode({"arguments": arguments} if arguments.strip() else {}).decode()}
+        function = {
+            **function,
+            "arguments": encode({} if arguments.strip() in {"", "null"} else {"arguments": arguments}).decode(),
+        }
     return {**call, "id": call_id, "function": function}
 
 

@@ -21,6 +21,7 @@ from relay.protocols.chat_completions.dialects import (
 )
 from relay.protocols.chat_completions.hub import (
     THINKING,
+    complete_parameters,
     reported_extensions,
     thinking_entry,
     without_extensions,
@@ -32,7 +33,9 @@ from relay.protocols.contract import Completion, ConvertedRequest, Dialect
 from relay.protocols.events import Unreadable
 from relay.protocols.fields import lower_limit
 from relay.protocols.naming.tool_names import with_accepted_names
+from relay.protocols.prompts.stops import sequences_of
 
+_MOST_STOPS: Final = 4  # sequences that OpenAI takes; at others the answer is ended here
 _LIMIT: Final = "max_completion_tokens"  # the output limit in the hub form
 
 
@@ -52,10 +55,15 @@ class ChatUpstream:
         messages, dropped = strict_messages(messages, dialect.late_system)
         if dialect.cache_marks:
             messages = [with_cache_marks(message, dialect.cache_marks) for message in messages]
-        body = without_extensions({**hub, "messages": messages})
+        body = complete_parameters(without_extensions({**hub, "messages": messages}))
+        stops = sequences_of(hub.get("stop"))
+        if len(stops) > _MOST_STOPS and not hub.get("logprobs"):
+            body["stop"], stops = stops[:_MOST_STOPS], stops[_MOST_STOPS:]
+        else:
+            stops = []
         if dialect.output_field != _LIMIT and _LIMIT in body:
             body[dialect.output_field] = body.pop(_LIMIT)
-        return ConvertedRequest(body, [*reported_extensions(hub), *dropped], names)
+        return ConvertedRequest(body, [*reported_extensions(hub), *dropped], names, stops)
 
     def limit(self, body: Json, tokens: int, dialect: Dialect) -> None:
         body[dialect.output_field] = lower_limit(body.get(dialect.output_field), tokens)

@@ -77,7 +77,7 @@ class CohereUpstream:
         chat = without_extensions({**hub, "messages": messages})
         body: Json = {
             "model": hub.get("model"),
-            "messages": [_message(message) for message in objects_of(chat, "messages")],
+            "messages": [_message(message) for message in objects_of(chat, "messages") if _says(message)],
         }
         body.update({told: hub[name] for name, told in _SAME.items() if hub.get(name) is not None})
         # It need not look for citations that nobody asks for.
@@ -143,6 +143,11 @@ def _fit_thinking(body: Json, tokens: int) -> None:
     budget = thinking.get("token_budget")
     if isinstance(budget, int) and budget >= tokens:
         body["thinking"] = {**thinking, "token_budget": tokens - 1} if tokens > 1 else {"type": "disabled"}
+
+
+def _says(message: Json) -> bool:
+    """Whether a message may be sent: the API refuses those of users and systems that are empty."""
+    return bool(message.get("content")) or text_of(message, "role") in {"assistant", "tool"}
 
 
 def _message(message: Json) -> Json:

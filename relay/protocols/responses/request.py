@@ -41,7 +41,7 @@ COMPACTIONS: Final = frozenset(("compaction", "compaction_summary", "context_com
 # Encoded data, such as an image: a text without a space, longer than any name or address.
 _DATA: Final = re.compile(r"data:[^,\s]{0,200},\S*|[A-Za-z0-9+/_=-]{1024,}")
 _SEALED_PART: Final = "encrypted_content"  # the type of a part of a tool's result
-_LONGEST_CALL_ID: Final = 64
+LONGEST_ID: Final = 64
 _DEEPEST: Final = 20  # levels of an item
 _MOST_TOLD: Final = 20_000  # characters of an item; the outputs of shells are shortened to fewer by their clients
 # Members and parts of items that add nothing to the input beyond what a request contains.
@@ -325,17 +325,21 @@ def _without_sealed_parts(item: Json, foreign: Collection[str] | None) -> Json:
     return {**item, "output": parts or "(The result is encrypted, and cannot be read here.)"}
 
 
-def with_short_call_ids(items: Sequence[Json]) -> list[Json]:
-    """Items with call ids of at most 64 characters, the same for a call and its output.
+def with_short_ids(items: Sequence[Json]) -> list[Json]:
+    """Items with call ids of at most 64 characters, the same for a call and its output, and without longer ids.
 
-    OpenAI takes no longer ones; LiteLLM writes Gemini's signatures into them.
+    OpenAI takes no longer ones; LiteLLM writes Gemini's signatures into them, and Copilot's items have others.
     """
-    return [
-        {**item, "call_id": f"call_{hashlib.sha256(encode(call_id)).hexdigest()[:32]}"}
-        if len(call_id := text_of(item, "call_id")) > _LONGEST_CALL_ID
-        else item
-        for item in items
-    ]
+    return list(map(_with_short_ids, items))
+
+
+def _with_short_ids(item: Json) -> Json:
+    found = item
+    if len(call_id := text_of(item, "call_id")) > LONGEST_ID:
+        found = {**found, "call_id": f"call_{hashlib.sha256(encode(call_id)).hexdigest()[:32]}"}
+    if len(text_of(item, "id")) > LONGEST_ID:
+        found = {name: value for name, value in found.items() if name != "id"}
+    return found
 
 
 def _without_readable_reasoning(items: Sequence[Json]) -> tuple[list[Json], list[str]]:

@@ -16,6 +16,7 @@ from relay.protocols.chat_completions.hub import (
     EXTENSIONS,
     RAW,
     THINKING,
+    complete_parameters,
     failure_in_words,
     reported_extensions,
     unsupported_block_error,
@@ -35,7 +36,7 @@ from relay.protocols.responses.answer import (
     unfinished_error,
 )
 from relay.protocols.responses.objects import in_full_form
-from relay.protocols.responses.request import PROTOCOL, user_item, with_short_call_ids
+from relay.protocols.responses.request import LONGEST_ID, PROTOCOL, user_item, with_short_ids
 from relay.protocols.responses.stream import whole_response
 from relay.protocols.responses.tools import (
     lost_of_tools,
@@ -102,7 +103,7 @@ class ResponsesUpstream:
             message = "The upstream of this model cannot honour “stop” beside “logprobs”. Leave one of them out."
             raise unsupported(message, "stop")
         hub, names = with_accepted_names(hub)
-        body, dropped = responses_request(hub, dialect.least_output)
+        body, dropped = responses_request(complete_parameters(hub), dialect.least_output)
         return ConvertedRequest(body, dropped, names, stops)
 
     def limit(self, body: Json, tokens: int, dialect: Dialect) -> None:
@@ -178,7 +179,7 @@ def responses_request(request: Json, least_output: int = 1) -> tuple[Json, list[
     body: Json = {
         "model": request.get("model"),
         "instructions": instructions,
-        "input": with_short_call_ids(with_matching_outputs(items)),
+        "input": with_short_ids(with_matching_outputs(items)),
         "store": False,
     }
     body.update({name: request[name] for name in _SAME if request.get(name) is not None})
@@ -318,7 +319,7 @@ def _reasoning(thought: Json) -> Json:
         "type": "reasoning",
         "summary": [{"type": "summary_text", "text": text} for text in strings_of(thought, "summary")],
     }
-    if text_of(thought, "id"):
+    if 0 < len(text_of(thought, "id")) <= LONGEST_ID:
         item["id"] = thought["id"]
     if texts := strings_of(thought, "text"):
         item["content"] = [{"type": "reasoning_text", "text": text} for text in texts]

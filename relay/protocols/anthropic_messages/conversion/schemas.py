@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from portal.lib.json import Json, encode
+from portal.lib.json import Json, encode, object_of, objects_of
 
 _DEEPEST: Final = 100
 # Keywords that hold schemas by name, in a list, and one.
 _MAPS: Final = frozenset(("properties", "$defs", "definitions"))
-_LISTS: Final = frozenset(("anyOf", "allOf", "oneOf"))
+_CHOICES: Final = ("anyOf", "allOf", "oneOf")
+_LISTS: Final = frozenset(_CHOICES)
 # Keywords that are taken as they are.
 _KEPT: Final = frozenset(("type", "enum", "const", "required", "title", "description", "$ref"))
 _FORMATS: Final = frozenset(
@@ -53,3 +54,20 @@ def structured_schema(schema: Json, depth: int = 0) -> Json:
 
 def _inner(value: object, depth: int) -> object:
     return structured_schema(value, depth + 1) if isinstance(value, dict) else value
+
+
+def tool_schema(schema: Json) -> tuple[Json, str]:
+    """The schema of a tool's input as Anthropic takes it, without choices at its top, and these in words.
+
+    The members that the choices have are members of the input.
+    """
+    choices: Json = {name: schema[name] for name in _CHOICES if name in schema}
+    found: Json = {**{name: value for name, value in schema.items() if name not in choices}, "type": "object"}
+    if not choices:
+        return found, ""
+    members: Json = {}
+    for name in choices:
+        for part in objects_of(choices, name):
+            members = {**object_of(part, "properties"), **members}
+    found["properties"] = {**members, **object_of(schema, "properties")}
+    return found, f"The input must also be valid by this JSON Schema: {encode(choices).decode()}"

@@ -20,6 +20,8 @@ from relay.protocols.chat_completions.hub import BUDGET, TOP_K
 _VERSION: Final = re.compile(r"claude-[a-z]+-(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
 _UNNUMBERED: Final = re.compile(r"claude-(?:fable|mythos)-")  # families that began later
 _ADAPTIVE: Final = (4, 7)
+_ONE_SAMPLING: Final = (4, 1)  # the first that refuses temperature and top_p together (litellm #15097)
+_NO_BEGINNINGS: Final = (4, 6)  # the first that goes on from no beginning of its answer (release notes, February 2026)
 _SAMPLING: Final = ("temperature", "top_p", "top_k")
 _EFFORTS: Final = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
 # Tokens of thinking for an effort, as LiteLLM has them; the API's own minimum stands in place of fewer.
@@ -29,10 +31,20 @@ _EFFORT: Final = "reasoning_effort"
 
 def is_adaptive(model: str) -> bool:
     """Whether a model decides by itself how long it thinks, and takes no sampling, by its name."""
+    return _is_from(model, _ADAPTIVE)
+
+
+def takes_beginnings(model: str) -> bool:
+    """Whether a model goes on from the beginning of an answer that ends the conversation, by its name."""
+    return not _is_from(model, _NO_BEGINNINGS)
+
+
+def _is_from(model: str, version: tuple[int, int]) -> bool:
+    """Whether a model is Claude of this version or a later one."""
     found = _VERSION.search(model.lower())
     if found is None:
         return _UNNUMBERED.search(model.lower()) is not None
-    return (int(found[1]), int(found[2] or 0)) >= _ADAPTIVE
+    return (int(found[1]), int(found[2] or 0)) >= version
 
 
 def set_thinking(hub: Json, body: Json, turns: list[Json]) -> list[str]:
@@ -63,6 +75,8 @@ def set_thinking(hub: Json, body: Json, turns: list[Json]) -> list[str]:
             continue
         if adaptive or thinks:
             dropped += [member] if value != 1 or member != "temperature" else []
+        elif member == "top_p" and "temperature" in body and _is_from(text_of(hub, "model"), _ONE_SAMPLING):
+            dropped.append(member)
         elif member == "temperature" and isinstance(value, (int, float)) and value > 1:
             body[member] = 1
             dropped.append(member)

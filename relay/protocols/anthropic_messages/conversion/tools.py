@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from portal.lib.json import Json, object_of, objects_of, text_of
-from relay.protocols.anthropic_messages.conversion.schemas import structured_schema
+from relay.protocols.anthropic_messages.conversion.schemas import structured_schema, tool_schema
 from relay.protocols.chat_completions.hub import CACHE_CONTROL
 from relay.protocols.fields import lost_members, unsupported
 from relay.protocols.naming.tool_names import short_name
@@ -117,9 +117,9 @@ def messages_tools(tools: Sequence[Json]) -> tuple[list[Json], list[str]]:
         dropped += lost_members([function], _FUNCTION, "tools[].function.")
         schema = object_of(function, "parameters")
         entry: Json = {"name": function.get("name")}
-        if text_of(function, "description"):
-            entry["description"] = function["description"]
-        parameters = {**schema, "type": "object"} if schema else _NO_PARAMETERS
+        parameters, words = tool_schema(schema) if schema else (_NO_PARAMETERS, "")
+        if told := "\n\n".join(filter(None, (text_of(function, "description"), words))):
+            entry["description"] = told
         entry["input_schema"] = parameters
         if function.get("strict") is True:
             entry.update(strict=True, input_schema=structured_schema(parameters))
