@@ -96,7 +96,8 @@ FILE_SECONDS: Final = (
     120  # that it waits for what a thread does with a file: a piece of it, or the joining of its parts
 )
 REDIS_SECONDS: Final = 3  # for a connection, and for an answer
-REDIS_AWAY_SECONDS: Final = 2  # for which one that did not answer in time is not asked again
+REDIS_WAIT_SECONDS: Final = 1  # that requests wait for one that has gone, such as while it is restarted
+REDIS_RETRY_SECONDS: Final = 0.2  # between tries to reach it
 OUTSIDE_CALLS: Final = 8  # to one mail server, sign-in provider or upstream that pages make at once
 OUTSIDE_WAITING: Final = 32  # calls to it that wait for their turn
 PAGE_OUTSIDE_SECONDS: Final = 60  # that one page has for all of them

@@ -243,10 +243,7 @@ async def _try_all(
         channel = candidate.route.channel
         entry: AdmissionEntry | None = None
         if channel.checks or candidate.key.checks:
-            slot = f"{exchange.request_id}:{channel.id}:{candidate.key.id}"
-            entry = await run.admission.enter(
-                exchange, channel.checks + candidate.key.checks, record.prompt_tokens, slot
-            )
+            entry = await run.admission.enter(exchange, channel.checks + candidate.key.checks, record.prompt_tokens)
             if entry.verdict.refused is not None:
                 if entry.verdict.refused in channel.checks:
                     tried.update((channel.id, key.id) for key in channel.keys)

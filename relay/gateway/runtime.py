@@ -88,7 +88,7 @@ class Runtime:
         )
         self.demo = DemoTransport()
         self.reservations = Reservations(config.time_zone)
-        self.admission = Admission(config.redis_url, self.watchdog.spawn)
+        self.admission = Admission(config.redis_url)
         self.own_limits = OwnLimits(self.watchdog.spawn)
         self.refusals = Refusals(config.refused_keep_days)
         self.health = Health(secrets.token_hex(6))
@@ -166,7 +166,6 @@ class Runtime:
         while True:
             try:
                 self.reservations.tidy()
-                self.admission.tidy()
                 now = time.monotonic()
                 await self.health.flush()
                 await self.refusals.flush()

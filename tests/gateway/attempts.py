@@ -81,7 +81,7 @@ class Run(SimpleNamespace):
     """What a worker owns, as far as a request needs it."""
 
     def __init__(self) -> None:
-        self.health, self.reservations, self.admission = Health("w"), Books(), Admission("", lambda work: None)
+        self.health, self.reservations, self.admission = Health("w"), Books(), Admission("")
         self.config = SimpleNamespace(max_attempts=5, retry_seconds=30.0, routing_strategy="weighted")
         self.unseen, self.own_limits = UnseenTokens(), SimpleNamespace(tell=lambda exchange, caller: None)
         self.catalogue_tags = self.own_limits

@@ -227,7 +227,7 @@ async def test_a_channel_that_failed_is_not_counted_as_used_while_another_answer
     async def try_channel(attempt: Attempt) -> HttpResponseBase:
         if attempt.channel.id == 1:
             raise failed(C.TRANSIENT)
-        entry = await run.admission.enter(new_exchange(), own, 900, "another")
+        entry = await run.admission.enter(new_exchange(), own, 900)
         assert entry.verdict.refused is None
         entry.cancel()
         return await well(attempt)
@@ -344,7 +344,7 @@ async def test_a_limit_that_is_used_up_says_when_it_is_free(limit: Limits) -> No
     wanted = checks((Subject("token:2", "this token", limit),))
     limiter = MemoryLimiter()
     assert limiter.refusing(wanted, 0.0) is None
-    limiter.acquire(wanted, 7, "a", 10.0)
+    limiter.acquire(wanted, 7, 10.0)
     window = wanted[0].window
     assert limiter.refusing(wanted, 30.0) == (wanted[0], window - 20.0)
     assert limiter.refusing(wanted, window + 10.0) is None
@@ -354,5 +354,5 @@ async def test_requests_at_once_are_asked_without_counting() -> None:
     wanted = checks((Subject("token:2", "this token", Limits(concurrency=1)),))
     limiter = MemoryLimiter()
     assert limiter.refusing(wanted, 0.0) is None
-    limiter.acquire(wanted, 0, "a", 0.0)
+    limiter.acquire(wanted, 0, 0.0)
     assert limiter.refusing(wanted, 0.0) == (wanted[0], 1.0)

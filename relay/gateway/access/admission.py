@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from relay.errors import ConcurrencyLimited, RateLimited
 from relay.gateway.exchange.exchange import Exchange
@@ -14,7 +14,6 @@ from relay.gateway.limits.windows import SLOTS, Check, LimitVerdict, MemoryLimit
 if TYPE_CHECKING:
     from relay.gateway.limits.redis import RedisLimiter
 
-_RENEW_SECONDS: Final = 15.0
 _KINDS: Final = {
     "rpm": "requests a minute",
     "tpm": "tokens a minute",
@@ -32,7 +31,6 @@ class AdmissionEntry:
     verdict: LimitVerdict
     wanted: Sequence[Check]
     tokens: int  # expected
-    slot: str  # id of its place among running requests
     over: bool  # refused, or ended
 
     def leave(self) -> None:
@@ -51,18 +49,16 @@ class AdmissionEntry:
 class Admission:
     """Counts requests against limits: in memory, or in Redis where workers share them."""
 
-    def __init__(self, redis_url: str, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
+    def __init__(self, redis_url: str) -> None:
         self.redis = _redis_limiter(redis_url) if redis_url else None
         self._memory = MemoryLimiter()
-        self._spawn = spawn
-        self._renew_at = 0.0
 
     async def admit(self, exchange: Exchange, wanted: Sequence[Check], tokens: int) -> None:
         """Count a client's request, and add the remaining limits to the answer's headers.
 
         Raises RateLimited, ConcurrencyLimited, RelayUnavailable.
         """
-        entry = await self.enter(exchange, wanted, tokens, exchange.request_id)
+        entry = await self.enter(exchange, wanted, tokens)
         headers = rate_headers(entry.verdict)
         if entry.verdict.refused is not None:
             refused = limit_error(entry.verdict.refused, entry.verdict.retry_after)
@@ -79,14 +75,14 @@ class Admission:
         if found is not None:
             raise limit_error(*found)
 
-    async def enter(self, exchange: Exchange, wanted: Sequence[Check], tokens: int, slot: str) -> AdmissionEntry:
+    async def enter(self, exchange: Exchange, wanted: Sequence[Check], tokens: int) -> AdmissionEntry:
         """Count a request, or an attempt at a channel, until its entry is left or the exchange ends."""
         verdict = (
-            self._memory.acquire(wanted, tokens, slot, time.monotonic())
+            self._memory.acquire(wanted, tokens, time.monotonic())
             if self.redis is None
-            else await self.redis.acquire(wanted, tokens, slot)
+            else await self.redis.acquire(wanted, tokens)
         )
-        entry = AdmissionEntry(self, exchange, verdict, wanted, tokens, slot, over=verdict.refused is not None)
+        entry = AdmissionEntry(self, exchange, verdict, wanted, tokens, over=verdict.refused is not None)
         if not entry.over:
             exchange.at_end.append(entry.leave)
         return entry
@@ -95,15 +91,9 @@ class Admission:
         """Free the slots of an entry and count its actual tokens; `used` None: the expected ones stand."""
         since = entry.verdict.at
         if self.redis is None:
-            self._memory.finish(entry.wanted, entry.tokens, used, entry.slot, since, time.monotonic())
+            self._memory.finish(entry.wanted, entry.tokens, used, since, time.monotonic())
         else:
-            self._spawn(self.redis.finish(entry.wanted, entry.tokens, used, entry.slot, since))
-
-    def tidy(self) -> None:
-        """Called about twice a second: keep the slots of running requests alive."""
-        if self.redis is not None and time.monotonic() >= self._renew_at:
-            self._renew_at = time.monotonic() + _RENEW_SECONDS
-            self._spawn(self.redis.renew(time.time()))
+            self.redis.finish(entry.wanted, entry.tokens, used, since)
 
     async def close(self) -> None:
         if self.redis is not None:

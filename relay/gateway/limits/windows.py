@@ -1,8 +1,9 @@
 """Rate and concurrency limits with sliding windows. Pure except for the counters: callers pass the time.
 
 A request counts from when it begins until a minute, or a day, later. So no minute ever has more requests than its
-limit, wherever it starts, and nobody waits longer than a minute. Up to `EXACT` of them are held one by one; of more,
-those that begin in the same sixtieth of the window end together, at the time of the last.
+limit, wherever it starts, and nobody waits longer than a minute. Those that begin in the same sixtieth of the window
+end together, at the time of the last, where they are at most one in `SHARE` of the limit: so never more than that of it
+is unused while somebody waits, and of small limits nothing.
 
 All limits of a request are checked first, and counted only if none of them refuses. `relay.gateway.limits.redis` does
 the same in Redis, for several workers.
@@ -10,9 +11,11 @@ the same in Redis, for several workers.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Final
 
 import msgspec
@@ -24,9 +27,11 @@ TOKENS: Final = "tpm"
 PER_DAY: Final = "rpd"
 SLOTS: Final = "slots"  # requests at once
 _WINDOWS: Final = {REQUESTS: MINUTE, TOKENS: MINUTE, PER_DAY: DAY}
-EXACT: Final = 60  # requests that a window holds one by one
-PARTS: Final = 60  # of a window; so it never holds more than EXACT + PARTS + 1 entries
+SHARE: Final = 128  # of a limit, that requests of one entry may have
+PARTS: Final = 60  # of a window; it has at most 2 * SHARE + PARTS + 1 entries, unless requests use more than expected
+MOST: Final = 512  # entries; beyond, all of a part end together
 _MAX_KEYS: Final = 200_000
+_TIME: Final = itemgetter(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,29 +122,31 @@ class Window:
         while entries and entries[0][0] <= since:
             self.used -= int(entries.popleft()[1])
 
-    def add(self, amount: int, now: float) -> None:
+    def add(self, amount: int, limit: int, now: float) -> None:
         entries = self.entries
         self.used += amount
-        if now < self.part_until and len(entries) >= EXACT:
+        if now < self.part_until and entries:
             newest = entries[-1]
-            newest[0] = now
-            newest[1] += amount
-            return
+            if (newest[1] + amount) * SHARE <= limit or len(entries) >= MOST:
+                newest[0] = now
+                newest[1] += amount
+                return
         part = self.length / PARTS
         self.part_until = (now // part + 1) * part
         entries.append([now, amount])
 
     def give_back(self, amount: int, since: float) -> None:
         """Take back some of what was counted at `since`. It is part of the first entry that is not older."""
-        found = None
-        for entry in reversed(self.entries):
-            if entry[0] < since:
-                break
-            found = entry
-        if found is not None:
-            taken = min(amount, int(found[1]))
-            found[1] -= taken
-            self.used -= taken
+        entries = self.entries
+        place = len(entries) - 1  # nearly always the newest
+        if place < 0 or entries[place][0] < since:
+            return
+        if place and entries[place - 1][0] >= since:
+            place = bisect_left(entries, since, key=_TIME)
+        found = entries[place]
+        taken = min(amount, int(found[1]))
+        found[1] -= taken
+        self.used -= taken
 
     def reset(self, now: float) -> float:
         """Seconds until nothing counts, if nothing else comes."""
@@ -170,7 +177,7 @@ class MemoryLimiter:
         self._slots: dict[str, int] = {}
         self._forget_above = _MAX_KEYS
 
-    def acquire(self, wanted: Sequence[Check], tokens: int, slot: str, now: float) -> LimitVerdict:
+    def acquire(self, wanted: Sequence[Check], tokens: int, now: float) -> LimitVerdict:
         """Count a request with its expected tokens against all of its limits, or against none."""
         verdict = LimitVerdict(None, 0.0, now)
         states: list[tuple[Window | None, int]] = []  # of each check, and what the request counts for
@@ -188,8 +195,8 @@ class MemoryLimiter:
             cost = check.cost(tokens) if check.kind is TOKENS else 1
             states.append((state, cost))
             over = state.used + cost - check.limit
-            if over > 0:
-                needed = state.wait(over, now)
+            if over > 0 or check.limit <= 0:
+                needed = state.wait(over, now) if check.limit > 0 else state.length
                 if needed >= verdict.retry_after:
                     verdict.refused, verdict.retry_after = check, needed
         counted = verdict.refused is None
@@ -200,7 +207,7 @@ class MemoryLimiter:
                     self._slots[check.key] = self._slots.get(check.key, 0) + 1
                 continue
             if counted and cost:
-                state.add(cost, now)
+                state.add(cost, check.limit, now)
             kind, used, reset = check.kind, state.used, state.reset(now)
             if kind is REQUESTS:
                 verdict.requests = lower_remaining(verdict.requests, check, used, reset)
@@ -226,9 +233,7 @@ class MemoryLimiter:
                     return check, state.wait(state.used + 1 - check.limit, now)
         return None
 
-    def finish(
-        self, counted: Sequence[Check], expected: int, used: int | None, slot: str, since: float, now: float
-    ) -> None:
+    def finish(self, counted: Sequence[Check], expected: int, used: int | None, since: float, now: float) -> None:
         """A request ended that was counted at `since`: frees its slots, and replaces its expected tokens by the used
         ones; `used` None: they stand."""
         for check in counted:
@@ -245,7 +250,7 @@ class MemoryLimiter:
                     state = self._windows[check.key] = Window(check.window)
                 state.move(now)
                 if more > 0:
-                    state.add(more, now)
+                    state.add(more, check.limit, now)
                 elif since > now - check.window:  # else it no longer counts
                     state.give_back(-more, since)
 

@@ -156,7 +156,7 @@ class Worker:
         batch.flying += 1
         batch.held.add(slot)
         wanted = checks([Subject(f"token:{batch.token}", "a token", batch.limits)])
-        verdict = self.limiter.acquire(wanted, 0, "", self.now)
+        verdict = self.limiter.acquire(wanted, 0, self.now)
         wait, seconds = None, 0.001
         if verdict.refused is not None:
             wait = Wait(BatchWait.LIMIT, verdict.retry_after)

@@ -216,10 +216,10 @@ class Portal:
         wanted = checks([Subject("token:1", "the token", self.limits)])
         while not queue.over:
             while self.running and self.running[0][0] <= now:
-                limiter.finish(wanted, 0, None, "s", now, now)
+                limiter.finish(wanted, 0, None, now, now)
                 queue.finish(self.running.pop(0)[1], now)
             while len(self.running) < self.at_once and (line := queue.take(now)) is not None:
-                verdict = limiter.acquire(wanted, 0, "s", now)
+                verdict = limiter.acquire(wanted, 0, now)
                 if verdict.refused is None:
                     self.running.append((now + self.seconds, line))
                     continue
