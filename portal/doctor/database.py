@@ -104,8 +104,17 @@ def shared_state(config: Config) -> Iterator[Check]:
             began = time.monotonic()
             client.set("airelays:doctor", 1, ex=60)
             took = round((time.monotonic() - began) * 1000)
+            memory = client.info("memory")
     except (RedisError, OSError) as error:
         text = _("Redis %(fault)s.") % {"fault": redis.fault_of(error)}
         yield Check("redis", "fail", text, (_("Check that it runs, and AIRELAYS_REDIS_URL."),))
-    else:
-        yield Check("redis", "pass", _("Redis takes writes (%(ms)d ms).") % {"ms": took}, data={"ms": took})
+        return
+    data = {"ms": took, "maxmemory_policy": memory.get("maxmemory_policy", "")}
+    if memory.get("maxmemory") and data["maxmemory_policy"] not in {"", "noeviction"}:
+        text = _(
+            "Redis drops what it holds when its memory is full (%(policy)s): limits would let too many requests in."
+        )
+        steps = (_("Set maxmemory-policy to noeviction, or use a Redis of its own for the portal."),)
+        yield Check("redis", "warn", text % {"policy": data["maxmemory_policy"]}, steps, data)
+        return
+    yield Check("redis", "pass", _("Redis takes writes (%(ms)d ms).") % {"ms": took}, data=data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -18,8 +19,9 @@ from portal import config
 from portal.doctor import clock, configuration, data_folder, database, port, records, response, run, upstreams
 from portal.doctor.report import Check, Report
 from portal.lib import clock as clocks
+from tests.support.load.targets import started
 from tests.support.portal import Portal
-from tests.support.server import Server
+from tests.support.server import Server, free_port
 from tests.support.sessions import with_config
 from tests.support.upstream import Call, Script, Upstream, hello
 
@@ -163,6 +165,21 @@ def test_redis_that_is_away(settings: Any) -> None:
     assert list(database.shared_state(settings_of())) == []
     check = only(database.shared_state(settings_of(REDIS_URL="redis://user:hunter2@127.0.0.1:1/0")))
     assert check.status == "fail" and "hunter2" not in str(check)
+
+
+@pytest.mark.parametrize(
+    ("size", "policy", "status"),
+    [("0", "allkeys-lru", "pass"), ("100mb", "noeviction", "pass"), ("100mb", "allkeys-lru", "warn")],
+)
+def test_redis_that_drops_what_it_holds(tmp_path: Path, size: str, policy: str, status: str) -> None:
+    program, port = shutil.which("redis-server"), free_port()
+    if program is None:
+        pytest.skip("no redis-server here; “make services” installs it")
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    command += ["--maxmemory", size, "--maxmemory-policy", policy]
+    with started(command, port, tmp_path / "log"):
+        check = only(database.shared_state(settings_of(REDIS_URL=f"redis://127.0.0.1:{port}/0")))
+    assert check.status == status and check.data["maxmemory_policy"] == policy
 
 
 @pytest.mark.django_db
