@@ -192,7 +192,7 @@ class UpstreamAnswer:
         Raises as `read` does, Failure when it exceeds `limit` bytes, and RelayUnavailable when memory is short.
         """
         first = await self.read()
-        whole = type(self._stream) is UpstreamStream and self._stream.at_end()
+        whole = isinstance(self._stream, UpstreamStream) and not self._stream.decoded and self._stream.at_end()
         if whole and len(first) <= min(limit, limits.UNCOUNTED_BYTES):  # nearly always
             return first.removeprefix(_BOM)
         pieces, size = [first], len(first)

@@ -74,6 +74,31 @@ class ChangedStream(BodyStream):
 class UpstreamStream(BodyStream):
     """The body of an upstream's response, read in the pieces that arrive."""
 
+    decoded = False  # whether the bytes are others than those that the upstream sent
+
+    async def read(self) -> bytes:
+        """The bytes that have arrived, at least one; empty at the end of the body. Raises httpx.TransportError."""
+        raise NotImplementedError
+
+    def at_end(self) -> bool:
+        """Whether the body has been read to its end."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Return the connection to the pool when the body was read to its end; close it otherwise. Does not wait."""
+        raise NotImplementedError
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while chunk := await self.read():
+            yield chunk
+
+    async def aclose(self) -> None:
+        self.close()
+
+
+class SessionStream(UpstreamStream):
+    """The body of a response that aiohttp's session received."""
+
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
         self._content = response.content
@@ -88,7 +113,6 @@ class UpstreamStream(BodyStream):
         return self._content.at_eof()
 
     def close(self) -> None:
-        """Return the connection to the pool when the body was read to its end; close it otherwise. Does not wait."""
         if self.at_end():
             self._response.release()
         else:
@@ -98,8 +122,10 @@ class UpstreamStream(BodyStream):
 class DecodedStream(UpstreamStream):
     """The body of a response that the upstream compressed, decoded."""
 
-    def __init__(self, response: aiohttp.ClientResponse, coding: str) -> None:
-        super().__init__(response)
+    decoded = True
+
+    def __init__(self, stream: UpstreamStream, coding: str) -> None:
+        self._stream = stream
         self._decoder = BodyDecoder(coding)
         self._pieces: Iterator[bytes] = iter(())
 
@@ -109,12 +135,21 @@ class DecodedStream(UpstreamStream):
             while True:
                 if piece := next(self._pieces, b""):
                     return piece
-                data = await super().read()
+                data = await self._stream.read()
                 if not data:
                     return self._decoder.finish()
                 self._pieces = self._decoder.feed(data)
         except BadEncoding as error:
             raise httpx.ReadError(str(error)) from error
+
+    def at_end(self) -> bool:
+        return self._stream.at_end()
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+Fields = Sequence[tuple[bytes, bytes]]  # the names and values of headers, as they were sent
 
 
 class UpstreamResponse(httpx.Response):
@@ -126,28 +161,27 @@ class UpstreamResponse(httpx.Response):
     default_encoding = "utf-8"
     _num_bytes_downloaded = 0
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self.status_code = response.status
+    def __init__(self, status: int, fields: Fields, stream: UpstreamStream) -> None:
+        self.status_code = status
         self.extensions, self.history = {"http_version": b"HTTP/1.1"}, []
-        self._raw_headers = response.raw_headers
+        self._fields = fields
         self._headers: httpx.Headers | None = None
-        self._fields = headers = response.headers
-        self.content_type = headers.get("content-type", "").lower()
+        self.content_type = field(fields, b"content-type").lower()
         self.undecodable = ""  # the coding of a body that cannot be decoded; empty for all others
         self._decoded = False
-        encoding = headers.get("content-encoding", "")
-        if not encoding:  # nearly always
-            self.stream = UpstreamStream(response)
-            return
-        names = codings(encoding)
-        self.undecodable = "" if supported(names) else encoding
-        self._decoded = bool(names) and not self.undecodable
-        self.stream = DecodedStream(response, names[0]) if self._decoded else UpstreamStream(response)
+        self.stream = stream
+        encoding = field(fields, b"content-encoding")
+        if encoding:  # hardly ever
+            names = codings(encoding)
+            self.undecodable = "" if supported(names) else encoding
+            self._decoded = bool(names) and not self.undecodable
+            if self._decoded:
+                self.stream = DecodedStream(stream, names[0])
 
     @property
     def headers(self) -> httpx.Headers:
         if self._headers is None:
-            self._headers = httpx.Headers(list(self._raw_headers))
+            self._headers = httpx.Headers(list(self._fields))
             if self._decoded:  # so that httpx does not decode the body once more
                 del self._headers["content-encoding"]
         return self._headers
@@ -159,7 +193,23 @@ class UpstreamResponse(httpx.Response):
     @property
     def framed(self) -> bool:
         """Whether more than the end of the connection tells where the body ends."""
-        return "content-length" in self._fields or "chunked" in self._fields.get("transfer-encoding", "").lower()
+        return is_framed(self._fields)
+
+
+def field(fields: Fields, name: bytes) -> str:
+    """The value of the first header of this name, which is in lower case; empty: there is none."""
+    size = len(name)
+    for found, value in fields:
+        if len(found) == size and found.lower() == name:
+            return value.decode("utf-8", "surrogateescape")
+    return ""
+
+
+def is_framed(fields: Fields) -> bool:
+    """Whether headers tell where the body ends; otherwise the end of the connection does."""
+    return any(name.lower() == b"content-length" for name, _ in fields) or any(
+        name.lower() == b"transfer-encoding" and b"chunked" in value.lower() for name, value in fields
+    )
 
 
 RESEND: Final = "resend"  # extension of a request: it may be sent again on a new connection
@@ -175,6 +225,11 @@ class Body(httpx.AsyncByteStream):
     def __init__(self, content: bytes | Pieces) -> None:
         self.content = content
         self.size = len(content) if isinstance(content, bytes) else sum(map(len, content))
+
+    @property
+    def in_one_piece(self) -> bytes | None:
+        """All of it, if it is given to the connection at once."""
+        return self.content if self.size <= _SLICE and isinstance(self.content, bytes) else None
 
     def payload(self) -> bytes | AsyncIterator[bytes] | None:
         """The data for aiohttp. Called again each time the body is sent."""
@@ -212,6 +267,8 @@ def post(
 
 class Post(httpx.Request):
     """A POST request whose headers are an extension: httpx's own __init__ copies and normalizes what is in order."""
+
+    stream: Body
 
     def __init__(self, url: httpx.URL, stream: Body, extensions: dict[str, Any]) -> None:
         self.method, self.url, self.stream, self.extensions = "POST", url, stream, extensions

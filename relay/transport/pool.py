@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING
 
 import aiohttp
 import httpx
@@ -12,6 +13,7 @@ import httpx
 from portal.lib import net
 from portal.lib.net import Allowance
 from portal.lib.redaction.sent import sent
+from relay.transport.connection import HEADER_BYTES, HEADER_FIELDS, UpstreamConnection
 from relay.transport.resolver import GuardedResolver, permit_literal
 from relay.transport.transport import UpstreamTransport, _fresh, _reaching, _reused
 
@@ -20,12 +22,6 @@ if TYPE_CHECKING:
     from aiohttp.client_reqrep import ClientRequest, ConnectionKey
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
-
-
-# Bytes of one header or status line. aiohttp's default of 8,190 is less than large policies and cookies have.
-_HEADER_SIZE: Final = 128 * 1024
-# Header fields of an answer. aiohttp's default of 128 is less than proxies in a row add up to.
-_HEADER_FIELDS: Final = 1024
 
 
 class Connector(aiohttp.TCPConnector):
@@ -43,6 +39,7 @@ class Connector(aiohttp.TCPConnector):
             keepalive_timeout=30,  # seconds; below the idle limit of common servers, so that few reused ones are dead
         )
         self._allowed = allowed
+        self._factory = partial(UpstreamConnection, loop=self._loop)  # type: ignore[assignment]  # a subclass of it
 
     async def _resolve_host(self, host: str, port: int, traces: Sequence[Trace] | None = None) -> list[ResolveResult]:
         """Check addresses that are written out as well: aiohttp asks its resolver for names only."""
@@ -105,9 +102,9 @@ class Upstreams:
             connector=Connector(self._allowed, self._connections, self._ssl),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # `relay.transport.encoding` does it, with a limit
-            max_line_size=_HEADER_SIZE,
-            max_field_size=_HEADER_SIZE,
-            max_headers=_HEADER_FIELDS,
+            max_line_size=HEADER_BYTES,
+            max_field_size=HEADER_BYTES,
+            max_headers=HEADER_FIELDS,
             trace_configs=list(self._traces) or None,
         )
 

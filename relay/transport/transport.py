@@ -19,7 +19,8 @@ from httpx_aiohttp import AiohttpTransport
 from multidict import CIMultiDict
 
 from portal.lib.redaction.sent import sent
-from relay.transport.body import REACHED, RESEND, RESENT, Body, Reach, UpstreamResponse
+from relay.transport.body import REACHED, RESEND, RESENT, Body, Post, Reach, SessionStream, UpstreamResponse
+from relay.transport.connection import DirectStream, Target, UpstreamConnection, head_of, target_of
 from relay.transport.resolver import ConnectRefused, NotPermitted
 
 _reused: Final[ContextVar[bool]] = ContextVar("reused", default=False)  # the request got a pooled connection
@@ -37,6 +38,7 @@ class _Told(NamedTuple):
     url: httpx.URL
     headers: CIMultiDict[str]
     text: str  # the URL
+    head: bytes | None  # of requests without the session
 
 
 @lru_cache(maxsize=256)
@@ -76,6 +78,7 @@ class UpstreamTransport(AiohttpTransport):
         super().__init__(*arguments, **options)
         self._addresses: dict[tuple[int, int], _Told] = {}  # by the ids of a URL and the headers of a key
         self._cleared = sent.cleared
+        self._targets: dict[str, Target | None] = {}
         self._proxy = str(self.proxy.url) if self.proxy else None
 
     async def aclose(self) -> None:
@@ -121,17 +124,20 @@ class UpstreamTransport(AiohttpTransport):
                 cookie_jar=aiohttp.DummyCookieJar(),
                 middlewares=(_refuse_redirect,),
             )
-        async with asyncio.timeout(2 * connect_timeout):
-            return await self._sockets.ws_connect(
-                url,
-                headers=headers,
-                protocols=("realtime",),
-                autoclose=True,
-                autoping=True,
-                heartbeat=_HEARTBEAT,
-                max_msg_size=MAX_FRAME,
-                proxy=self._proxy,
-            )
+        try:
+            async with asyncio.timeout(2 * connect_timeout):
+                return await self._sockets.ws_connect(
+                    url,
+                    headers=headers,
+                    protocols=("realtime",),
+                    autoclose=True,
+                    autoping=True,
+                    heartbeat=_HEARTBEAT,
+                    max_msg_size=MAX_FRAME,
+                    proxy=self._proxy,
+                )
+        except httpx.PoolTimeout as crowded:
+            raise TimeoutError(str(crowded)) from None
 
     @staticmethod
     def _remember(url: httpx.URL, headers: Iterable[tuple[str, str]]) -> None:
@@ -139,31 +145,51 @@ class UpstreamTransport(AiohttpTransport):
         sent.remember(headers)
         sent.remember_address(url.host, url.path)
 
-    def _address(self, url: httpx.URL, headers: Mapping[str, str] | None) -> str | None:
-        """The URL as a text, if these very objects have been remembered, as those of a channel and a key have."""
+    def _told(self, url: httpx.URL, headers: Mapping[str, str] | None) -> _Told | None:
+        """What is known of these very objects, if they have been remembered, as those of a channel and a key have."""
         if self._cleared != sent.cleared:
             self._addresses, self._cleared = {}, sent.cleared
         told = self._addresses.get((id(url), id(headers)))
-        return told.text if told is not None and told.url is url and told.headers is headers else None
+        return told if told is not None and told.url is url and told.headers is headers else None
 
-    def _keep(self, url: httpx.URL, headers: CIMultiDict[str]) -> None:
+    def _keep(self, url: httpx.URL, headers: CIMultiDict[str], text: str) -> None:
         if len(self._addresses) >= _MOST_ADDRESSES:
             self._addresses.clear()
-        self._addresses[id(url), id(headers)] = _Told(url, headers, str(url))
+        target = self._target(text)
+        head = head_of(target, headers.items()) if target is not None else None
+        self._addresses[id(url), id(headers)] = _Told(url, headers, text, head)
+
+    def _target(self, text: str) -> Target | None:
+        """Where requests without the session go; None: this one is the session's. Raises ValueError."""
+        if text not in self._targets:
+            if len(self._targets) >= _MOST_ADDRESSES:
+                self._targets.clear()
+            session = self.client
+            assert isinstance(session, aiohttp.ClientSession)  # noqa: S101  # `_send` has made it
+            # A session with traces is measured.
+            direct = self._proxy is None and not session.trace_configs
+            self._targets[text] = target_of(text, asyncio.get_running_loop()) if direct else None
+        return self._targets[text]
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         if not isinstance(self.client, aiohttp.ClientSession):
             self.client = self.get_client()
         timeout: dict[str, Any] = request.extensions.get("timeout", {})
         headers = request.extensions.get("headers")
-        address = self._address(request.url, headers)
-        if address is None:
+        told = self._told(request.url, headers)
+        if told is not None:
+            address, head = told.text, told.head
+        else:
             self._remember(request.url, headers.items() if headers else request.headers.multi_items())
-            address = str(request.url)
+            address, head = str(request.url), None
             if isinstance(headers, CIMultiDict):  # those of a key, which its requests share
-                self._keep(request.url, headers)
-        body = request.stream.payload() if isinstance(request.stream, Body) else await request.aread() or None
+                self._keep(request.url, headers, address)
         try:
+            if isinstance(request, Post) and headers and (content := request.stream.in_one_piece) is not None:
+                target = self._target(address)
+                if target is not None and (head := head or head_of(target, headers.items())) is not None:
+                    return await self._send_direct(target, head, content, timeout.get("connect"))
+            body = request.stream.payload() if isinstance(request.stream, Body) else await request.aread() or None
             response = await self.client.request(
                 request.method,
                 address,
@@ -183,4 +209,25 @@ class UpstreamTransport(AiohttpTransport):
             raise httpx.ConnectError(str(error)) from error
         except (aiohttp.ClientError, OSError) as error:
             raise httpx.ReadError(str(error)) from error
-        return UpstreamResponse(response)
+        return UpstreamResponse(response.status, response.raw_headers, SessionStream(response))
+
+    async def _send_direct(self, target: Target, head: bytes, body: bytes, connect: float | None) -> UpstreamResponse:
+        """Send a request without the session. Raises what the session raises."""
+        connector: aiohttp.BaseConnector = self.client.connector  # type: ignore[union-attr,assignment]  # of a session
+        connection = await connector._get(target.key, [])
+        if connection is None:
+            connection = await connector.connect(target.request, [], _timeouts(None, connect, None))
+        elif (reached := _reaching.get()) is not None:  # otherwise the connector has told it
+            reached()
+        protocol = connection.protocol
+        if not isinstance(protocol, UpstreamConnection):
+            connection.close()
+            raise aiohttp.ServerDisconnectedError
+        answer = DirectStream(connection, protocol._loop)
+        try:
+            protocol.request(answer, b"%b%d\r\n\r\n%b" % (head, len(body), body))
+            await answer.head()
+        except BaseException:
+            answer.close()
+            raise
+        return UpstreamResponse(answer.status, answer.fields, answer)
