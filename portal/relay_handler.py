@@ -32,7 +32,7 @@ from relay.api.respond import base_url_object, json_response
 from relay.errors import InternalError, RelayError
 from relay.gateway.access.address_limits import address_limits
 from relay.gateway.access.authentication import name_caller
-from relay.gateway.exchange.exchange import AsgiScope, Exchange, Receive, Send
+from relay.gateway.exchange.exchange import RESPONSE, AsgiScope, Exchange, Receive, Send
 from relay.gateway.exchange.interrupts import ended_error
 from relay.gateway.replies import Answer, EventStream
 from relay.gateway.runtime import runtime
@@ -99,16 +99,16 @@ class RelayHandler(ASGIHandler):
             if run.config.stream_head_seconds:
                 exchange.early_head = partial(self._head, exchange, _EARLY)
             response = await self._respond(exchange, scope)
-            await self._send(exchange, response, send, scope["method"] == "HEAD")
+            await self._send(exchange, response, send, scope)
         except RelayError as error:
             exchange.refusal = error
-            await self._send(exchange, _told(exchange, error), send, scope["method"] == "HEAD")
+            await self._send(exchange, _told(exchange, error), send, scope)
         except asyncio.CancelledError:
             if exchange.interrupted is None:
                 raise
             # The client has disconnected or does not read its answer: nothing can be sent, and the server closes the
             # connection. Unless the request was ended as if it had.
-            await self._tell_ended(exchange, send)
+            await self._tell_ended(exchange, send, scope)
         finally:
             if counted:
                 address_limits.leave(ip)
@@ -157,12 +157,12 @@ class RelayHandler(ASGIHandler):
             self._fixed[path] = match
         return match
 
-    async def _send(self, exchange: Exchange, response: HttpResponseBase, send: Send, head_only: bool = False) -> None:
-        exchange.early_at = 0.0
+    async def _send(self, exchange: Exchange, response: HttpResponseBase, send: Send, scope: AsgiScope) -> None:
+        exchange.early_at, head_only = 0.0, scope["method"] == "HEAD"
         if exchange.left:  # there is nobody to send it to; a stream is read on for its usage
             if isinstance(response, EventStream):
                 await response.pump()
-            await self._tell_ended(exchange, send)
+            await self._tell_ended(exchange, send, scope)
             return
         if exchange.early_start is not None:
             await exchange.early_start
@@ -173,8 +173,12 @@ class RelayHandler(ASGIHandler):
                 await exchange.write_last(exchange.error_event(_body(response)))
             return
         start = self._head(exchange, response)
+        at_once = not head_only and RESPONSE in scope.get("extensions", ())
         if isinstance(response, EventStream):
-            await send(start)
+            if at_once and response.opening is not None:
+                await send({**start, "type": RESPONSE, "body": response.opening(), "more_body": True})
+            else:
+                await send(start)
             if head_only:
                 response.discard()
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -183,6 +187,9 @@ class RelayHandler(ASGIHandler):
                 await response.pump()
             return
         body = _body(response)
+        if at_once and len(body) <= limits.PIECE_BYTES:
+            await send({**start, "type": RESPONSE, "body": body, "more_body": False})
+            return
         start["headers"].append((b"content-length", b"%d" % len(body)))
         await send(start)
         if head_only:
@@ -191,7 +198,7 @@ class RelayHandler(ASGIHandler):
             body = await _send_pieces(send, body)
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
-    async def _tell_ended(self, exchange: Exchange, send: Send) -> None:
+    async def _tell_ended(self, exchange: Exchange, send: Send, scope: AsgiScope) -> None:
         """Answer a client that is still there, although its request was ended as if it had left."""
         error = ended_error(exchange.ended_by) if exchange.ended_by is not None else None
         if error is None:
@@ -202,7 +209,7 @@ class RelayHandler(ASGIHandler):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         exchange.left, exchange.interrupted, exchange.ended_by = False, None, None
-        await self._send(exchange, _told(exchange, error), send)
+        await self._send(exchange, _told(exchange, error), send, scope)
 
     def _head(self, exchange: Exchange, response: HttpResponseBase) -> dict[str, Any]:
         headers = [

@@ -7,6 +7,7 @@ uvicorn has none with httptools: headers of any size, any number of requests beh
 from __future__ import annotations
 
 from typing import Any, Final
+from urllib.parse import unquote
 
 import httptools
 import websockets.http11
@@ -31,10 +32,13 @@ from portal.serving.connections import (
     is_late,
     largest_body,
 )
+from portal.serving.http.cycle import Cycle, Signal
 from portal.serving.page_body import page_body
 from relay.api.paths import relay_path
+from relay.gateway.exchange.exchange import RESPONSE
 
 _PER_PIECE: Final = 16  # bytes that frame a chunk
+_EXTENSIONS: Final[dict[str, dict[object, object]]] = {RESPONSE: {}}  # of ASGI, for clients that understand chunks
 # Looked up for every request: names of this module cost a third of a member of an enum or of another module.
 _NEW, _BODY, _ANSWER, _KEPT = Phase.NEW, Phase.BODY, Phase.ANSWER, Phase.KEPT
 _HEADER_BYTES, _HEADER_FIELDS, _URL_BYTES = limits.HEADER_BYTES, limits.HEADER_FIELDS, limits.URL_BYTES
@@ -93,7 +97,6 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        self._unset_keepalive_if_required()
         self._room -= len(data)
         try:
             self.parser.feed_data(data)
@@ -129,9 +132,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._why = PIPELINED
             raise _Refused
         self._state, self._since, self._received, self._pieces = _BODY, self._table.now, 0, _BODY_PIECES
-        super().on_headers_complete()
-        if self._leaving and self.cycle is not None:
-            self.cycle.keep_alive = False
+        self._begin()
         path = self.scope.get("path", "")  # none if it becomes a websocket
         if path.startswith("/v1/") or relay_path(path) is not None:
             self._most_body = self._largest_body
@@ -140,6 +141,40 @@ class HttpProtocol(HttpToolsProtocol):
             # What is too large for the page, portal.serving.page_body refuses first, and says why.
             most = page_body(self.scope["method"], path)
             self._most_body = most + (limits.MIB if most else limits.UNCOUNTED_BYTES)
+
+    def _begin(self) -> None:
+        """As uvicorn's `on_headers_complete`, without its limit of requests at once."""
+        parser, scope, existing = self.parser, self.scope, self.cycle
+        version = parser.get_http_version()
+        scope["method"] = parser.get_method().decode("ascii")
+        if version != "1.1":
+            scope["http_version"] = version
+        if parser.should_upgrade() and self._should_upgrade():
+            return
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"], scope["query_string"] = url.path, url.query or b""
+        if version != "1.0":
+            scope["extensions"] = _EXTENSIONS
+        self.cycle = Cycle(
+            scope,
+            self.transport,
+            self.flow,
+            self.logger,
+            self.access_logger,
+            False,  # there is no log of requests by uvicorn
+            self.server_state.default_headers,
+            Signal(),  # type: ignore[arg-type]  # as much of an event as is used
+            self.expect_100_continue,
+            version != "1.0" and parser.should_keep_alive() and not self._leaving,
+            self.on_response_complete,
+        )
+        if existing is None or existing.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
         size = len(body)
@@ -162,8 +197,14 @@ class HttpProtocol(HttpToolsProtocol):
                 self._table.busy(self)
 
     def on_response_complete(self) -> None:
+        """As uvicorn's, without a timer for each response: `overdue` closes connections that stay idle."""
+        self.server_state.total_requests += 1
         waiting = bool(self.pipeline)
-        super().on_response_complete()
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            if waiting:
+                cycle, app = self.pipeline.pop()
+                self._start_asgi_task(cycle, app)
         if waiting:
             return
         if self._state is _ANSWER:  # otherwise the rest of the body is still to come
@@ -213,7 +254,9 @@ class HttpProtocol(HttpToolsProtocol):
     def overdue(self, now: float) -> bool:
         if self._state is _BODY and self.flow.read_paused:  # it waits for the portal
             self._since = max(self._since, now - limits.BODY_SECONDS)
-        if is_late(self._state, now - self._since, self._received):
+        seconds = now - self._since
+        unused = self._state is _KEPT and self._room == _HEADER_BYTES and seconds > limits.KEEP_ALIVE_SECONDS
+        if unused or is_late(self._state, seconds, self._received):
             self._why = SLOW
             return True
         if self.flow.write_paused or self.transport.is_closing():
@@ -250,7 +293,9 @@ class HttpProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._active = cycle
         unframed = cycle.scope["http_version"] == "1.0"
-        super()._start_asgi_task(cycle, _without_chunks(cycle, app) if unframed else app)
+        task = self.loop.create_task(cycle.run_asgi(_without_chunks(cycle, app) if unframed else app))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
 
 def _without_chunks(cycle: RequestResponseCycle, app: Any) -> Any:

@@ -39,10 +39,14 @@ class EventStream(HttpResponseBase):
     status_code = 200
 
     def __init__(
-        self, pump: Callable[[], Awaitable[None]], content_type: str = "text/event-stream; charset=utf-8"
+        self,
+        pump: Callable[[], Awaitable[None]],
+        content_type: str = "text/event-stream; charset=utf-8",
+        opening: Callable[[], bytes] | None = None,
     ) -> None:
+        """`opening`: takes what `pump` would send first, to send it with the head."""
         # The base class's __init__ is skipped here as well.
-        self.pump = pump
+        self.pump, self.opening = pump, opening
         self.head: list[tuple[bytes, bytes]] = [(b"content-type", content_type.encode("latin-1"))]
         if content_type.startswith("text/event-stream"):
             self.head += _EVENT_HEADERS

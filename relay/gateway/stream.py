@@ -69,7 +69,7 @@ async def stream_answer(
     attempt.answered()
     attempt.record.delivered = codec.delivered_units
     attempt.add_headers()
-    return EventStream(pump.run, codec.content_type)
+    return EventStream(pump.run, codec.content_type, pump.opening)
 
 
 class Pump:
@@ -83,6 +83,7 @@ class Pump:
         self._meter = meter_of(attempt.record.charge, attempt.exchange) if counted else None
         self._keeper = keeper
         self._primed: list[bytes] = []  # bytes that the codec has returned and that have not been sent
+        self._opened = False  # they have been sent with the head
         self._rest = b""  # bytes of the upstream that the codec has not been fed
         self._size = 0  # bytes of the upstream that it has
         self._uncounted = 0  # of them, by their weight, those that the meter has not been told of
@@ -113,6 +114,12 @@ class Pump:
             if until is None and b"data:" in out:
                 until = asyncio.get_running_loop().time() + self._attempt.run.watchdog.keepalive
         return codec.started
+
+    def opening(self) -> bytes:
+        """Take what has been read for the head to be sent with it."""
+        self._opened, primed, self._primed = True, self._primed, []
+        self._exchange.opened(self._codec.mid_event)
+        return b"".join(primed)
 
     async def _read(self) -> bytes:
         """The next bytes for the codec. Near the end of what is paid for, that is one event at a time."""
@@ -240,7 +247,7 @@ class Pump:
         last = len(self._primed) - 1
         for index, piece in enumerate(self._primed):
             await self._write(piece, index == last and codec.mid_event)
-        if self._primed:
+        if self._primed or self._opened:
             self._primed = []
             await self._check_meter()
         while not codec.done and codec.error is None:

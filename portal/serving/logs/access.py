@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from portal.lib.redaction.paths import shown_path
 from relay.gateway.access.authentication import callers_seen
-from relay.gateway.exchange.exchange import AsgiScope, Receive, Send
+from relay.gateway.exchange.exchange import RESPONSE, AsgiScope, Receive, Send
 
 LOGGER: Final = "airelays.access"
 _log: Final = logging.getLogger(LOGGER)
@@ -24,7 +24,7 @@ async def logged(app: Any, ip: str, scope: AsgiScope, receive: Receive, send: Se
     async def counted(message: Any) -> None:
         nonlocal status, size
         kind = message["type"]
-        if kind in {"http.response.start", "websocket.http.response.start"}:
+        if kind in {"http.response.start", "websocket.http.response.start", RESPONSE}:
             status = message["status"]
         elif kind == "websocket.accept":
             status = _UPGRADED

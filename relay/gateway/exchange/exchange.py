@@ -24,6 +24,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+# An ASGI extension of our server, and the type of the message that it allows: the head of a response with all of its
+# body, or with the beginning. Its members: `status`, `headers` (without those about length), `body`, `more_body`.
+RESPONSE: Final = "airelays.response"
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 WRITER_SECONDS: Final = 12.0  # that the writer is waited for
 FINAL_WRITE_SECONDS: Final = 10.0  # that a client may take to read the end of a stream
@@ -262,6 +265,12 @@ class Exchange:
             return
         self.streaming, self.quiet_since = True, 0.0  # a keep-alive comment during this send might split an event
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        if not mid_event:
+            self.quiet_since = time.monotonic()
+
+    def opened(self, mid_event: bool) -> None:
+        """The first piece has been sent with the head."""
+        self.streaming = True
         if not mid_event:
             self.quiet_since = time.monotonic()
 
