@@ -55,10 +55,11 @@ class Commits:
 
         `again`: the batch may have been written before. `way`: how a record is written that was refused before.
         """
-        connection.ensure_connection()
         if self._db is None:
+            connection.ensure_connection()
             self._db, self._sql = LedgerSql(), _insert_statement()
         db = self._db
+        db.attach()
         records = [work for work in batch if isinstance(work, PendingRecord)]
         if again and records:
             written = self._already_written(records)
@@ -69,7 +70,7 @@ class Commits:
         if len(records) == len(batch) == 1 and records[0].settlement is None and not records[0].rows:
             # A single statement is a transaction of its own, and saves a third of the time.
             self._fix(records)
-            self._insert(db, [self._values(db, records[0].row)])
+            db.insert(self._sql, [self._values(db, records[0].row)])
             return
         with without_disk_sync(db) if not records else nullcontext():
             self._transaction(db, batch, records, way)
@@ -87,7 +88,7 @@ class Commits:
                 if isinstance(work, PendingProlongation):
                     requests.prolong(db, work.owner, now)
             if records:
-                self._insert(db, [self._values(db, with_shortfall(record)) for record in records])
+                db.insert(self._sql, [self._values(db, with_shortfall(record)) for record in records])
                 for row_write in () if way in WITHOUT_ROWS else [one for record in records for one in record.rows]:
                     if way:
                         row_write.run_apart(db)
@@ -138,14 +139,6 @@ class Commits:
     def _values(self, db: LedgerSql, row: UsageRow) -> UsageRow:
         return (*row[:STARTED_AT], db.at(row[STARTED_AT]), *row[STARTED_AT + 1 :])
 
-    def _insert(self, db: LedgerSql, rows: Sequence[UsageRow]) -> None:
-        if db.sqlite:
-            with connection.wrap_database_errors:
-                connection.connection.executemany(self._sql, rows)
-            return
-        with connection.cursor() as cursor:
-            cursor.executemany(self._sql, rows)
-
 
 def _insert_statement() -> str:
     """Return an INSERT that ignores a row that exists, so that a commit of unknown outcome can be repeated."""
@@ -155,8 +148,7 @@ def _insert_statement() -> str:
     columns = [quote(by_name[name].column or name) for name in COLUMNS]
     insert = ops.insert_statement(on_conflict=OnConflict.IGNORE)
     suffix = ops.on_conflict_suffix_sql(fields, OnConflict.IGNORE, ["request_id"], ["request_id"])
-    sql = (
+    return (
         f"{insert} {quote(UsageRecord._meta.db_table)} ({', '.join(columns)}) VALUES "
         f"({', '.join(['%s'] * len(columns))}) {suffix}"
     ).strip()
-    return sql.replace("%s", "?") if connection.vendor == "sqlite" else sql

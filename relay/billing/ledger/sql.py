@@ -40,36 +40,50 @@ class LedgerSql:
         self._translated: dict[str, str] = {}
         self._second, self._text = 0, ""
         self.key = connection.ops.quote_name("key")
+        self._attached: sqlite3.Connection | None = None
+
+    def attach(self) -> None:
+        """Use SQLite's connection as it is now, without asking Django for it at each statement. Called per batch."""
+        connection.ensure_connection()
+        self._attached = connection.connection if self.sqlite else None
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> SqlResult:
         if self.sqlite:  # bypasses Django's cursor, which takes as long as SQLite itself
-            with connection.wrap_database_errors:
-                return self._database.execute(self._native(sql), values)
+            try:
+                return (self._attached or self._database()).execute(
+                    self._translated.get(sql) or self._native(sql), values
+                )
+            except sqlite3.Error:
+                with connection.wrap_database_errors:
+                    raise
         cursor = connection.cursor()
         cursor.execute(sql, values)
         return cursor
 
     def write(self, entries: Sequence[EntryValues]) -> None:
         """Insert ledger entries."""
-        if not entries:
-            return
+        if entries:
+            self.insert(self._insert, entries)
+
+    def insert(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Execute an INSERT for each of several rows."""
         if self.sqlite:
-            with connection.wrap_database_errors:
-                self._database.executemany(self._native(self._insert), entries)
+            try:
+                (self._attached or self._database()).executemany(self._translated.get(sql) or self._native(sql), rows)
+            except sqlite3.Error:
+                with connection.wrap_database_errors:
+                    raise
             return
         with connection.cursor() as cursor:
-            cursor.executemany(self._insert, entries)
+            cursor.executemany(sql, rows)
 
-    @property
     def _database(self) -> sqlite3.Connection:
         connection.ensure_connection()
         database: sqlite3.Connection = connection.connection
         return database
 
     def _native(self, sql: str) -> str:
-        found = self._translated.get(sql)
-        if found is None:
-            found = self._translated[sql] = sql.replace("%s", "?")
+        found = self._translated[sql] = sql.replace("%s", "?")
         return found
 
     def at(self, seconds: float) -> Any:
