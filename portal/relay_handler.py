@@ -32,9 +32,9 @@ from relay.api.respond import base_url_object, json_response
 from relay.errors import InternalError, RelayError
 from relay.gateway.access.address_limits import address_limits
 from relay.gateway.access.authentication import name_caller
-from relay.gateway.exchange.exchange import RESPONSE, AsgiScope, Exchange, Receive, Send
+from relay.gateway.exchange.exchange import AsgiScope, Exchange, Receive, Send
 from relay.gateway.exchange.interrupts import ended_error
-from relay.gateway.replies import Answer, EventStream
+from relay.gateway.replies import RESPONSE, Answer, EventStream
 from relay.gateway.runtime import runtime
 
 logger: Final = logging.getLogger(__name__)

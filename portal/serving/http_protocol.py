@@ -32,10 +32,10 @@ from portal.serving.connections import (
     is_late,
     largest_body,
 )
-from portal.serving.http.cycle import Cycle, Signal
+from portal.serving.http.cycle import Cycle, Signal, without_chunks
 from portal.serving.page_body import page_body
 from relay.api.paths import relay_path
-from relay.gateway.exchange.exchange import RESPONSE
+from relay.gateway.replies import RESPONSE
 
 _PER_PIECE: Final = 16  # bytes that frame a chunk
 _EXTENSIONS: Final[dict[str, dict[object, object]]] = {RESPONSE: {}}  # of ASGI, for clients that understand chunks
@@ -293,30 +293,9 @@ class HttpProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._active = cycle
         unframed = cycle.scope["http_version"] == "1.0"
-        task = self.loop.create_task(cycle.run_asgi(_without_chunks(cycle, app) if unframed else app))
+        task = self.loop.create_task(cycle.run_asgi(without_chunks(cycle, app) if unframed else app))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
-
-
-def _without_chunks(cycle: RequestResponseCycle, app: Any) -> Any:
-    """The application, whose bodies of unknown length end with the connection; uvicorn closes it after HTTP/1.0."""
-
-    async def call(scope: Any, receive: Any, send: Any) -> None:
-        framed = True
-
-        async def send_plain(message: Any) -> None:
-            nonlocal framed
-            if message["type"] == "http.response.start":
-                framed = any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
-                if not framed:
-                    cycle.chunked_encoding = False
-            elif not framed:
-                cycle.expected_content_length = len(message.get("body", b""))  # uvicorn would demand a length otherwise
-            await send(message)
-
-        await app(scope, receive, send_plain)
-
-    return call
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):

@@ -14,6 +14,9 @@ from relay.errors import RelayUnavailable
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.snapshot.cache import snapshot_cache
 
+# An ASGI extension of our server, and the type of the message that it allows: the head of a response with all of its
+# body, or with the beginning. Its members: `status`, `headers` (without those about length), `body`, `more_body`.
+RESPONSE: Final = "airelays.response"
 _EVENT_HEADERS: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 _BLOCK: Final = 256 * 1024  # bytes of a file that are read at a time
 

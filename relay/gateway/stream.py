@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Final, Protocol
@@ -118,7 +119,8 @@ class Pump:
     def opening(self) -> bytes:
         """Take what has been read for the head to be sent with it."""
         self._opened, primed, self._primed = True, self._primed, []
-        self._exchange.opened(self._codec.mid_event)
+        self._exchange.streaming = True
+        self._exchange.quiet_since = 0.0 if self._codec.mid_event else time.monotonic()
         return b"".join(primed)
 
     async def _read(self) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from relay.gateway.exchange.exchange import RESPONSE
+from relay.gateway.replies import RESPONSE
 
 _FIELD: Final = b": ".join
 _VISIBLE: Final = bytes(byte for byte in range(256) if (byte >= 32 and byte != 127) or byte == 9)
@@ -114,3 +114,24 @@ def _common(headers: list[tuple[bytes, bytes]]) -> bytes:
     if _Common.headers is not headers:
         _Common.block, _Common.headers = _block(headers), headers
     return _Common.block
+
+
+def without_chunks(cycle: RequestResponseCycle, app: Any) -> Any:
+    """The application, whose bodies of unknown length end with the connection; uvicorn closes it after HTTP/1.0."""
+
+    async def call(scope: Any, receive: Any, send: Any) -> None:
+        framed = True
+
+        async def send_plain(message: Any) -> None:
+            nonlocal framed
+            if message["type"] == "http.response.start":
+                framed = any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
+                if not framed:
+                    cycle.chunked_encoding = False
+            elif not framed:
+                cycle.expected_content_length = len(message.get("body", b""))  # uvicorn would demand a length otherwise
+            await send(message)
+
+        await app(scope, receive, send_plain)
+
+    return call

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from portal.lib.redaction.paths import shown_path
 from relay.gateway.access.authentication import callers_seen
-from relay.gateway.exchange.exchange import RESPONSE, AsgiScope, Receive, Send
+from relay.gateway.exchange.exchange import AsgiScope, Receive, Send
+from relay.gateway.replies import RESPONSE
 
 LOGGER: Final = "airelays.access"
 _log: Final = logging.getLogger(LOGGER)

@@ -15,6 +15,7 @@ from relay.billing.prices import ONE
 from relay.errors import OPENAI_ERRORS, ErrorShape, RelayError, RelayUnavailable, RequestTooLarge
 from relay.gateway.exchange.client import Client
 from relay.gateway.exchange.interrupts import Ended, Interrupt
+from relay.gateway.exchange.waiting import follower
 from relay.gateway.limits.memory import HeldBytes
 from relay.gateway.snapshot.callers import Caller
 
@@ -24,9 +25,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-# An ASGI extension of our server, and the type of the message that it allows: the head of a response with all of its
-# body, or with the beginning. Its members: `status`, `headers` (without those about length), `body`, `more_body`.
-RESPONSE: Final = "airelays.response"
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 WRITER_SECONDS: Final = 12.0  # that the writer is waited for
 FINAL_WRITE_SECONDS: Final = 10.0  # that a client may take to read the end of a stream
@@ -268,12 +266,6 @@ class Exchange:
         if not mid_event:
             self.quiet_since = time.monotonic()
 
-    def opened(self, mid_event: bool) -> None:
-        """The first piece has been sent with the head."""
-        self.streaming = True
-        if not mid_event:
-            self.quiet_since = time.monotonic()
-
     async def write_last(self, data: bytes) -> None:
         """Send the end of a stream.
 
@@ -376,7 +368,8 @@ class Exchange:
     async def committed(self, future: asyncio.Future[None] | None) -> None:
         """Wait until a usage record is on disk. Raises RelayUnavailable; it is written later all the same."""
         if future is not None:
-            await self.wait_for_writer(asyncio.shield(future))
+            await self.wait_for_writer(follower(future))
+            future.result()
 
     async def wait_for_writer(self, future: asyncio.Future[T]) -> T:
         """Wait for the writer. Raises RelayUnavailable."""
