@@ -105,6 +105,8 @@ MAIL_SECONDS: Final = 20  # until the mail server has taken a mail
 MAIL_STEP_SECONDS: Final = 10  # for each of its answers
 PROVIDER_SECONDS: Final = 10  # for a whole answer of a sign-in provider
 WEBHOOK_SECONDS: Final = 15  # until a webhook has answered
+UPSTREAM_WAITING: Final = 500  # requests of one worker that wait for a connection to an upstream
+UPSTREAM_WAIT_SECONDS: Final = 5.0  # for which they do
 NAME_SECONDS: Final = 10  # until the name of an upstream is resolved
 STOP_SECONDS: Final = 10  # until all is written when the portal stops, or given up
 READY_SECONDS: Final = 3  # that /readyz waits for the database and for Redis
@@ -116,3 +118,8 @@ def client_connections(descriptors: int) -> int:
     Each may need another one to its upstream.
     """
     return max(16, (descriptors - RESERVED_DESCRIPTORS) // 2)
+
+
+def upstream_connections(wanted: int, descriptors: int) -> int:
+    """The connections to upstreams that a worker may hold, of those that the setting allows."""
+    return min(wanted, client_connections(descriptors))

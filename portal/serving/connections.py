@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
@@ -21,6 +20,7 @@ from django.conf import settings
 from portal import limits
 from portal.lib import net
 from portal.lib.json import encode
+from portal.lib.processes import raise_descriptors
 
 logger: Final = logging.getLogger(__name__)
 TICK_SECONDS: Final = 1.0
@@ -222,22 +222,6 @@ class Connections:
 
 def _idle_count(address: _Address) -> int:
     return len(address.idle)
-
-
-def raise_descriptors() -> int:
-    """Let this process open as many descriptors as it may; returns how many that is."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and (hard == resource.RLIM_INFINITY or soft < hard):
-        wanted = _ENOUGH if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH)
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-        except (OSError, ValueError):  # macOS: the kernel has a limit of its own
-            logger.debug("the limit of descriptors stays at %d", soft)
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _ENOUGH if soft == resource.RLIM_INFINITY else soft
-
-
-_ENOUGH: Final = 65_536
 
 
 @cache

@@ -46,6 +46,7 @@ from relay.gateway.routing.health import Health
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import CallerState
 from relay.gateway.snapshot.change_feed import FeedPoller
+from relay.gateway.upstream import most_connections
 from relay.gateway.watchdog import Watchdog
 from relay.gateway.worker_status import WorkerStatus
 from relay.providers.demo import DemoTransport
@@ -84,7 +85,9 @@ class Runtime:
         bodies.configure(config.max_memory_bytes)
         self.watchdog = Watchdog(config.keepalive_seconds)
         self.upstreams = Upstreams(
-            lambda: snapshot_cache.snapshot.allowed, config.upstream_connections, config.upstream_ca_file
+            lambda: snapshot_cache.snapshot.allowed,
+            most_connections(config.upstream_connections),
+            config.upstream_ca_file,
         )
         self.demo = DemoTransport()
         self.reservations = Reservations(config.time_zone)
@@ -95,7 +98,7 @@ class Runtime:
         self.continuity = Continuity(settings.TOKEN_KEY)
         self.unseen = UnseenTokens()
         self.unstored = RunningResponses()
-        self.worker_status = WorkerStatus(self.health.worker, self.watchdog)
+        self.worker_status = WorkerStatus(self.health.worker, self.watchdog, self.upstreams.counts)
         self.fallback_price = fallback_price(config.unpriced)
         self.catalogue_tags = CatalogueTags(self.fallback_price is not None)
         self._maintenance: asyncio.Task[None] | None = None

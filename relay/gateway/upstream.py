@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from typing import Final, Protocol
@@ -10,8 +11,9 @@ from typing import Final, Protocol
 import httpx
 
 from portal import limits
+from portal.lib.processes import raise_descriptors
 from portal.lib.redaction.verbatim import kept_words
-from relay.errors import RelayError, UpstreamFailed, UpstreamRefused, UpstreamTimeout
+from relay.errors import RelayError, RelayUnavailable, UpstreamFailed, UpstreamRefused, UpstreamTimeout
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.interrupts import Ended, Interrupt
 from relay.gateway.snapshot.views import ChannelView
@@ -23,6 +25,7 @@ from relay.providers.vendors import PUBLIC_HOSTS, VENDORS
 from relay.transport.body import UpstreamResponse, UpstreamStream
 from relay.transport.resolver import ConnectRefused
 
+logger: Final = logging.getLogger(__name__)
 _BOM: Final = b"\xef\xbb\xbf"  # servers on Windows write it before JSON
 BROKEN: Final = "The connection to the upstream broke. Try again."
 GARBAGE: Final = "The upstream's answer made no sense. Try again; if it keeps happening, try another model."
@@ -88,7 +91,17 @@ def pass_on_hints(failure: Failure, headers: httpx.Headers) -> None:
 
 
 def connection_failure(reason: Exception) -> Failure:
-    """The failure behind an error of the transport: no response arrived."""
+    """The failure behind an error of the transport: no response arrived.
+
+    Raises RelayUnavailable where no connection was free: those to every upstream are in use, so no other is tried.
+    """
+    if isinstance(reason, httpx.PoolTimeout):
+        logger.warning("a request is refused: %s; see UPSTREAM_CONNECTIONS", reason)
+        raise RelayUnavailable(
+            "The portal holds as many connections to upstreams as it may. Try again in a few seconds.",
+            code="overloaded",
+            retry_after=2,
+        )
     if isinstance(reason, PlanRefused):
         return Failure(reason.kind, reason.error, reason.status, reason.error.message)
     if isinstance(reason, ConnectRefused):
@@ -106,6 +119,18 @@ def connection_failure(reason: Exception) -> Failure:
     return Failure(
         FailureClass.UNANSWERED, UpstreamFailed(BROKEN), 0, f"connection broke: {reason or type(reason).__name__}"[:300]
     )
+
+
+def most_connections(wanted: int) -> int:
+    """The connections to upstreams that this process may hold."""
+    descriptors = raise_descriptors()
+    most = limits.upstream_connections(wanted, descriptors)
+    if most < wanted:
+        logger.warning(
+            "a worker holds at most %d connections to upstreams, not UPSTREAM_CONNECTIONS=%d: it may open %d files; "
+            "raise their limit (ulimit -n, LimitNOFILE)", most, wanted, descriptors,
+        )  # fmt: skip
+    return most
 
 
 class BodyStream(Protocol):

@@ -11,6 +11,7 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -29,8 +30,9 @@ _MAX_LISTED: Final = 300  # requests of one worker that are listed, the oldest f
 class WorkerStatus:
     """The status of one worker in the database. Belongs to one event loop."""
 
-    def __init__(self, worker: str, watchdog: Watchdog) -> None:
-        self._worker, self._watchdog = worker, watchdog
+    def __init__(self, worker: str, watchdog: Watchdog, upstreams: Callable[[], dict[str, int]]) -> None:
+        """`upstreams`: counts of connections to them."""
+        self._worker, self._watchdog, self._upstreams = worker, watchdog, upstreams
         self._started = datetime.now(UTC)
         self._watched_until = self._next = 0.0
 
@@ -60,6 +62,7 @@ class WorkerStatus:
             "tasks": len(asyncio.all_tasks()),
             "files": open_files(),
             "rss_mib": round(resident_bytes() / 1_048_576, 1),
+            **self._upstreams(),
         }
         await snapshot_cache.in_thread(_save, self._worker, self._started, listed, state)
 

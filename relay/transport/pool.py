@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import httpx
 
+from portal import limits
 from portal.lib import net
 from portal.lib.net import Allowance
 from portal.lib.redaction.sent import sent
@@ -39,6 +41,8 @@ class Connector(aiohttp.TCPConnector):
             keepalive_timeout=30,  # seconds; below the idle limit of common servers, so that few reused ones are dead
         )
         self._allowed = allowed
+        self.waiting = 0  # requests that wait for a connection
+        self.refused = 0  # that have got none in time
         self._factory = partial(UpstreamConnection, loop=self._loop)  # type: ignore[assignment]  # a subclass of it
 
     async def _resolve_host(self, host: str, port: int, traces: Sequence[Trace] | None = None) -> list[ResolveResult]:
@@ -55,6 +59,7 @@ class Connector(aiohttp.TCPConnector):
         _reused.set(connection is not None)
         return connection
 
+<<<<<<< HEAD
     async def connect(
         self,
         req: ClientRequest,
@@ -66,6 +71,23 @@ class Connector(aiohttp.TCPConnector):
         if reached is not None:
             reached()
         return connection
+=======
+    async def _wait_for_available_connection(self, key: ConnectionKey, traces: list[Trace]) -> None:
+        """Wait until a connection is free, for a while. Raises httpx.PoolTimeout."""
+        if self.waiting >= limits.UPSTREAM_WAITING:
+            self.refused += 1
+            raise httpx.PoolTimeout(f"{self.waiting} requests wait for one of {self.limit} connections already")
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(limits.UPSTREAM_WAIT_SECONDS):
+                await super()._wait_for_available_connection(key, traces)
+        except TimeoutError:
+            self.refused += 1
+            said = f"none of {self.limit} connections became free in {limits.UPSTREAM_WAIT_SECONDS:.0f} s"
+            raise httpx.PoolTimeout(said) from None
+        finally:
+            self.waiting -= 1
+>>>>>>> 83e99c01 (Bound the wait for a connection to an upstream)
 
 
 class Upstreams:
@@ -107,6 +129,18 @@ class Upstreams:
             max_headers=HEADER_FIELDS,
             trace_configs=list(self._traces) or None,
         )
+
+    def counts(self) -> dict[str, int]:
+        """Connections in use, the most there may be, requests that wait for one, and those that have got none."""
+        made = [transport.client for transport in self._transports.values()]
+        pools = [one.connector for one in made if isinstance(one, aiohttp.ClientSession)]
+        found = [one for one in pools if isinstance(one, Connector)]
+        return {
+            "upstream_connections": sum(len(one._acquired) for one in found),
+            "upstream_most": self._connections,
+            "upstream_waiting": sum(one.waiting for one in found),
+            "upstream_refused": sum(one.refused for one in found),
+        }
 
     async def close(self) -> None:
         for transport in self._transports.values():

@@ -70,7 +70,11 @@
         const li = document.createElement("li");
         li.className = "bg-base-100 dark:bg-base-800 px-3 py-1 rounded-default";
         const stopping = worker.stopping ? ", " + words.stoppingWord : "";
-        li.textContent = `${worker.name}: ${worker.running} ${words.runningWord}, ${worker.rss_mib} MiB${stopping}`;
+        const [waiting, refused] = [worker.upstream_waiting || 0, worker.upstream_refused || 0];
+        const crowded =
+          waiting || refused ? `, ${waiting} ${words.waitingWord}, ${refused} ${words.refusedWord}` : "";
+        const memory = `${worker.rss_mib} MiB`;
+        li.textContent = `${worker.name}: ${worker.running} ${words.runningWord}, ${memory}${crowded}${stopping}`;
         return li;
       }),
     );

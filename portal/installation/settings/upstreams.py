@@ -30,7 +30,11 @@ class Upstreams(BaseModel):
             " or `lowest_latency`. A model's own choice, or its channels' pool's, stands before it."
         ),
     )
-    upstream_connections: int = Field(2000, ge=1, description=("Connections to upstreams that one worker may hold."))
+    upstream_connections: int = Field(
+        2000,
+        ge=1,
+        description=("Connections to upstreams that one worker may hold; at most half of the files that it may open."),
+    )
     upstream_allow: values.Allowances = Field(
         [],
         description=(
