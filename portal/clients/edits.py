@@ -11,9 +11,6 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any, Final
 
-import tomlkit
-from tomlkit.exceptions import TOMLKitError
-
 from portal.clients.app import CannotEdit
 
 Path = tuple[str, ...]
@@ -45,6 +42,9 @@ def _set(found: Any, path: Path, value: Any) -> None:
 
 def in_toml(text: str, values: Mapping[Path, Any]) -> str:
     """The same of TOML, with its comments and its order."""
+    import tomlkit  # a megabyte of each worker, for a page and a command
+    from tomlkit.exceptions import TOMLKitError
+
     try:
         wanted = tomllib.loads(text)
         for path, value in values.items():

@@ -57,6 +57,7 @@ class FolderLock:
                     self.release()
                     raise FolderInUse(_in_use(self._folder)) from None
             time.sleep(_AGAIN_SECONDS)
+        os.set_inheritable(self._file, True)  # the process may become another program, which goes on with the folder
         self._sign(None if shared else listens)
         return True
 

@@ -23,6 +23,7 @@ class ListeningCommand(BaseCommand):
     """Takes --host, --port and --workers, and checks port and database before `listen` is called."""
 
     terminated = False  # by SIGTERM, once it has been handled
+    status_of_term = 0  # with which the process exits then
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default=settings.CONFIG.host, help="address to listen on (%(default)s)")

@@ -1,4 +1,4 @@
-"""Runs uvicorn: one worker in this process, several as processes that uvicorn supervises."""
+"""Runs uvicorn: one worker in this process, several as processes of their own."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import Any
 
 import uvicorn
 from django.conf import settings
-from uvicorn.supervisors import Multiprocess
+from uvicorn.config import STARTUP_FAILURE
 
 from portal import limits
 from portal.installation import command
+from portal.lib.processes import share_arena
 from portal.serving.http_protocol import HttpProtocol, WebSocketProtocol
 
 _FLUSH_SECONDS = 15  # to send the last event and write the usage record
@@ -57,7 +58,7 @@ class _Server(uvicorn.Server):
 
     terminated = False  # by SIGTERM, once it has stopped
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], object]) -> None:
         super().__init__(config)
         self._ready = ready
 
@@ -75,25 +76,37 @@ class _Server(uvicorn.Server):
             self._ready()
 
 
-class _Supervisor(Multiprocess):
-    """uvicorn's supervisor of several workers, which remembers what has ended it."""
-
-    terminated = False
-
-    def handle_term(self) -> None:
-        self.terminated = True
-        super().handle_term()
-
-
-def run(host: str, port: int, workers: int, ready: Callable[[], None] = lambda: None) -> bool:
+def run(host: str, port: int, ready: Callable[[], object] = lambda: None) -> bool:
     """Serve until SIGTERM or Ctrl-C; return when all records are written. Calls `ready` when the port is open.
 
     Returns whether it was ended by SIGTERM.
     """
+    return _run(_Server(_config(host, port), ready), None)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """The socket on which several workers listen."""
+    return _config(host, port).bind_socket()
+
+
+def run_worker(listening: socket.socket, ready: Callable[[], object]) -> None:
+    """Serve on a socket that the supervisor has bound."""
+    _run(_Server(_config(settings.CONFIG.host, settings.CONFIG.port), ready), [listening])
+
+
+def _run(server: _Server, sockets: list[socket.socket] | None) -> bool:
+    share_arena()
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets)
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)  # uvicorn has logged the reason
+    return server.terminated
+
+
+def _config(host: str, port: int) -> uvicorn.Config:
     options: dict[str, Any] = {
         "host": host,
         "port": port,
-        "workers": workers,
         "loop": "uvloop",
         "http": HttpProtocol,
         "ws": WebSocketProtocol,
@@ -107,23 +120,7 @@ def run(host: str, port: int, workers: int, ready: Callable[[], None] = lambda: 
         # that do not read even that.
         "timeout_graceful_shutdown": round(settings.CONFIG.shutdown_seconds) + _FLUSH_SECONDS,
         "timeout_keep_alive": limits.KEEP_ALIVE_SECONDS,
-        # A worker that does not answer for so long is killed with all that it serves, and so is one that takes longer
-        # to start. To import everything takes seconds, on a machine that has much else to do many.
-        "timeout_worker_healthcheck": limits.WORKER_ANSWER_SECONDS,
         "ws_max_size": limits.WEBSOCKET_BYTES,
         "backlog": 2048,
     }
-    config = uvicorn.Config("portal.asgi:application", **options)
-    if workers > 1:
-        supervisor = _Supervisor(config, sockets=[config.bind_socket()])
-        ready()  # the workers are separate processes and listen shortly
-        supervisor.run()
-        return supervisor.terminated
-    server = _Server(config, ready)
-    try:
-        server.run()
-    except KeyboardInterrupt:
-        pass
-    if not server.started:
-        sys.exit(3)  # uvicorn has logged the reason
-    return server.terminated
+    return uvicorn.Config("portal.asgi:application", **options)

@@ -59,7 +59,6 @@ class Connector(aiohttp.TCPConnector):
         _reused.set(connection is not None)
         return connection
 
-<<<<<<< HEAD
     async def connect(
         self,
         req: ClientRequest,
@@ -71,7 +70,7 @@ class Connector(aiohttp.TCPConnector):
         if reached is not None:
             reached()
         return connection
-=======
+
     async def _wait_for_available_connection(self, key: ConnectionKey, traces: list[Trace]) -> None:
         """Wait until a connection is free, for a while. Raises httpx.PoolTimeout."""
         if self.waiting >= limits.UPSTREAM_WAITING:
@@ -87,7 +86,6 @@ class Connector(aiohttp.TCPConnector):
             raise httpx.PoolTimeout(said) from None
         finally:
             self.waiting -= 1
->>>>>>> 83e99c01 (Bound the wait for a connection to an upstream)
 
 
 class Upstreams:

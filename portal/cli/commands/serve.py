@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from typing import Final
 
 import click
 
 from portal.cli import options, startup, values
+
+_TERMINATED: Final = 128 + signal.SIGTERM
 
 
 @options.command("serve")
@@ -30,6 +34,7 @@ def command(host: str | None, port: int | None, workers: int | None, no_auth: bo
 
     start = Command()
     start.open_again = no_auth
+    start.status_of_term = _TERMINATED
     chosen = settings.CONFIG
     with startup.refusals():
         call_command(
@@ -40,4 +45,4 @@ def command(host: str | None, port: int | None, workers: int | None, no_auth: bo
             skip_checks=False,
         )
     if start.terminated:
-        sys.exit(143)
+        sys.exit(_TERMINATED)

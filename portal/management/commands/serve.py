@@ -8,7 +8,7 @@ from portal.installation import command
 from portal.management.listening import ListeningCommand
 from portal.serving.banner import address, open_relay
 from portal.serving.first_run import migrations_missing, take_over
-from portal.serving.uvicorn import run
+from portal.serving.workers.processes import run
 
 
 class Command(ListeningCommand):
@@ -33,4 +33,4 @@ class Command(ListeningCommand):
                 self.stdout.write(said)
             self.stdout.flush()
 
-        return run(host, port, workers, ready)
+        return run(host, port, workers, ready, self.status_of_term)

@@ -8,7 +8,7 @@ from portal.management.listening import ListeningCommand
 from portal.management.preparation import prepare
 from portal.serving.banner import banner
 from portal.serving.first_run import take_over
-from portal.serving.uvicorn import run
+from portal.serving.workers.processes import run
 from relay.tokens.open_relay import open_again
 
 
@@ -28,7 +28,7 @@ class Command(ListeningCommand):
             open_again()
         banner(host, port, first, sys.stdout.isatty(), lines.append)
         connection.close()
-        return run(host, port, workers, lambda: self._say("\n".join(lines)))
+        return run(host, port, workers, lambda: self._say("\n".join(lines)), self.status_of_term)
 
     def _say(self, text: str) -> None:
         self.stdout.write(text)
