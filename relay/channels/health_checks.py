@@ -6,6 +6,7 @@ Synchronous.
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -32,6 +33,7 @@ from relay.models.notice import NoticeKind
 
 logger: Final = logging.getLogger(__name__)
 _MAX_NAMES: Final = 30  # of models in a notice
+_MOST_KEYS: Final = 100  # of one channel that a test asks, or whose balances are fetched, one after the other
 _MAX_RESULTS: Final = 20  # of keys in the message of a test
 
 
@@ -43,7 +45,7 @@ def test_channel(channel: Channel, actor: Any, ip: str | None = None) -> ProbeRe
     A key that passes is put back into service; one that is dead or without money is taken out.
     """
     model = model_for_tests(channel)
-    keys: list[ApiKey | None] = list(channel.keys.filter(enabled=True))
+    keys: list[ApiKey | None] = list(_some_keys(channel))
     if model is None:
         result = ProbeResult(False, _("The channel serves no model yet. Add one, or fetch its models."))
     elif not keys and channel.vendor.needs_key:
@@ -65,6 +67,13 @@ def test_channel(channel: Channel, actor: Any, ip: str | None = None) -> ProbeRe
         if actor is not None:
             AuditEvent.write("channel.test", actor, channel, ip, ok=result.ok, message=result.message)
     return result
+
+
+def _some_keys(channel: Channel) -> Sequence[ApiKey]:
+    """The enabled keys of a channel; of more than a test may ask, others each time."""
+    every = list(channel.keys.filter(enabled=True).values_list("pk", flat=True))
+    chosen = every if len(every) <= _MOST_KEYS else random.sample(every, _MOST_KEYS)
+    return list(channel.keys.filter(pk__in=chosen))
 
 
 def _each_result(results: Sequence[tuple[ApiKey | None, ProbeResult]]) -> str:
@@ -135,7 +144,7 @@ def correct_base_url(channel: Channel, base_url: str, actor: Any, ip: str | None
 def refresh_balances(channel: Channel) -> int:
     """Fetch the balance of each key's account from vendors that report it. Returns how many were fetched."""
     found = 0
-    for key in channel.keys.filter(enabled=True):
+    for key in _some_keys(channel):
         try:
             balance = fetch_balance(channel, key)
         except Undecryptable:

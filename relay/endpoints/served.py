@@ -9,10 +9,10 @@ from relay.gateway.charging.charge import RequestCharge
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.record import Record
-from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.load import load_withdrawn
+from relay.gateway.snapshot.routes import Candidate, Keys, Routes
 from relay.gateway.snapshot.views import KeyView, ModelView
 
 
@@ -39,10 +39,10 @@ def candidate_of(begun: Begun) -> tuple[ModelView, Candidate] | None:
     models = snapshot_cache.snapshot.models
     own = models.get(begun.model)
     for model in (*([own] if own is not None else []), *models.values()):
-        for route in model.routes:
-            key = next((one for one in route.channel.keys if one.id == begun.key_id), None)
-            if route.channel.id == begun.channel_id and key is not None:
-                return model, Candidate(route, key)
+        route = Routes.of(model.routes).through(begun.channel_id)
+        number = Keys.number_of(route.channel, begun.key_id) if route is not None else None
+        if route is not None and number is not None and route.channel.keys[number].usable:
+            return model, Candidate(route, route.channel.keys[number])
     return None
 
 

@@ -21,10 +21,10 @@ from relay.gateway.outcome import COMPLETED, Outcome
 from relay.gateway.record import MAX_NAMES, Record
 from relay.gateway.routing.circuit_breaker import is_proof, leave
 from relay.gateway.routing.health import Requester
-from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot import hops
 from relay.gateway.snapshot.cache import snapshot_cache
+from relay.gateway.snapshot.routes import Candidate
 from relay.gateway.upstream import (
     GARBAGE,
     UpstreamAnswer,
@@ -149,7 +149,7 @@ class Attempt:
         if not self._over:
             self._over, self._sent = True, b""
             self.record.unseen = None  # it refers to this attempt: breaks the cycle
-            self.run.health.live.end(self.channel.id)
+            self.run.health.live.end(*self.candidate.pair)
             self._release()
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -16,15 +17,17 @@ from relay.gateway.access.admission import AdmissionEntry
 from relay.gateway.attempt import Attempt, TryChannel, interrupt_failure
 from relay.gateway.exchange.interrupts import Ended
 from relay.gateway.exchange.request import ChannelCheck, GatewayRequest
-from relay.gateway.limits.windows import LimitVerdict
+from relay.gateway.limits.windows import SLOTS, TOKENS, LimitVerdict
 from relay.gateway.record import Record
 from relay.gateway.routing.continuity import LastTurn
-from relay.gateway.routing.conversation_turn import ConversationTurn, cold_at, only
+from relay.gateway.routing.conversation_turn import ConversationTurn, cold_at, only, with_key
+from relay.gateway.routing.missing_apis import MissingApis
 from relay.gateway.routing.selection import RoutePreference, pick
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
-from relay.gateway.snapshot.views import ChannelView, ModelView, Pair, Route
+from relay.gateway.snapshot.routes import Candidate, Routes
+from relay.gateway.snapshot.views import ChannelView, ModelView, Pair
 from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass
 from relay.usage.conversations.turns import last_turn
@@ -61,20 +64,31 @@ _TOLD: Final = frozenset(
         FailureClass.FULL,
     )
 )
+_MOST_FULL: Final = 256  # limits of channels and keys that one request meets
+_KNOWN: Final = 32  # for so many counts one that is known to be used up
+_FULL_SECONDS: Final = 1.0  # for which a limit is believed to be used up that may have room at any time
+_LONGEST_FULL: Final = 60.0
 _SHORT_WAIT: Final = 5.0  # seconds until the next try, where nothing says when the channel comes back
 _LONGEST_WARM: Final = 86_400.0  # seconds; no cache is known to keep a prompt longer
 
 
-def usable_routes(routes: Sequence[Route], check_channel: ChannelCheck) -> tuple[Sequence[Route], RelayError | None]:
-    """The routes whose channels can serve the request, and why the first of the others cannot."""
+def usable_routes(
+    routes: Routes, check_channel: ChannelCheck, missing: MissingApis
+) -> tuple[Routes, RelayError | None]:
+    """The routes whose channels can serve the request, and why the first of the others cannot.
+
+    One channel of each kind is asked, and of each set of APIs that upstreams lack.
+    """
     if len(routes) == 1:  # most models of most portals
         error = check_channel(routes[0].channel)
-        return (routes, None) if error is None else ((), error)
-    found = [check_channel(route.channel) for route in routes]
+        return (routes, None) if error is None else (Routes(), error)
+    version, kinds = missing.kinds(routes, time.time())
+    found = [check_channel(routes[numbers[0]].channel) for numbers in kinds.values()]
     unfit = min((error for error in found if error is not None), key=_is_no_conversion, default=None)
     if unfit is None:
         return routes, None
-    return [route for route, error in zip(routes, found, strict=True) if error is None], unfit
+    fit = [kind for kind, error in zip(kinds, found, strict=True) if error is None]
+    return routes.table((version, *fit), lambda: sorted(number for kind in fit for number in kinds[kind])), unfit
 
 
 async def try_routes(
@@ -87,18 +101,18 @@ async def try_routes(
     check = request.check_channel
     if model.native_only and request.endpoint in _NATIVE:
         check = partial(_check_native, run, request, model.name)
-    routes, unfit = usable_routes(caller.routes(model), check)
+    routes, unfit = usable_routes(caller.routes(model), check, run.health.missing_apis)
     if unfit is not None and not routes:
         raise unfit
     if request.only_there is not None:
         routes = _only(routes, request.prefer)
         if not routes:
             raise request.only_there
-    own = _own_of(routes)
+    own = routes.owned  # a user's own channel is asked as if it was named
     record.exchange.over_plan = own != 0
     pinned = record.exchange.pinned or own
-    if record.exchange.pinned:
-        _check_pin(pinned, [one.channel for one in routes], model.name)
+    if record.exchange.pinned and routes.through(pinned) is None:
+        raise _pin_error(pinned, model.name)
     session = record.exchange.client.session
     talk = session.conversation or request.conversation
     conversation = f"{caller.user_id} {talk}" if talk and model.sticky else ""
@@ -128,11 +142,6 @@ async def try_routes(
         raise error
     finally:
         del error  # breaks the reference cycle between the error and its traceback
-
-
-def _own_of(routes: Sequence[Route]) -> int:
-    """The channel of a user's own plan, which is asked as if it was named: nothing else is. 0: none."""
-    return next((route.channel.id for route in routes if route.channel.owner is not None), 0)
 
 
 def _lacks_api(failures: Sequence[Failure]) -> bool:
@@ -178,15 +187,13 @@ class _Kept:
     until: float
 
 
-async def _kept_routes(
-    run: Runtime, turn: ConversationTurn, routes: Sequence[Route]
-) -> tuple[Sequence[Route], _Kept | None]:
+async def _kept_routes(run: Runtime, turn: ConversationTurn, routes: Routes) -> tuple[Routes, _Kept | None]:
     """The routes of a conversation that may not leave its warm channel and key, and what these are; None: any.
 
     Where another worker had the last turn, the usage records say so. Raises RelayUnavailable.
     """
     now, last = time.time(), turn.last
-    if sum(len(route.channel.keys) + len(route.channel.disabled_keys) for route in routes) < 2:
+    if len(routes) == 1 and len(routes[0].channel.keys) + len(routes[0].channel.disabled_keys) < 2:
         return routes, None  # there is nothing else to go to
     if last is None or cold_at(last, routes) <= now:
         found = await snapshot_cache.in_thread(last_turn, turn.digest, now - _LONGEST_WARM)
@@ -196,7 +203,7 @@ async def _kept_routes(
         if last is None or cold_at(last, routes) <= now:
             return routes, None
     own = only(routes, last.pair)
-    return (routes, None) if own is None else (own, _Kept(last.pair, cold_at(last, routes)))
+    return (routes, None) if own is None else (Routes(own), _Kept(last.pair, cold_at(last, routes)))
 
 
 def _warm_error(
@@ -220,7 +227,7 @@ def _warm_error(
 
 async def _try_all(
     run: Runtime,
-    routes: Sequence[Route],
+    routes: Routes,
     preference: RoutePreference,
     record: Record,
     check_channel: ChannelCheck,
@@ -228,15 +235,24 @@ async def _try_all(
 ) -> tuple[HttpResponseBase | None, list[Failure]]:
     """The first answer, or None and every failure."""
     config, health, exchange, turn = run.config, run.health, record.exchange, record.turn
-    tried: set[Pair] = set()
+    tried: set[Pair] = set()  # (channel, 0): all of its keys
+    lacking: dict[int, ChannelView] = {}  # channels without the APIs that they denied to this request
     failures: list[Failure] = []
+    full = 0  # limits that were used up
     while len(record.attempts) < config.max_attempts:
         now = time.time()
         if failures and now - exchange.wall > config.retry_seconds:
             break
         candidate = pick(routes, tried, health.live, preference, now, random.random)
-        if candidate is None:
+        if candidate is None or full > _MOST_FULL:
             break
+        if not candidate.key.usable:  # it is passed over until the configuration changes
+            tried.add(candidate.pair)
+            full += _KNOWN if health.live.was_full(candidate.pair, math.inf, now) else 1
+            continue
+        if candidate.route.channel.id in lacking:
+            route = replace(candidate.route, channel=lacking[candidate.route.channel.id])
+            candidate = Candidate(route, candidate.key)
         if turn is not None:
             turn.choose(candidate.pair, routes, health.live, preference, now)
         tried.add(candidate.pair)
@@ -245,8 +261,9 @@ async def _try_all(
         if channel.checks or candidate.key.checks:
             entry = await run.admission.enter(exchange, channel.checks + candidate.key.checks, record.prompt_tokens)
             if entry.verdict.refused is not None:
-                if entry.verdict.refused in channel.checks:
-                    tried.update((channel.id, key.id) for key in channel.keys)
+                whose = (channel.id, 0) if entry.verdict.refused in channel.checks else candidate.pair
+                tried.add(whose)
+                full += _KNOWN if health.live.was_full(whose, _believed_seconds(entry.verdict), now) else 1
                 failures.append(_limit_failure(entry.verdict))
                 if turn is not None:
                     turn.failed(candidate.pair, failures[-1])
@@ -269,20 +286,17 @@ async def _try_all(
             without = _without_api(channel, failures[-1].api)
             if check_channel(without) is None:
                 tried.discard(candidate.pair)  # another API of the channel can serve, and has not been tried
-                routes = [replace(one, channel=without) if one.channel is channel else one for one in routes]
+                lacking[channel.id] = without
             else:
-                routes = [route for route in routes if route.channel is not channel]
+                tried.add((channel.id, 0))
     return None, failures
 
 
-def _only(routes: Sequence[Route], pair: Pair | None) -> Sequence[Route]:
+def _only(routes: Routes, pair: Pair | None) -> Routes:
     """The route by a channel and a key, as the only one; empty where these serve no more."""
-    for route in routes:
-        channel = route.channel
-        keys = tuple(key for key in channel.keys if (channel.id, key.id) == pair)
-        if keys:
-            return (replace(route, channel=replace(channel, keys=keys)),)
-    return ()
+    route = routes.through(pair[0]) if pair is not None else None
+    found = with_key(route, pair[1]) if route is not None and pair is not None else None
+    return Routes((found,)) if found is not None else Routes()
 
 
 def _without_api(channel: ChannelView, api: str) -> ChannelView:
@@ -290,13 +304,12 @@ def _without_api(channel: ChannelView, api: str) -> ChannelView:
     return replace(channel, urls={name: url for name, url in channel.urls.items() if name != api})
 
 
-def _check_pin(pinned: int, channels: Sequence[ChannelView], model: str) -> None:
-    if not any(channel.id == pinned for channel in channels):
-        message = (
-            f"The channel {pinned} that your token names does not serve the model “{model}”, is disabled or is not "
-            "for your groups. Name another, or none."
-        )
-        raise InvalidRequest(message, code="channel_not_found")
+def _pin_error(pinned: int, model: str) -> RelayError:
+    message = (
+        f"The channel {pinned} that your token names does not serve the model “{model}”, is disabled or is not "
+        "for your groups. Name another, or none."
+    )
+    return InvalidRequest(message, code="channel_not_found")
 
 
 def _may_retry_elsewhere(failure: Failure, channel: ChannelView | None) -> bool:
@@ -311,6 +324,14 @@ def _may_retry_elsewhere(failure: Failure, channel: ChannelView | None) -> bool:
     if failure.kind is FailureClass.TIMEOUT:
         return channel.retry_unanswered == "always"
     return failure.kind.retry
+
+
+def _believed_seconds(verdict: LimitVerdict) -> float:
+    """For how long other channels and keys are tried before one that has reached its own limit."""
+    kind = verdict.refused.kind if verdict.refused is not None else ""
+    if kind == TOKENS:  # there may be room for a smaller request
+        return min(verdict.retry_after, _FULL_SECONDS)
+    return _FULL_SECONDS if kind == SLOTS else min(verdict.retry_after, _LONGEST_FULL)
 
 
 def _limit_failure(verdict: LimitVerdict) -> Failure:

@@ -45,7 +45,7 @@ async def serve(
     snapshot = snapshot_cache.snapshot
     model = check_access(exchange, caller, request.endpoint, request.model)
     if model.overridden:
-        request = request.covering(model.name, caller.routes(model))
+        request = request.covering(model.name, caller.routes(model).examples)
     if request.named:
         check_named(caller, snapshot, request.named, exchange.wall)
     writer.admit()

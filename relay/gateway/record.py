@@ -25,7 +25,7 @@ from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.outcome import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Outcome, says_something, told
 from relay.gateway.routing.conversation_turn import ConversationTurn
-from relay.gateway.routing.selection import Candidate
+from relay.gateway.snapshot.routes import Candidate
 from relay.protocols.usage import NO_USAGE, Delivered, Report, Usage
 from relay.providers.classify import Failure
 

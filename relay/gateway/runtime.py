@@ -46,6 +46,7 @@ from relay.gateway.routing.health import Health
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import CallerState
 from relay.gateway.snapshot.change_feed import FeedPoller
+from relay.gateway.snapshot.snapshot import Snapshot
 from relay.gateway.upstream import most_connections
 from relay.gateway.watchdog import Watchdog
 from relay.gateway.worker_status import WorkerStatus
@@ -101,6 +102,7 @@ class Runtime:
         self.worker_status = WorkerStatus(self.health.worker, self.watchdog, self.upstreams.counts)
         self.fallback_price = fallback_price(config.unpriced)
         self.catalogue_tags = CatalogueTags(self.fallback_price is not None)
+        self._known: Snapshot | None = None  # the configuration at the last maintenance
         self._maintenance: asyncio.Task[None] | None = None
         self._background_tasks: list[asyncio.Task[None]] = []
         self._periodic_tasks: dict[str, asyncio.Task[None]] = {}
@@ -173,6 +175,7 @@ class Runtime:
                 await self.health.flush()
                 await self.refusals.flush()
                 self._probe_apis()
+                self._forget_channels()
                 await self.worker_status.publish(self.stopping)
                 if now >= sweep_at:
                     sweep_at = now + _SWEEP_SECONDS
@@ -185,6 +188,13 @@ class Runtime:
             except Exception:
                 logger.exception("housekeeping failed; it goes on")
             await asyncio.sleep(_TIDY_SECONDS)
+
+    def _forget_channels(self) -> None:
+        """After a change of the configuration, forget what is remembered of channels that there are no more."""
+        snapshot = snapshot_cache.snapshot
+        if snapshot is not self._known:
+            self._known = snapshot
+            self.health.live.keep(snapshot.channels)
 
     def _probe_apis(self) -> None:
         """Ask the upstreams themselves that requests suggest to lack an API."""

@@ -91,6 +91,15 @@ def test_a_key_that_breaks_the_test_keeps_no_other_key_from_being_looked_after(
     assert well.balance == 5
 
 
+def test_a_test_asks_some_of_many_keys(live: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
+    from relay.channels import health_checks
+
+    monkeypatch.setattr(health_checks, "_MOST_KEYS", 2)
+    channel = live.channel(keys=tuple(f"sk-number-{number}-0123456789abcdef" for number in range(5)))
+    live.model(hello, channels=[channel])
+    assert health_checks.test_channel(channel, None).message.startswith("2 of 2 keys passed.")
+
+
 def test_a_vendor_without_an_api_for_text_is_tested_by_what_it_has(live: Portal) -> None:
     from relay.channels.health_checks import test_channel as run_test
 

@@ -26,9 +26,9 @@ from relay.gateway.limits.windows import Check
 from relay.gateway.record import Record
 from relay.gateway.routing.continuity import Continuity
 from relay.gateway.routing.health import Health
-from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.routes import Candidate
 from relay.gateway.snapshot.views import ModelView, Route
 from relay.gateway.watchdog import Watchdog
 from tests.gateway.routing.routes import NOW, channel

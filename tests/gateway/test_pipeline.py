@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any, cast
 
+import httpx
 import pytest
 from django.http.response import HttpResponseBase
 
@@ -30,9 +32,12 @@ from relay.gateway.pipeline import check_large, serve
 from relay.gateway.replies import Answer
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.routes import Keys
+from relay.gateway.snapshot.views import KeyView, Sealed
 from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass as C
 from tests.gateway.attempts import CALLER, Run, end, model, new_exchange, publish, request
+from tests.gateway.routing.pools import Calls, pool
 from tests.gateway.routing.routes import channel
 
 
@@ -262,6 +267,86 @@ async def test_a_channel_at_its_limit_is_looked_at_once_however_many_keys_it_has
     monkeypatch.setattr(run.admission, "enter", counted)
     await asked(run)
     assert len(looked) == 1 and run.reservations.row["channel_id"] == 2
+
+
+@pytest.mark.parametrize("shape", [(1, 2_000), (300, 5), (2_000, 1)], ids=str)
+async def test_a_request_costs_no_more_with_thousands_of_keys(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int]
+) -> None:
+    price = []
+    for routes in (pool(2, 2), pool(*shape)):
+        run = Run()
+        publish(monkeypatch, replace(model(), routes=routes))
+        await asked(run)
+        with Calls() as counted:
+            for _ in range(20):
+                await asked(run)
+        price.append(counted.count)
+    assert price[1] < 1.1 * price[0]
+
+
+async def test_keys_at_their_limits_are_looked_at_once_and_the_one_with_room_serves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, looked, route = Run(), [], channel(1)
+    keys = [
+        KeyView(number, 1, {}, checks=checks((Subject(f"key:{number}", "a key", Limits(rpm=number // 100)),)))
+        for number in range(1, 101)
+    ]
+    publish(monkeypatch, model(replace(route, channel=replace(route.channel, keys=Keys.made(keys)))))
+    enter = run.admission.enter
+
+    async def counted(*arguments: Any) -> Any:
+        looked.append(arguments)
+        return await enter(*arguments)
+
+    monkeypatch.setattr(run.admission, "enter", counted)
+    await asked(run)
+    assert run.reservations.row["api_key_id"] == 100 and len(looked) <= 100
+    for _ in range(2):
+        looked.clear()
+        with pytest.raises(UpstreamRateLimited):
+            await asked(run)
+    assert len(looked) < 12, "what is known to be used up is tried a few times, not by each request again"
+
+
+async def test_a_key_that_cannot_be_decrypted_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Damaged(Sealed):
+        def open(self) -> None:
+            opened.append(self)
+
+    run, route, opened = Run(), channel(1), list[object]()
+    damaged = [KeyView(number, 1, Damaged()) for number in range(1, 40)]
+    publish(monkeypatch, model(replace(route, channel=replace(route.channel, keys=(*damaged, KeyView(40, 1, {}))))))
+    for _ in range(5):
+        await asked(run)
+    assert {row["api_key_id"] for row in run.reservations.rows} == {40}
+    assert len(opened) <= 39, "each is tried to be decrypted once"
+    publish(monkeypatch, model(replace(route, channel=replace(route.channel, keys=tuple(damaged)))))
+    with pytest.raises(NoAvailableChannel):
+        await asked(run)
+
+
+async def test_channels_of_a_kind_are_asked_once_whether_they_can_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, seen = Run(), list[int]()
+    urls = {"embeddings": httpx.URL("https://x.example.com")}
+    odd = [replace(one, channel=replace(one.channel, urls=urls)) for one in map(channel, range(500, 600))]
+    view = model(*map(channel, range(1, 500)), *odd)
+    publish(monkeypatch, view)
+
+    def check_channel(one: Any) -> RelayError | None:
+        seen.append(one.id)
+        return None if "chat.completions" in one.urls else UnsupportedEndpoint("no such API")
+
+    for _ in range(20):
+        await asked(run, check_channel=check_channel)
+    assert len(seen) == 2 * 20 and all(row["channel_id"] < 500 for row in run.reservations.rows)
+    lacks = Failure(C.NO_API, UnsupportedEndpoint("no such API"), 404, "", api="chat.completions")
+    run.health.missing_apis.suspected(view.routes[6].channel, KeyView(70, 1, {}), 1, lacks)
+    run.health.missing_apis.proven((7, "chat.completions"), "said so")
+    seen.clear()
+    await asked(run, check_channel=check_channel)
+    assert len(seen) == 3 and 7 in seen, "one that lacks an API is a kind of its own"
 
 
 async def test_a_channel_that_turns_out_to_lack_the_api_is_asked_with_no_other_key(

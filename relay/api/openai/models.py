@@ -102,7 +102,7 @@ async def _model_objects(request: HttpRequest, models: Iterable[ModelView], aske
     found = []
     for model in usable_models(caller, models, exchange.wall, fallback is not None):
         routes, multiplier = serving_routes(caller, model), snapshot.terms(caller).multiplier
-        own = model_object(model, routes, multiplier, exchange.wall, fallback)
+        own = model_object(model, routes.tariffs, multiplier, exchange.wall, fallback)
         if not asked:
             found += [own, *(alias_object(own, alias, len(model.aliases) > 1) for alias in model.aliases)]
         else:

@@ -31,8 +31,8 @@ from relay.endpoints.realtime.connection import (
 from relay.endpoints.realtime.models import SessionModels
 from relay.errors import InvalidRequest, RelayError, UnsupportedEndpoint, UpstreamFailed
 from relay.gateway.attempt import Attempt
-from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
+from relay.gateway.snapshot.routes import Candidate
 from relay.gateway.snapshot.views import ChannelView
 from relay.protocols.fields import BadRequest
 from relay.protocols.framing.multipart import write_parts

@@ -26,11 +26,11 @@ from relay.gateway.exchange.exchange import AsgiScope, Exchange
 from relay.gateway.exchange.interrupts import Interrupt
 from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.pipeline import serve
-from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot import hops
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.routes import Candidate
 from relay.gateway.snapshot.views import ChannelView
 from relay.protocols.naming.sessions import SessionIds
 from relay.protocols.realtime import faults

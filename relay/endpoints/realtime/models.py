@@ -15,9 +15,9 @@ from relay.endpoints.files.file_ids import check_no_ids
 from relay.endpoints.overrides import rules_for
 from relay.errors import Forbidden, InvalidRequest, RelayError
 from relay.gateway.access.authorization import find_model, permitted_model
-from relay.gateway.routing.selection import Candidate
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.routes import Candidate
 from relay.gateway.snapshot.views import ModelView, Route
 from relay.protocols.fields import BadRequest
 from relay.protocols.naming.references import references_in

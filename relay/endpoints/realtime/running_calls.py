@@ -21,10 +21,10 @@ from relay.gateway.access.authorization import check_purpose, permitted_model
 from relay.gateway.exchange.interrupts import Ended
 from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.outcome import SHUTDOWN
-from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.routes import Candidate
 from relay.models import RealtimeCall
 from relay.protocols.naming.sessions import NO_IDS
 from relay.providers.classify import Failure

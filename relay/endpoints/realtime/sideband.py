@@ -32,8 +32,8 @@ from relay.gateway.access.authorization import check_purpose
 from relay.gateway.attempt import interrupt_error, told_error
 from relay.gateway.exchange.interrupts import Ended, Interrupt
 from relay.gateway.pipeline import count_request
-from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
+from relay.gateway.snapshot.routes import Candidate
 from relay.protocols.fields import BadRequest
 from relay.protocols.realtime import faults
 from relay.protocols.realtime.conversation import read_delta

@@ -16,6 +16,7 @@ from relay.gateway.exchange.unstored import may_run
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.routes import Keys, Routes
 from relay.storage import responses as stored_responses
 from relay.usage.running import live_workers
 
@@ -81,19 +82,20 @@ def _others_work() -> bool:
 async def delete_upstream(run: Runtime, forgotten: stored_responses.StoredTurn, api: str = "responses") -> None:
     """Delete what an upstream stores, in this API. If that fails, it expires there on its own."""
     for model in snapshot_cache.snapshot.models.values():
-        for route in model.routes:
-            channel = route.channel
-            key = next((key for key in channel.keys if key.id == (forgotten.key_id or 0)), None)
-            if channel.id != forgotten.channel_id or key is None or api not in channel.urls or channel.refusal:
-                continue
-            url = httpx.URL(f"{channel.urls[api]}/{quote(forgotten.upstream_id, safe='')}")
-            request = httpx.Request(
-                "DELETE", url, extensions={"timeout": {"connect": channel.timeouts.connect}, "headers": key.headers}
-            )
-            try:
-                async with asyncio.timeout(_DELETE_SECONDS):
-                    answer = await run.transport(channel.provider, channel.proxy).handle_async_request(request)
-                    await answer.aclose()
-            except (httpx.HTTPError, TimeoutError, OSError) as error:
-                logger.warning("the upstream could not be asked to delete a response: %s", type(error).__name__)
-            return
+        route = Routes.of(model.routes).through(forgotten.channel_id or 0)
+        if route is None or api not in route.channel.urls or route.channel.refusal:
+            continue
+        channel, number = route.channel, Keys.number_of(route.channel, forgotten.key_id or 0)
+        if number is None or not (key := channel.keys[number]).usable:
+            continue
+        url = httpx.URL(f"{channel.urls[api]}/{quote(forgotten.upstream_id, safe='')}")
+        request = httpx.Request(
+            "DELETE", url, extensions={"timeout": {"connect": channel.timeouts.connect}, "headers": key.headers}
+        )
+        try:
+            async with asyncio.timeout(_DELETE_SECONDS):
+                answer = await run.transport(channel.provider, channel.proxy).handle_async_request(request)
+                await answer.aclose()
+        except (httpx.HTTPError, TimeoutError, OSError) as error:
+            logger.warning("the upstream could not be asked to delete a response: %s", type(error).__name__)
+        return

@@ -9,8 +9,9 @@ from typing import Final
 from portal.lib import net
 from relay.errors import Forbidden, ModelNotFound, PlanAuthError
 from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.routes import Routes
 from relay.gateway.snapshot.snapshot import Snapshot
-from relay.gateway.snapshot.views import ModelView, PlanView, Route
+from relay.gateway.snapshot.views import ModelView, PlanView
 from relay.models.model_names import spellings
 from relay.models.token import fits_purpose
 
@@ -118,12 +119,12 @@ def check_purpose(caller: Caller, family: str) -> None:
         )
 
 
-def serving_routes(caller: Caller, model: ModelView) -> tuple[Route, ...]:
+def serving_routes(caller: Caller, model: ModelView) -> Routes:
     """The routes by which requests of the caller can be sent: they have a key, and their address may be used.
 
     Keys that cool down count, since they come back by themselves. Those that were taken out of service do not.
     """
-    return tuple(route for route in caller.routes(model) if route.channel.keys and not route.channel.refusal)
+    return caller.routes(model).serving
 
 
 def may_call(caller: Caller, model: ModelView, now: float, sells_unpriced: bool) -> bool:
@@ -134,7 +135,7 @@ def may_call(caller: Caller, model: ModelView, now: float, sells_unpriced: bool)
     if not caller.may_use(model, now) or not fits_purpose(caller.purpose, model.abilities):
         return False
     routes = serving_routes(caller, model)
-    return bool(routes) and (sells_unpriced or model.priced_at(now, routes))
+    return bool(routes) and (sells_unpriced or model.priced_at(now, routes.tariffs))
 
 
 def usable_models(caller: Caller, models: Iterable[ModelView], now: float, sells_unpriced: bool) -> list[ModelView]:

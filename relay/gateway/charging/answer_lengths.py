@@ -6,10 +6,10 @@ them. Once an answer has cost more than its limit allows, money is held for the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
-from relay.gateway.snapshot.views import ChannelView, ModelView
+from relay.gateway.snapshot.routes import Routes
+from relay.gateway.snapshot.views import ModelView
 
 ASSUMED_OUTPUT: Final = 32_768  # tokens of a non-streaming answer, for models whose output limit is unknown
 USUAL_WINDOW: Final = 131_072  # tokens of context, of a model that nothing is known of
@@ -38,23 +38,33 @@ class AnswerLengths:
         seen = self._seen.get((channel, model))
         return seen is not None and now - seen < _SECONDS
 
+    def exceeds_any(self, routes: Routes, model: int, now: float) -> bool:
+        """The same of any of the channels."""
+        seen = self._seen
+        if len(routes) <= len(seen):
+            return any([self.exceeds(route.channel.id, model, now) for route in routes])
+        return any(
+            [
+                of == model and now - at < _SECONDS and routes.number_of(channel) is not None
+                for (channel, of), at in seen.items()
+            ]
+        )
+
 
 answer_lengths: Final = AnswerLengths()
 
 
-def thinking_beside(
-    limit: int, named: int | None, model: ModelView, channels: Sequence[ChannelView], now: float
-) -> int:
-    """The tokens that an answer may have beside its limit, at any of the channels.
+def thinking_beside(limit: int, named: int | None, model: ModelView, routes: Routes, now: float) -> int:
+    """The tokens that an answer may have beside its limit, at any of the channels of its routes.
 
     `named`: those of thinking that the request names, 0 where it turns it off, None: none.
     """
     longest, window = model.max_output_tokens or ASSUMED_OUTPUT, model.context_window or USUAL_WINDOW
-    if any(answer_lengths.exceeds(channel.id, model.id, now) for channel in channels):
+    if answer_lengths.exceeds_any(routes, model.id, now):
         return max(longest, min(named or 0, window))
     if not limit:  # nothing is to be written, so nothing is thought about
         return 0
-    within = all(channel.limits_thinking for channel in channels)
+    within = all([route.channel.limits_thinking for route in routes.examples])
     if named:  # where the limit cannot hold it, some relays raise the limit
         return min(named, window) if named >= limit or not within else 0
     reasons = not model.abilities or "reasoning" in model.abilities

@@ -14,8 +14,8 @@ from relay.gateway.charging.answer_lengths import ASSUMED_OUTPUT, USUAL_WINDOW, 
 from relay.gateway.charging.reservations import Grant, Reservations
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
-from relay.gateway.routing.selection import Candidate
 from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.routes import Candidate
 from relay.gateway.snapshot.views import ModelView, Route
 from relay.protocols.usage import NO_USAGE, Usage
 
@@ -172,8 +172,8 @@ class RequestCharge:
         assumed = usual if limit is None else limit
         thinking = 0
         if self._limit is not None:
-            channels = [route.channel for route in caller.routes(self.model)]
-            thinking = thinking_beside(self._limit, request.thinking, self.model, channels, self._now)
+            routes = caller.routes(self.model)
+            thinking = thinking_beside(self._limit, request.thinking, self.model, routes, self._now)
         unlimited = self._limit == 0 and thinking > 0  # some upstreams read 0 as no limit
         held = (assumed + thinking) * choices
         parts = _dearer_parts(request, own)
@@ -220,7 +220,7 @@ class RequestCharge:
         if self.model.varied:
             found = [
                 price
-                for route in self._caller.routes(self.model)
+                for route in self._caller.routes(self.model).tariffs
                 if route.price is not None and (price := self.price(route, prompt_tokens)) is not None
             ]
         listed = self.price(None, prompt_tokens)

@@ -28,6 +28,7 @@ CONSECUTIVE_FAILURES: Final = 5  # that open a circuit, for failure classes of w
 RECENT_FAILURES: Final = (7, 10)  # failures of the last attempts that open it as well
 PROBE_SECONDS: Final = 120.0  # after which a probe that has not returned is ignored
 GRACE: Final = 3.0  # seconds in which only the worker that opened a circuit probes it
+_LOGGED: Final = 20_000  # changes that are kept for those who follow them
 _FORGET: Final = 600.0  # seconds after which an old failure no longer counts
 _FIRST_GUESS: Final = 60.0  # seconds of the longest first cooldown when it is not proven that it is needed
 _LONGEST_OWN: Final = 300.0  # seconds of the longest cooldown for the requests of one user
@@ -133,6 +134,34 @@ class CircuitBreaker:
         self.circuits: dict[CircuitPlace, Circuit] = {}
         self.changed: set[CircuitPlace] = set()  # to be published to the other workers
         self._own = own
+        self._log: list[CircuitPlace] = []  # the latest places whose circuits changed
+        self._logged = 0  # how many were dropped from it
+
+    # -- what changed ------------------------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> int:
+        """How many changes there have been."""
+        return self._logged + len(self._log)
+
+    def since(self, position: int) -> Sequence[CircuitPlace] | None:
+        """The places of the changes after a position, None: they are not known any more."""
+        if position < self._logged:
+            return None
+        return self._log[position - self._logged :] if position < self.position else ()
+
+    def note(self, place: CircuitPlace) -> None:
+        """Something changed at a place that may let attempts through, or block them."""
+        if self._own:
+            return
+        if len(self._log) >= _LOGGED:
+            del self._log[: _LOGGED // 2]
+            self._logged += _LOGGED // 2
+        self._log.append(place)
+
+    def _change(self, place: CircuitPlace) -> None:
+        self.changed.add(place)
+        self.note(place)
 
     # -- attempts ----------------------------------------------------------------------------------------------------
 
@@ -147,25 +176,36 @@ class CircuitBreaker:
             return None
         found: OpenCircuit | None = None
         for place in places(at):
-            circuit = self.circuits.get(place)
-            if circuit is None or not circuit.until or (last_resort and circuit.partial):
-                continue
-            until = circuit.until + GRACE if circuit.foreign and not last_resort else circuit.until
-            probing = bool(circuit.probes) and now - circuit.probing < PROBE_SECONDS
-            if probing and last_resort and now >= until:
-                probing = not circuit.named and circuit.probes >= 2 ** min(int(now - until), 10)
-            if (now < until or probing) and (found is None or until > found.until):
+            until = self.closed_until(place, now, last_resort)
+            if until and (found is None or until > found.until):
+                circuit = self.circuits[place]
                 found = OpenCircuit(
                     place,
-                    max(until, now + 1.0) if probing else until,
+                    until,
                     BY_WORD.get(circuit.kind, FailureClass.TRANSIENT),
                     circuit.detail,
                     circuit.since,
-                    now >= until,
+                    now >= (circuit.until + GRACE if circuit.foreign and not last_resort else circuit.until),
                     circuit.named,
                     self._own,
                 )
         return found
+
+    def closed_until(self, place: CircuitPlace, now: float, last_resort: bool = False) -> float:
+        """Until when this circuit alone blocks an attempt, as `blocked`; 0: it does not.
+
+        One that waits for a probe is to be asked again in a second.
+        """
+        circuit = self.circuits.get(place)
+        if circuit is None or not circuit.until or (last_resort and circuit.partial):
+            return 0.0
+        until = circuit.until + GRACE if circuit.foreign and not last_resort else circuit.until
+        if now < until:
+            return until
+        probing = bool(circuit.probes) and now - circuit.probing < PROBE_SECONDS
+        if probing and last_resort:
+            probing = not circuit.named and circuit.probes >= 2 ** min(int(now - until), 10)
+        return max(until, now + 1.0) if probing else 0.0
 
     def enter(self, at: CircuitPlace, now: float) -> Sequence[Circuit]:
         """Begin an attempt. Returns the open circuits that it probes, for `leave`; while it does, others go elsewhere.
@@ -201,7 +241,7 @@ class CircuitBreaker:
             if circuit.until:
                 circuit.until, circuit.since, circuit.opened, circuit.kind = 0.0, 0.0, 0, ""
                 circuit.foreign = circuit.named = False
-                self.changed.add(place)
+                self._change(place)
             if not any(outcome.failed for outcome in circuit.recent):
                 del self.circuits[place]
 
@@ -223,7 +263,7 @@ class CircuitBreaker:
             until = now + self._seconds(circuit, failure, proof)
             if (proof or self._own) and failure.wait is not None and until > circuit.until:
                 circuit.until = until
-                self.changed.add(place)
+                self._change(place)
             return False
         broke_off = kind is FailureClass.STREAM_BROKEN
         if broke_off and circuit.recent and not circuit.recent[-1].failed:
@@ -234,7 +274,7 @@ class CircuitBreaker:
                 # Tried as a last resort while open: not a probe, so the wait does not grow.
                 if circuit.partial and self._may_be_down(circuit, kind):
                     circuit.partial, circuit.until = False, now + kind.cooldown
-                    self.changed.add(place)
+                    self._change(place)
                 return False
             if not self._suffices(circuit, failure):
                 return False
@@ -245,7 +285,7 @@ class CircuitBreaker:
         circuit.kind, circuit.detail = kind.word, failure.detail[:200]
         circuit.partial = not proof and not (failure.shared_part and self._may_be_down(circuit, kind))
         circuit.named = failure.wait is not None and (proof or self._own)
-        self.changed.add(place)
+        self._change(place)
         return fresh
 
     def _suffices(self, circuit: Circuit, failure: Failure) -> bool:
@@ -292,6 +332,7 @@ class CircuitBreaker:
     ) -> None:
         """Another worker opened a circuit, or opened it again."""
         circuit = self.circuits.setdefault(place, Circuit())
+        self.note(place)
         if not circuit.until or until > circuit.until:
             (
                 circuit.since,
@@ -306,7 +347,8 @@ class CircuitBreaker:
 
     def drop(self, place: CircuitPlace) -> None:
         """Another worker, or a person, closed a circuit."""
-        self.circuits.pop(place, None)
+        if self.circuits.pop(place, None) is not None:
+            self.note(place)
         self.changed.discard(place)
 
     def forget(self, now: float) -> None:
@@ -315,7 +357,7 @@ class CircuitBreaker:
             if now - max(circuit.touched, circuit.until) > _FORGET and not circuit.probes:
                 del self.circuits[place]
                 if circuit.until:
-                    self.changed.add(place)
+                    self._change(place)
 
 
 def leave(probed: Iterable[Circuit]) -> None:

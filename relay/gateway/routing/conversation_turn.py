@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from relay.gateway.routing.continuity import Continuity, LastTurn
-from relay.gateway.routing.selection import Live, RoutePreference, home
+from relay.gateway.routing.live import Live
+from relay.gateway.routing.selection import RoutePreference, pick
+from relay.gateway.snapshot.routes import Keys, Routes
 from relay.gateway.snapshot.views import Pair, Route
 from relay.protocols.usage import Usage
 from relay.providers.classify import Failure
@@ -65,15 +67,23 @@ class ConversationTurn:
             self._continuity.remember_turn(self.digest, LastTurn(pair, at, hour))
 
 
+def home(routes: Sequence[Route], preference: RoutePreference) -> Pair | None:
+    """The channel and key that a conversation has as long as nothing fails; None: it keeps to none."""
+    if not preference.conversation:
+        return None
+    found = pick(routes, frozenset(), Live(), replace(preference, prefer=None), 0.0, lambda: 0.0)
+    return found.pair if found is not None else None
+
+
 def cold_at(last: LastTurn, routes: Sequence[Route]) -> float:
     """Until when the prompt of a conversation is probably cached where its last turn was answered.
 
     0: none of the routes leads there.
     """
-    for route in routes:
-        if route.channel.id == last.pair[0]:
-            return last.at + (HOUR_SECONDS if last.for_an_hour else route.channel.cache_seconds)
-    return 0.0
+    route = Routes.of(routes).through(last.pair[0])
+    if route is None:
+        return 0.0
+    return last.at + (HOUR_SECONDS if last.for_an_hour else route.channel.cache_seconds)
 
 
 def only(routes: Sequence[Route], pair: Pair) -> list[Route] | None:
@@ -81,17 +91,24 @@ def only(routes: Sequence[Route], pair: Pair) -> list[Route] | None:
 
     None: the channel does not serve the model any more, or has lost the key, so that nothing will bring it back.
     """
-    for route in routes:
-        if route.channel.id != pair[0]:
-            continue
-        keys = tuple(key for key in route.channel.keys if key.id == pair[1])
-        if keys and not route.channel.refusal:
-            return [
-                route if len(route.channel.keys) == 1 else replace(route, channel=replace(route.channel, keys=keys))
-            ]
-        return [] if any(key.id == pair[1] for key in route.channel.disabled_keys) else None
-    return None
+    route = Routes.of(routes).through(pair[0])
+    if route is None:
+        return None
+    found = with_key(route, pair[1])
+    if found is not None and not route.channel.refusal:
+        return [found]
+    return [] if any(key.id == pair[1] for key in route.channel.disabled_keys) else None
+
+
+def with_key(route: Route, key: int) -> Route | None:
+    """A route with one of its keys alone, None: it does not have it."""
+    channel = route.channel
+    number = Keys.number_of(channel, key) if channel.keys else None
+    if number is None or len(channel.keys) == 1:
+        return None if number is None else route
+    return replace(route, channel=replace(channel, keys=(channel.keys[number],)))
 
 
 def _has(routes: Sequence[Route], pair: Pair) -> bool:
-    return any(route.channel.id == pair[0] and any(key.id == pair[1] for key in route.channel.keys) for route in routes)
+    route = Routes.of(routes).through(pair[0])
+    return route is not None and bool(route.channel.keys) and Keys.number_of(route.channel, pair[1]) is not None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from django.utils import formats, timezone
@@ -22,20 +23,17 @@ from relay.gateway.routing.explain_money import Covers
 from relay.gateway.routing.explain_plan import OwnPlan, explain_plan
 from relay.gateway.routing.explanation import STRANGER, Explanation, Reader, RouteLine
 from relay.gateway.routing.health import Health
-from relay.gateway.routing.selection import (
-    Live,
-    RouteExplanation,
-    RoutePreference,
-    RouteStatus,
-    explain_routes,
-    strategy_of,
-)
+from relay.gateway.routing.live import Live
+from relay.gateway.routing.route_status import RouteExplanation, RouteStatus, explain_routes
+from relay.gateway.routing.selection import RoutePreference
 from relay.gateway.snapshot import load
 from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.routes import Routes
 from relay.gateway.snapshot.views import ModelView, Route
 from relay.models import ChannelModel, Model, ModelAlias, ModelPermission, Token
 from relay.models.pool import STRATEGY_WORDS
 
+_MOST_LINES: Final = 200  # of channels and keys
 _STATUS_LABELS = {
     RouteStatus.NEXT: gettext_lazy("serves now"),
     RouteStatus.READY: gettext_lazy("ready"),
@@ -73,7 +71,7 @@ def explain_route(
         else Model.objects.filter(aliases__name=model_name).first()  # of one that is disabled
     )
     lines: list[RouteLine] = []
-    serves: str | None = None
+    serves, more = None, ""
     if row is None:
         obstacles.append(_unknown(model_name))
     else:
@@ -88,7 +86,7 @@ def explain_route(
                 )
                 % {"token": token}
             )
-        lines, serves = _lines(row, view, caller, now, seen)
+        lines, serves, more = _lines(row, view, caller, now, seen)
         if serves is None:
             obstacles.append(
                 _("No channel can serve it now; the table says why for each.")
@@ -127,7 +125,8 @@ def explain_route(
         [*_of_token(token), *(settings_of(view, caller.routes(view)) if view else ()), *covers.conditions()],
         row.name if row is not None and row.aliases.filter(name=model_name).exists() else "",
         newest_requests(user, token, row.name if row is not None else model_name) if reader.requests else [],
-        plan.said if plan is not None else "",
+        plan=plan.said if plan is not None else "",
+        more=more,
     )
 
 
@@ -246,54 +245,60 @@ def _permission(user: User, model: Model, now: datetime) -> list[str]:
 
 def _lines(
     row: Model, view: ModelView | None, caller: Caller, now: datetime, seen: Live | None
-) -> tuple[list[RouteLine], str | None]:
-    """A line for every channel that lists the model, and the name of the one that serves now."""
+) -> tuple[list[RouteLine], str | None, str]:
+    """A line for every channel that lists the model, the name of the one that serves now, and what has no line."""
     found: list[RouteLine] = []
     serves: str | None = None
-    routes = caller.routes(view) if view is not None else ()
+    routes = caller.routes(view) if view is not None else Routes()
     preference = RoutePreference(row.pk, row.strategy, settings.CONFIG.routing_strategy, user=caller.user_id)
-    explained = explain_routes(routes, _live(seen), preference, now.timestamp())
-    top = [line.route for line in explained if line.status in {RouteStatus.NEXT, RouteStatus.READY}]
-    how = _(STRATEGY_WORDS[strategy_of(top, preference)]) if top else ""
+    explained = list(explain_routes(routes, _live(seen), preference, now.timestamp()))
+    if len(explained) > _MOST_LINES:
+        explained.sort(key=lambda line: line.status is not RouteStatus.NEXT)
+    rivals = {line.route.channel.id for line in explained if line.status in {RouteStatus.NEXT, RouteStatus.READY}}
+    tier = next((tier for tier in routes.tiers if any(one.channel.id in rivals for one in tier.routes)), None)
+    how = _(STRATEGY_WORDS[tier.strategy(preference.strategy, preference.default)]) if tier is not None else ""
+    listed, rest = {route.channel.id for route in routes}, Counter[str]()
+    rows = ChannelModel.objects.filter(model=row).order_by("pk")
+    unused = [pk for pk, channel in rows.values_list("pk", "channel_id") if channel not in listed]
+    described: set[int] = set()
     for line in explained:
+        channel = line.route.channel
         if line.status is RouteStatus.NEXT:
-            serves = _("the channel “%(channel)s”") % {"channel": line.route.channel.name}
-        found.append(_line(line, how, len({route.channel.id for route in top})))
-        found += [
-            _disabled_key_line(line.route, key)
-            for key in line.route.channel.disabled_keys
-            if line is _first_of(explained, line.route)
-        ]
-    listed = {route.channel.id for route in routes}
-    for served in (
-        ChannelModel.objects.filter(model=row)
-        .exclude(channel__in=listed)
-        .select_related("channel")
-        .prefetch_related("channel__groups")
-    ):
-        channel = served.channel
-        if not channel.enabled:
-            why = _("The channel is disabled. Enable it in the list of channels.")
-        elif not served.enabled:
-            why = _("The model is switched off on this channel.")
-        elif not row.enabled:
-            why = _("The model is disabled.")
+            serves = _("the channel “%(channel)s”") % {"channel": channel.name}
+        out = channel.disabled_keys if channel.id not in described else ()
+        described.add(channel.id)
+        if len(found) < _MOST_LINES:
+            found.append(_line(line, how, len(rivals)))
         else:
-            reserved = ", ".join(sorted(group.name for group in channel.groups.all()))
-            why = (
-                _("The channel is reserved for the groups %(groups)s, and the user is in none of them.")
-                % {"groups": reserved}
-                if reserved
-                else _(
-                    "The channel is reserved for groups, and none is left of them. Choose others, or lift the limit."
-                )
-            )
-        found.append(RouteLine(channel.name, channel.pk, "", _("not used"), why, channel.priority))
-    return found, serves
+            rest[str(_STATUS_LABELS[line.status])] += 1
+        room = max(0, _MOST_LINES - len(found))
+        found += [_disabled_key_line(line.route, key) for key in out[:room]]
+        rest[_("out of service")] += len(out[room:])
+    room = max(0, _MOST_LINES - len(found))
+    rows = rows.filter(pk__in=unused[:room]).select_related("channel").prefetch_related("channel__groups")
+    found += [_unused_line(row, served) for served in rows]
+    rest[_("not used")] += len(unused[room:])
+    more = ", ".join(f"{status}: {count}" for status, count in rest.items() if count)
+    return found, serves, _("Channels and keys beyond these: %(more)s.") % {"more": more} if more else ""
 
 
-def _first_of(lines: list[RouteExplanation], route: Route) -> RouteExplanation:
-    return next(line for line in lines if line.route is route)
+def _unused_line(row: Model, served: ChannelModel) -> RouteLine:
+    channel = served.channel
+    if not channel.enabled:
+        why = _("The channel is disabled. Enable it in the list of channels.")
+    elif not served.enabled:
+        why = _("The model is switched off on this channel.")
+    elif not row.enabled:
+        why = _("The model is disabled.")
+    else:
+        reserved = ", ".join(sorted(group.name for group in channel.groups.all()))
+        why = (
+            _("The channel is reserved for the groups %(groups)s, and the user is in none of them.")
+            % {"groups": reserved}
+            if reserved
+            else _("The channel is reserved for groups, and none is left of them. Choose others, or lift the limit.")
+        )
+    return RouteLine(channel.name, channel.pk, "", _("not used"), why, channel.priority)
 
 
 def _line(line: RouteExplanation, how: str, rivals: int) -> RouteLine:
@@ -387,7 +392,7 @@ def _live(seen: Live | None) -> Live:
         health.live.breaker.circuits[place].foreign = False  # shows the circuit's own time, without the grace period
     if seen is None:
         return health.live
-    return Live(health.live.breaker, seen.suspicions, seen.in_flight, seen.latency, seen.turns)
+    return Live(health.live.breaker, seen.suspicions, seen.in_flight, seen.latency, seen.full, seen.turns, seen.fastest)
 
 
 def _moment(at: datetime | None) -> str:

@@ -96,7 +96,9 @@ class Covers:
     def _cost(self, tokens: int) -> int:
         """The nano-USD of as many tokens in and out at the dearest route; 0: it is free."""
         model = self.model
-        lists = [model.price, *(route.price for route in self.caller.routes(model))] if model is not None else []
+        lists = (
+            [model.price, *(route.price for route in self.caller.routes(model).tariffs)] if model is not None else []
+        )
         prices = [price for one in lists if one is not None and (price := one.at(self.now, tokens)) is not None]
         if not prices:
             return 0 if settings.CONFIG.unpriced == "free" else 1

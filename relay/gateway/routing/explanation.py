@@ -51,6 +51,7 @@ class Explanation:
     conditions: list[str] = field(default_factory=list)  # which some requests do not meet
     alias_of: str = ""  # the model's own name, where it was asked for by a further one
     caches: list[CacheLine] = field(default_factory=list)  # newest requests, and why they missed a cache
+    more: str = ""  # how many channels and keys have no line, by their status; empty: none
     plan: str = ""  # what the user's own plan does, which nobody else is told
 
     def as_json(self) -> dict[str, Any]:

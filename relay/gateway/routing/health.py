@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +17,12 @@ from relay.channels.cooldowns import CooldownPlace, MissingApi, StoredCircuit
 from relay.channels.keys import Evidence, notify_staff, order_test, take_out
 from relay.errors import CredentialsExhausted, NoAvailableChannel, RelayError, UpstreamRateLimited
 from relay.gateway.routing.circuit_breaker import Circuit, OpenCircuit, is_proof
+from relay.gateway.routing.live import Live
 from relay.gateway.routing.missing_apis import MissingApis
-from relay.gateway.routing.selection import Candidate, Live, RoutePreference, RouteStatus, explain_routes
+from relay.gateway.routing.route_status import cooling_circuits
+from relay.gateway.routing.selection import RoutePreference
 from relay.gateway.snapshot.cache import snapshot_cache
+from relay.gateway.snapshot.routes import Candidate
 from relay.gateway.snapshot.views import ChannelView, Route
 from relay.models.notice import NoticeKind
 from relay.providers.classify import KEYS_MESSAGE, MONEY_MESSAGE, Failure, public_error
@@ -29,6 +33,8 @@ logger: Final = logging.getLogger(__name__)
 _KEY_KINDS: Final = {FailureClass.KEY_DEAD, FailureClass.BILLING}
 STRIKE_SECONDS: Final = 30.0  # after which another refusal of the same user's requests counts
 _STRIKES_LAST: Final = 600.0  # seconds for which the first refusal counts
+_LONGEST_OF_SOME: Final = 60.0  # seconds; of thousands of channels another one may be back earlier
+_LOOK_SECONDS: Final = 10.0  # between looks for what can be forgotten
 _TEST_PAUSE: Final = 300.0  # seconds between two tests of a key that are ordered by suspicion
 
 
@@ -62,6 +68,7 @@ class Health:
         self._tests_ordered: dict[int, float] = {}  # by key, seconds since 1970
         self._keys_to_test: set[int] = set()
         self._keys_to_disable: dict[int, tuple[Failure, Requester]] = {}
+        self._look_at = 0.0  # for what can be forgotten, seconds since 1970
         self._channel_faults: dict[int, tuple[str, str]] = {}  # channel to its name and the detail
 
     # -- attempts ----------------------------------------------------------------------------------------------------
@@ -132,7 +139,10 @@ class Health:
         """Write all changes to the database. Raises RelayUnavailable; failed writes are repeated next time."""
         breaker = self.live.breaker
         now = time.time()
-        breaker.forget(now)
+        if now >= self._look_at:
+            self._look_at = now + _LOOK_SECONDS
+            breaker.forget(now)
+            self._forget(now)
         self.live.suspicions.forget(now)
         self.missing_apis.forget(now)
         if breaker.changed:
@@ -160,6 +170,12 @@ class Health:
             channel, (name, detail) = next(iter(self._channel_faults.items()))
             await snapshot_cache.in_thread(_notify_channel_fault, channel, name, detail)
             self._channel_faults.pop(channel, None)
+
+    def _forget(self, now: float) -> None:
+        """Drop what no longer counts of keys that may be gone."""
+        self._strikes = {key: strike for key, strike in self._strikes.items() if now - strike.at <= _STRIKES_LAST}
+        self._tests_ordered = {key: at for key, at in self._tests_ordered.items() if now - at <= _TEST_PAUSE}
+        self.live.full = {pair: until for pair, until in self.live.full.items() if until > now}
 
     async def _save_missing_apis(self) -> None:
         apis = self.missing_apis
@@ -203,10 +219,9 @@ class Health:
     def no_channel_error(self, name: str, routes: Sequence[Route], preference: RoutePreference) -> RelayError:
         """The client's error when no channel can be tried."""
         now = time.time()
-        lines = explain_routes(routes, self.live, preference, now)
-        cooling = [line.cooling for line in lines if line.status is RouteStatus.COOLING and line.cooling is not None]
+        cooling, whole = cooling_circuits(routes, self.live, preference, now)
         if cooling:
-            return _cooling_error(name, cooling, now)
+            return _cooling_error(name, cooling, now, math.inf if whole else _LONGEST_OF_SOME)
         out = {key.kind for route in routes for key in route.channel.disabled_keys}
         if out:
             return CredentialsExhausted(MONEY_MESSAGE if out == {FailureClass.BILLING.word} else KEYS_MESSAGE)
@@ -218,10 +233,10 @@ class Health:
         return nothing
 
 
-def _cooling_error(name: str, cooling: Sequence[OpenCircuit], now: float) -> RelayError:
+def _cooling_error(name: str, cooling: Sequence[OpenCircuit], now: float, longest: float) -> RelayError:
     # Only a time that an upstream named is passed on: our guesses would make clients sleep for nothing.
     first = min(cooling, key=lambda one: one.until)
-    wait = max(SHORTEST, first.until - now) if first.named else None
+    wait = min(max(SHORTEST, first.until - now), longest) if first.named else None
     again = "Try again in a moment." if wait is None else "Try again after the time in Retry-After."
     kinds = {one.kind for one in cooling}
     if kinds <= {FailureClass.RATE, FailureClass.QUOTA_WINDOW}:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final
 
 import httpx
 
+from relay.gateway.snapshot.routes import Routes
 from relay.gateway.snapshot.views import ChannelView, KeyView
 from relay.providers.classify import Failure
 from relay.providers.credentials.contract import SIGNER
@@ -52,6 +54,7 @@ class MissingApis:
 
     def __init__(self) -> None:
         self._lessons: dict[tuple[int, str], Lesson] = {}
+        self._version = 0  # grows with every lesson
         self.changed: set[tuple[int, str]] = set()  # to be published to the other workers
         self.unproven: dict[tuple[int, str], tuple[ChannelView, KeyView]] = {}  # to be probed
 
@@ -65,6 +68,25 @@ class MissingApis:
             return True
         lesson.url = lesson.url or str(url)
         return lesson.url != str(url)
+
+    def kinds(self, routes: Routes, now: float) -> tuple[int, dict[Hashable, list[int]]]:
+        """The numbers of the routes whose channels can serve the same requests, as far as anybody can tell now.
+
+        Before them the version of what is known, 0 while nothing is.
+        """
+        if not self._lessons:
+            return 0, routes.kinds
+        return self._version, routes.regrouped(self._version, self._lacks_by_channel(now))
+
+    def _lacks_by_channel(self, now: float) -> Callable[[], dict[int, frozenset[str]]]:
+        def found() -> dict[int, frozenset[str]]:
+            lacks: dict[int, set[str]] = {}
+            for (channel, api), lesson in self._lessons.items():
+                if lesson.until > now:
+                    lacks.setdefault(channel, set()).add(f"{api} {lesson.url}")
+            return {channel: frozenset(apis) for channel, apis in lacks.items()}
+
+        return found
 
     def get(self, place: tuple[int, str]) -> Lesson | None:
         """What is believed of a channel's API, None: nothing against it."""
@@ -91,6 +113,7 @@ class MissingApis:
         if api != "realtime" and now - lesson.probed >= _PROBE_PAUSE:
             lesson.probed = now
             self.unproven[place] = channel, key
+        self._version += 1
 
     def proven(self, place: tuple[int, str], proof: str) -> None:
         """It is proven that an upstream lacks an API."""
@@ -99,6 +122,7 @@ class MissingApis:
             lesson.at = time.time()
             lesson.until, lesson.proof = lesson.at + lesson.seconds, proof
             self.changed.add(place)
+            self._version += 1
 
     def refuted(self, place: tuple[int, str]) -> None:
         """A probe of ours found the API: answers to requests about it are about the requests."""
@@ -107,6 +131,7 @@ class MissingApis:
             if lesson.until:
                 self.changed.add(place)
             lesson.until, lesson.refuted = 0.0, True
+            self._version += 1
 
     def take_unproven(self) -> dict[tuple[int, str], tuple[ChannelView, KeyView]]:
         """What is to be probed, once."""
@@ -124,10 +149,12 @@ class MissingApis:
     def take_over(self, place: tuple[int, str], until: float, detail: str) -> None:
         """Another worker has proof."""
         self._lessons[place] = Lesson("", 0, time.time(), detail, until)
+        self._version += 1
 
     def drop(self, place: tuple[int, str]) -> None:
         """A person has ended it."""
         self._lessons.pop(place, None)
+        self._version += 1
         self.changed.discard(place)
 
     def forget(self, now: float) -> None:
@@ -135,6 +162,7 @@ class MissingApis:
         for place, lesson in list(self._lessons.items()):
             if now >= max(lesson.until, lesson.at + _SUSPECTED_SECONDS):
                 del self._lessons[place]
+                self._version += 1
                 if lesson.until:
                     self.changed.add(place)
 

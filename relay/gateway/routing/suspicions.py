@@ -14,6 +14,7 @@ from relay.providers.classify import Failure
 
 MAX_USERS: Final = 2_000
 MAX_PLACES: Final = 100  # for each user
+_LOOKED_AT: Final = 100  # users at once, so that no request waits for it
 
 
 class Suspicions:
@@ -21,6 +22,7 @@ class Suspicions:
 
     def __init__(self) -> None:
         self._breakers: OrderedDict[int, CircuitBreaker] = OrderedDict()  # by user, the latest failure last
+        self._to_look_at: list[int] = []  # users
 
     def __bool__(self) -> bool:
         return bool(self._breakers)
@@ -58,10 +60,15 @@ class Suspicions:
             self._tidy(user, breaker)
 
     def forget(self, now: float) -> None:
-        """Drop what has not been confirmed for minutes."""
-        for user, breaker in list(self._breakers.items()):
-            breaker.forget(now)
-            self._tidy(user, breaker)
+        """Drop what has not been confirmed for minutes, of some users after others in turn."""
+        if not self._to_look_at:
+            self._to_look_at = list(self._breakers)
+        for user in self._to_look_at[-_LOOKED_AT:]:
+            breaker = self._breakers.get(user)
+            if breaker is not None:
+                breaker.forget(now)
+                self._tidy(user, breaker)
+        del self._to_look_at[-_LOOKED_AT:]
 
     def _tidy(self, user: int, breaker: CircuitBreaker) -> None:
         breaker.changed.clear()

@@ -8,7 +8,8 @@ from enum import Enum
 from portal.lib.net import Address, Network, inside
 from relay.billing.ledger.lines import BudgetLine
 from relay.gateway.limits.windows import Check, Limits
-from relay.gateway.snapshot.views import NO_LIMITS, ModelView, Route
+from relay.gateway.snapshot.routes import Routes
+from relay.gateway.snapshot.views import NO_LIMITS, ModelView
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +72,6 @@ class Caller:
             return True
         return any(model.groups.get(group, 0.0) > now for group in self.groups)
 
-    def routes(self, model: ModelView) -> tuple[Route, ...]:
+    def routes(self, model: ModelView) -> Routes:
         """The model's routes through channels that are open to all, to one of the caller's groups, or are theirs."""
-        for route in model.routes:
-            if route.channel.groups is not None or route.channel.owner is not None:
-                break
-        else:  # nearly always
-            return model.routes
-        return tuple(
-            route
-            for route in model.routes
-            if ((groups := route.channel.groups) is None or groups & self.groups)
-            and route.channel.owner in (None, self.user_id)
-        )
+        return Routes.of(model.routes).open_to(self.user_id, self.groups)

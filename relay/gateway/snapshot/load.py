@@ -27,6 +27,7 @@ from relay.gateway.snapshot.channels import (
     read_withdrawn,
 )
 from relay.gateway.snapshot.plans import read_plans
+from relay.gateway.snapshot.routes import NO_ROUTES
 from relay.gateway.snapshot.snapshot import Snapshot
 from relay.gateway.snapshot.views import GroupView, ModelView, Route
 from relay.models import (
@@ -63,7 +64,7 @@ def _load_snapshot(known: ChannelViews) -> Snapshot:
     allowed = AllowedUpstream.allowances()
     channels = known.read(allowed)
     prices = _prices()
-    routes: dict[int, list[Route]] = {}
+    found: dict[int, list[Route]] = {}
     links = ChannelModel.objects.filter(enabled=True, channel__enabled=True, model__enabled=True)
     for model_id, channel_id, upstream_name, name in links.values_list(
         "model_id", "channel_id", "upstream_name", "model__name"
@@ -76,7 +77,8 @@ def _load_snapshot(known: ChannelViews) -> Snapshot:
             prices.get((model_id, channel_id, PricePurpose.SALE)),
             prices.get((model_id, channel_id, PricePurpose.COST)),
         )
-        routes.setdefault(model_id, []).append(route)
+        found.setdefault(model_id, []).append(route)
+    routes = known.routes(found)
     users: dict[int, dict[int, float]] = {}
     groups: dict[int, dict[int, float]] = {}
     for model_id, user_id, group_id, expires_at in ModelPermission.objects.filter(model__enabled=True).values_list(
@@ -100,12 +102,12 @@ def _load_snapshot(known: ChannelViews) -> Snapshot:
             max_output_tokens=model.max_output_tokens,
             users=users.get(model.pk, {}),
             groups=groups.get(model.pk, {}),
-            routes=tuple(routes.get(model.pk, ())),
+            routes=routes.get(model.pk, NO_ROUTES),
             price=prices.get((model.pk, None, PricePurpose.SALE)),
-            varied=any(route.price is not None for route in routes.get(model.pk, ())),
+            varied=any(route.price is not None for route in routes.get(model.pk, NO_ROUTES).tariffs),
             overridden=any(
                 (rules := route.channel.overrides) is not None and rules.change_bodies
-                for route in routes.get(model.pk, ())
+                for route in routes.get(model.pk, NO_ROUTES).examples
             ),
             checks=checks_of("model", model.pk, "this model", model),
             strategy=model.strategy,
@@ -133,6 +135,7 @@ def _load_snapshot(known: ChannelViews) -> Snapshot:
         aliases={alias: view.name for view in views.values() for alias in view.aliases},
         plans=read_plans(allowed),
         lack_plans=_who_lack_plans(views.values()),
+        channels=frozenset(channels),
     )
 
 

@@ -10,6 +10,7 @@ from portal.lib.net import Allowance
 from relay.billing.prices import ONE
 from relay.gateway.limits.windows import Limits, Subject, checks
 from relay.gateway.snapshot.callers import Caller, Terms
+from relay.gateway.snapshot.routes import Routes
 from relay.gateway.snapshot.views import GroupView, ModelView, PlanView, Route
 from relay.models.model_names import is_in_family
 from relay.providers.failures import Rule
@@ -29,6 +30,7 @@ class Snapshot:
     groups: Mapping[int, GroupView] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()  # the administrator's failure rules
     remedies: Mapping[str, str] = field(default_factory=dict)  # the administrator's texts by error code
+    channels: frozenset[int] = field(default=frozenset(), kw_only=True)  # the ids of those that are enabled
     disabled: frozenset[str] = frozenset()  # names of disabled models, with their further ones
     plans: Mapping[int, PlanView] = field(default_factory=dict, kw_only=True)  # by the id of the user who owns it
     # Users who may sign in for one, while no model is served by an upstream: what a request of theirs waits for.
@@ -81,7 +83,7 @@ class Snapshot:
             self._family_members[name] = replace(
                 family,
                 name=name,
-                routes=tuple(_named(route, route.upstream_name.replace("*", rest)) for route in family.routes),
+                routes=Routes(_named(route, route.upstream_name.replace("*", rest)) for route in family.routes),
             )
         return self._family_members[name]
 

@@ -23,16 +23,74 @@ _NO_POLICY: Final[Policy] = {}
 Pair = tuple[int, int]  # ids of a channel and one of its keys
 
 
-@dataclass(frozen=True, slots=True)
-class KeyView:
-    """An upstream's API key."""
+Signing = tuple[Mapping[str, str], Signer | PlanSigner | None]  # headers, and what signs requests that they do not
 
-    id: int  # 0: the channel needs no key
-    weight: int
-    headers: Mapping[str, str] = field(repr=False)  # of requests with this key
-    name: str = ""
-    checks: tuple[Check, ...] = ()
-    signer: Signer | PlanSigner | None = field(default=None, repr=False)  # of requests that `headers` alone do not sign
+
+class UnusableKey(ValueError):
+    """A key cannot be decrypted, or is none of its vendor's."""
+
+
+class KeyView:
+    """An upstream's API key. It is decrypted when it is first used."""
+
+    __slots__ = ("_sealed", "_signing", "checks", "id", "name", "weight")
+
+    def __init__(
+        self,
+        id: int,
+        weight: int,
+        headers: Mapping[str, str] | Sealed,
+        name: str = "",
+        checks: tuple[Check, ...] = (),
+        signer: Signer | PlanSigner | None = None,
+    ) -> None:
+        """`id` 0: the channel needs no key. `headers`: of requests with this key, or what gives them when asked."""
+        self.id, self.weight, self.name, self.checks = id, weight, name, checks
+        self._sealed = headers if isinstance(headers, Sealed) else None
+        self._signing: Signing | None = None if isinstance(headers, Sealed) else (headers, signer)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KeyView) and self._compared() == other._compared()
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.name))
+
+    def _compared(self) -> tuple[object, ...]:
+        return self.id, self.weight, self.name, self.checks, self._sealed, self._signing
+
+    @property
+    def usable(self) -> bool:
+        """Whether requests can be signed with it."""
+        if self._signing is None and self._sealed is not None:
+            self._signing, self._sealed = self._sealed.open(), None
+        return self._signing is not None
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Of requests with this key. Raises UnusableKey."""
+        return self._signed[0]
+
+    @property
+    def signer(self) -> Signer | PlanSigner | None:
+        """Of requests that `headers` alone do not sign. Raises UnusableKey."""
+        return self._signed[1]
+
+    @property
+    def _signed(self) -> Signing:
+        if self._signing is None and not self.usable:
+            raise UnusableKey
+        assert self._signing is not None  # noqa: S101  # it is usable
+        return self._signing
+
+
+class Sealed:
+    """What is needed to sign requests with a key, still encrypted."""
+
+    __slots__ = ()
+
+    def open(self) -> Signing | None:
+        """Decrypt it; None: it cannot be used, which has been logged."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +103,7 @@ class DisabledKey:
     reason: str
     at: float  # when it was disabled
     next_test: float  # 0: none is planned
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +166,8 @@ class ChannelView:
     may_be_relay: bool = False  # another relay may be behind it, which is told that this one was passed
     owner: int | None = None  # the id of the only user whom it serves, None: it is nobody's own
     refused_limits: Mapping[str, str] = field(default_factory=dict)  # a limit of the output it does not take, by API
+    # Of `relay.gateway.snapshot.routes.kind_of`, once it is known of this view.
+    known_kind: list[int] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def policy(self, api: str) -> Policy:
         return self.policies.get(api.partition(".")[0], _NO_POLICY)
@@ -142,7 +203,7 @@ class ModelView:
     max_output_tokens: int | None
     users: Mapping[int, float]  # when the permission of each user ends, in seconds since 1970; infinity: never
     groups: Mapping[int, float]  # the same for groups
-    routes: tuple[Route, ...]
+    routes: tuple[Route, ...]  # `relay.gateway.snapshot.routes.Routes` where there may be many
     price: PriceList | None = None
     varied: bool = False  # some route has a price of its own
     overridden: bool = False  # some route's channel changes the bodies of requests

@@ -7,7 +7,8 @@ from typing import Any
 import httpx
 
 from relay.errors import UpstreamFailed
-from relay.gateway.routing.selection import Live, RoutePreference, pick
+from relay.gateway.routing.live import Live
+from relay.gateway.routing.selection import RoutePreference, pick
 from relay.gateway.snapshot.views import ChannelView, KeyView, Route, Timeouts
 from relay.protocols.errors import UpstreamError
 from relay.providers.classify import Failure

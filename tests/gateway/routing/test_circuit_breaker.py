@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from relay.gateway.routing.circuit_breaker import CONSECUTIVE_FAILURES, GRACE, PROBE_SECONDS, CircuitBreaker, leave
-from relay.gateway.routing.selection import Live, RouteStatus, explain_routes
+from relay.gateway.routing.live import Live
+from relay.gateway.routing.route_status import RouteStatus, explain_routes
 from relay.providers.failures import FailureClass as C
 from tests.gateway.routing.routes import NOW, PREFERENCE, channel, choose, failure
 
@@ -80,11 +81,11 @@ def test_what_fails_now_and_then_is_used_when_nothing_else_is_left_and_what_alwa
         live.failed(at, 1, failure(C.TRANSIENT), NOW, NOW)
     assert live.blocked(at, 1, NOW) is not None
     assert choose(routes, live) == 1 and choose([*routes, channel(2, priority=-5)], live) == 2
-    assert explain_routes(routes, live, PREFERENCE, NOW)[0].status is RouteStatus.NEXT
+    assert next(explain_routes(routes, live, PREFERENCE, NOW)).status is RouteStatus.NEXT
     for _ in range(5):
         live.failed(at, 1, failure(C.TRANSIENT), NOW, NOW)
     assert choose(routes, live) is None, "ten of ten"
-    assert explain_routes(routes, live, PREFERENCE, NOW)[0].status is RouteStatus.COOLING
+    assert next(explain_routes(routes, live, PREFERENCE, NOW)).status is RouteStatus.COOLING
     for kind in (C.RATE, C.OVERLOAD, C.TRANSIENT):
         live = Live()
         live.failed(at, 1, failure(kind, wait=9.0), NOW, NOW)

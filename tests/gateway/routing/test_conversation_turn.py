@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from relay.gateway.routing.continuity import Continuity, LastTurn
-from relay.gateway.routing.conversation_turn import ConversationTurn, cold_at, only
-from relay.gateway.routing.selection import Live, RoutePreference, home, pick
+from relay.gateway.routing.conversation_turn import ConversationTurn, cold_at, home, only
+from relay.gateway.routing.live import Live
+from relay.gateway.routing.selection import RoutePreference, pick
 from relay.gateway.snapshot.views import DisabledKey, Pair, Route
 from relay.protocols.usage import Usage
 from relay.providers.failures import FailureClass as C

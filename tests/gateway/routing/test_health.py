@@ -13,8 +13,8 @@ from relay.channels.keys import Evidence
 from relay.errors import CredentialsExhausted, NoAvailableChannel, RelayError, RelayUnavailable, UpstreamRateLimited
 from relay.gateway.routing import health as module
 from relay.gateway.routing.health import Health, Requester
-from relay.gateway.routing.selection import Candidate
 from relay.gateway.routing.suspicions import MAX_PLACES, MAX_USERS, Suspicions
+from relay.gateway.snapshot.routes import Candidate
 from relay.gateway.snapshot.views import DisabledKey, Route
 from relay.providers.failures import FailureClass as C
 from tests.gateway.routing.routes import PREFERENCE, channel, failure

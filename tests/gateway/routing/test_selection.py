@@ -8,7 +8,9 @@ from typing import Any
 
 from portal import config
 from portal.lib.strategy import Strategy
-from relay.gateway.routing.selection import Live, RoutePreference, RouteStatus, explain_routes, pick
+from relay.gateway.routing.live import Live
+from relay.gateway.routing.route_status import RouteStatus, explain_routes
+from relay.gateway.routing.selection import RoutePreference, pick
 from relay.gateway.snapshot.views import PoolView, Route
 from relay.models import Model, Pool
 from relay.models.pool import STRATEGY_WORDS

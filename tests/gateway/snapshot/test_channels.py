@@ -9,7 +9,9 @@ import pytest
 from django.contrib.auth.models import Group
 
 from portal.lib import clock
+from relay.gateway.snapshot import channels
 from relay.gateway.snapshot.channels import ChannelViews
+from relay.gateway.snapshot.views import UnusableKey
 from relay.models import AllowedUpstream, ApiKey, Channel, Pool
 from tests.support.portal import Portal
 from tests.support.upstream import Upstream
@@ -95,16 +97,40 @@ def test_a_change_is_read_and_touches_no_other_channel(change: str, two: tuple[C
     assert after[other.pk] is before[other.pk]
 
 
+def decrypted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The ids of keys that are decrypted from now on."""
+    opened, decrypt = list[int](), ApiKey.secret_to_compare
+
+    def secret(key: ApiKey) -> str:
+        opened.append(key.pk)
+        return decrypt(key)
+
+    monkeypatch.setattr(ApiKey, "secret_to_compare", secret)
+    return opened
+
+
+def test_of_many_keys_each_is_decrypted_when_it_is_first_used(
+    two: tuple[Channel, Channel], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(channels, "_OPENED_AT_ONCE", 5)
+    damaged = two[0].keys.all()[0]
+    ApiKey.objects.filter(pk=damaged.pk).update(sealed="v1:nothing")
+    opened, views = decrypted(monkeypatch), ChannelViews()
+    first, second, _ = views.read(())[two[0].pk].keys
+    assert not opened and first.id == damaged.pk
+    assert second.usable and second.headers["authorization"] == f"Bearer {SECRETS[1]}" and second.signer is None
+    assert not first.usable and opened == [second.id, first.id] and "cannot be decrypted" in caplog.text
+    with pytest.raises(UnusableKey):
+        _ = first.headers
+    Channel.objects.filter(pk=two[1].pk).update(weight=3)
+    again = views.read(())[two[0].pk].keys
+    assert again[1] is second and opened[2:] == [key.pk for key in two[1].keys.all()], "few are decrypted at once"
+
+
 def test_keys_beside_a_changed_one_are_not_decrypted_again(
     two: tuple[Channel, Channel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    views, opened, decrypt = ChannelViews(), list[int](), ApiKey.secret_for
-
-    def secret_for(key: ApiKey, channel: Channel) -> str:
-        opened.append(key.pk)
-        return decrypt(key, channel)
-
-    monkeypatch.setattr(ApiKey, "secret_for", secret_for)
+    views, opened = ChannelViews(), decrypted(monkeypatch)
     views.read(())
     assert len(opened) == 2 * len(SECRETS)
     changed = two[0].keys.all()[1]
