@@ -106,9 +106,14 @@ def percentile(tally: dict[int, int], share: float) -> int | None:
 
 
 def work(stopping: Callable[[], bool] = lambda: False) -> None:
-    """Roll up all pending records, unless another worker is doing so. Ends early when the portal is stopping."""
+    """Roll up the pending records, unless another worker is doing so. Ends early when the portal is stopping.
+
+    A few that were written meanwhile are left for the next time: under load there always are some.
+    """
     try:
-        while not stopping() and pending_records() and Lease.hold(_LEASE, _LEASE_SECONDS) and _roll_up_chunk():
+        while not stopping() and pending_records() and Lease.hold(_LEASE, _LEASE_SECONDS):
+            if _roll_up_chunk() < _CHUNK:
+                break
             time.sleep(0.02)  # lets workers write their records first
         sessions.delete_without_records()
     finally:
