@@ -29,6 +29,12 @@ _ENDED_BY_SERVER: Final = (errors.IdleInTransactionSessionTimeout, errors.Transa
 class BoundedConnection(psycopg.Connection[Any]):
     """A connection that is closed when the server does not answer in time. Raises OperationalError then."""
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # Names of statements of `portal.services.pipelines` that its server knows; None: a pooler is in between, so
+        # that it is not known which server that is.
+        self.prepared: set[bytes] | None = set()
+
     @classmethod
     def connect(cls, conninfo: str = "", **options: Any) -> Self:
         connection = super().connect(conninfo, **options)

@@ -72,3 +72,4 @@ class ReserveOrder:
     need: int  # for the request at hand
     headroom: int  # for further requests, reserved unless an account is nearly used up
     minimum: int  # the least that is of use when `need` is not free
+    more: int = 0  # headroom beside that, as much of it as the share of what is free allows

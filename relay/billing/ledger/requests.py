@@ -26,14 +26,17 @@ from django.db import connection, transaction
 
 from portal.lib import money
 from relay.billing.ledger.accounts import open_account, open_budget
-from relay.billing.ledger.lines import BudgetLine, Charge, Charged, Reserved, ReserveOrder, SpendScope
+from relay.billing.ledger.lines import Charge, Charged, Reserved, ReserveOrder, SpendScope
 from relay.billing.ledger.sql import EntryValues, LedgerSql
 from relay.models.ledger import EntryKind
 
 RESERVATION_SECONDS: Final = 60  # how long a reservation outlives its worker's last heartbeat
 _TIGHT_SHARE: Final = 32  # a worker may reserve headroom while that is less than 1/32 of what is free
 
-_LARGE: Final = 10**12  # nano-USD of charges in one movement, from which it is worth looking whether they fit
+LARGE: Final = 10**12  # nano-USD of charges in one movement, from which it is worth looking whether they fit
+# kind, period, id of the token, limited, granted, used, reserved
+AccountRow = tuple[str, str, int | None, bool, int, int, int]
+_Tightest = tuple[int, int, str, str, bool]
 
 _SCOPE: Final = "user_id = %s AND (token_id IS NULL OR token_id = %s) AND first_day <= %s AND last_day >= %s"
 _CHANGE_RESERVED: Final = f"UPDATE relay_ledgeraccount SET reserved = reserved + %s WHERE {_SCOPE}"  # noqa: S608
@@ -43,21 +46,15 @@ _CHANGE_RESERVED: Final = f"UPDATE relay_ledgeraccount SET reserved = reserved +
 
 
 def reserve(db: LedgerSql, order: ReserveOrder, now: float) -> Reserved:
-    """Reserve `order.need` nano-USD in every account of the scope, and the headroom unless an account is tight.
+    """Reserve `order.need` nano-USD in every account of the scope, and headroom unless an account is tight.
 
     When less than that is free, reserves what is free, provided it is at least `order.minimum`.
     """
-    reservation, scope, need, headroom = order.reservation, order.scope, order.need, order.headroom
-    tightest = _tightest(db, scope, order.budgets)
-    if tightest is None:  # no account limits spending
-        return Reserved(0, money.LARGEST, money.LARGEST, "", "", False)
-    free, balance, kind, period, of_token = tightest
-    tight = free < _TIGHT_SHARE * (need + headroom)
-    amount = need if tight else need + headroom
-    if amount > free:
-        amount = free if free >= order.minimum and free > 0 else 0
+    reservation, scope = order.reservation, order.scope
+    reserved = decide(order, _tightest(db, order))
+    amount = reserved.granted
     if amount:
-        expires = int(now) + RESERVATION_SECONDS
+        expires = expiry(now)
         grown = db.run(
             "UPDATE relay_reservation SET amount = amount + %s, expires_at = %s WHERE id = %s",
             (amount, expires, reservation),
@@ -71,7 +68,25 @@ def reserve(db: LedgerSql, order: ReserveOrder, now: float) -> Reserved:
         db.write(
             [_entry(db, now, scope, _Movement(EntryKind.RESERVE, "wallet", "held", amount, reservation=reservation))]
         )
+    return reserved
+
+
+def decide(order: ReserveOrder, tightest: _Tightest | None) -> Reserved:
+    """Return what an order gets, as `reserve`, where the account with the least left is `tightest`."""
+    if tightest is None:  # no account limits spending
+        return Reserved(0, money.LARGEST, money.LARGEST, "", "", False)
+    free, balance, kind, period, of_token = tightest
+    amount = order.need + order.headroom
+    tight = free < _TIGHT_SHARE * amount
+    amount = order.need if tight else max(amount, min(amount + order.more, free // _TIGHT_SHARE))
+    if amount > free:
+        amount = free if free >= order.minimum and free > 0 else 0
     return Reserved(amount, free - amount, balance, kind, period, tight, of_token)
+
+
+def expiry(now: float) -> int:
+    """When reservations expire that are made or prolonged now, in seconds since 1970."""
+    return int(now) + RESERVATION_SECONDS
 
 
 def settle(
@@ -83,9 +98,7 @@ def settle(
     cover all.
     """
     total = sum(charge.cost for charge in charges)
-    covered = not careful and all(
-        charge.cost <= charge.covered or (charge.house and not reservation) for charge in charges
-    )
+    covered = not careful and all(is_covered(charge, reservation) for charge in charges)
     if covered and (
         not reservation
         or db.run(
@@ -98,13 +111,18 @@ def settle(
         _spend(db, scope, total, total if reservation else 0, house)
         db.write(
             [
-                _usage(db, scope, charge, charge.cost, charge.cost if reservation else 0, reservation)
+                usage_entry(db, scope, charge, (charge.cost, charge.cost if reservation else 0), reservation)
                 for charge in charges
                 if charge.cost
             ]
         )
         return [Charged(charge.cost if reservation else 0, 0) for charge in charges]
     return [_settle_one(db, reservation, scope, charge) for charge in charges]
+
+
+def is_covered(charge: Charge, reservation: str) -> bool:
+    """Whether a charge needs nothing but what is reserved for it, or is the house's."""
+    return charge.cost <= charge.covered or (charge.house and not reservation)
 
 
 def _settle_one(db: LedgerSql, reservation: str, scope: SpendScope, charge: Charge) -> Charged:
@@ -117,14 +135,14 @@ def _settle_one(db: LedgerSql, reservation: str, scope: SpendScope, charge: Char
     if wallet is not None and not wallet[0]:  # made unlimited while the request ran
         charge = Charge(charge.request_id, charge.cost, charge.covered, True, charge.at)
     held = min(charge.cost, charge.covered, row[0] if row else 0)
-    tightest = _tightest(db, scope, ())
+    least = _tightest(db, ReserveOrder("", "", scope, (), 0, 0, 0))
     rest = charge.cost - held
-    paid = held + (rest if tightest is None else max(0, min(rest, tightest[0])))
+    paid = held + (rest if least is None else max(0, min(rest, least[0])))
     shortfall = charge.cost - paid
     if held:
         db.run("UPDATE relay_reservation SET amount = amount - %s WHERE id = %s", (held, reservation))
     _spend(db, scope, paid, held, paid if charge.house else 0)
-    entries = [_usage(db, scope, charge, paid, held, reservation)] if paid else []
+    entries = [usage_entry(db, scope, charge, (paid, held), reservation)] if paid else []
     if shortfall:
         entries.append(
             _entry(
@@ -177,32 +195,46 @@ def release(db: LedgerSql, reservation: str, scope: SpendScope, amount: int | No
 
 def prolong(db: LedgerSql, owner: str, now: float) -> None:
     """Extend the reservations of a worker that is alive."""
-    db.run("UPDATE relay_reservation SET expires_at = %s WHERE owner = %s", (int(now) + RESERVATION_SECONDS, owner))
+    db.run("UPDATE relay_reservation SET expires_at = %s WHERE owner = %s", (expiry(now), owner))
 
 
-def _tightest(
-    db: LedgerSql, scope: SpendScope, budgets: Sequence[BudgetLine]
-) -> tuple[int, int, str, str, bool] | None:
-    """Return (free, balance, kind, period, is the token's) of the limited account with the least left.
-
-    None when none is limited. Opens accounts that are missing.
-    """
+def _tightest(db: LedgerSql, order: ReserveOrder) -> _Tightest | None:
+    """Return `tightest` of the accounts of an order's scope. Opens those that are missing."""
+    scope = order.scope
     columns = "kind, period, token_id, limited, granted, used, reserved"
     sql = f"SELECT {columns} FROM relay_ledgeraccount WHERE {_SCOPE}"  # noqa: S608
     rows = db.run(sql, scope.values).fetchall()
-    have = {(row[0], row[1], row[2]) for row in rows}
-    wanted = {("budget", line.period, line.token_id): line.limit for line in budgets}
-    missing = [key for key in wanted if key not in have]
-    if ("wallet", "", None) not in have or ("quota", "", scope.token_id) not in have or missing:
+    if is_missing(rows, order):
         open_account(db, f"wallet:{scope.user_id}", "wallet", scope.user_id)
         db.lock(scope.user_id)
         open_account(db, f"quota:{scope.token_id}", "quota", scope.user_id, scope.token_id, limited=False)
-        for _, period, token_id in missing:
-            owner, value = ("token_id", token_id) if token_id is not None else ("user_id", scope.user_id)
+        have = {(row[0], row[1], row[2]) for row in rows}
+        for line in order.budgets:
+            if ("budget", line.period, line.token_id) in have:
+                continue
+            owner, value = ("token_id", line.token_id) if line.token_id is not None else ("user_id", scope.user_id)
             budget_exists = f"SELECT 1 FROM relay_budget WHERE {owner} = %s AND period = %s"  # noqa: S608
-            if db.run(budget_exists, (value, period)).fetchone():  # not lifted meanwhile
-                open_budget(db, scope.user_id, token_id, period, scope.day, wanted["budget", period, token_id])
+            if db.run(budget_exists, (value, line.period)).fetchone():  # not lifted meanwhile
+                open_budget(db, scope.user_id, line.token_id, line.period, scope.day, line.limit)
         rows = db.run(sql, scope.values).fetchall()
+    return tightest(rows)
+
+
+def is_missing(rows: Sequence[AccountRow], order: ReserveOrder) -> bool:
+    """Whether one of the accounts that an order needs is not among those of its scope."""
+    have = {(row[0], row[1], row[2]) for row in rows}
+    return (
+        ("wallet", "", None) not in have
+        or ("quota", "", order.scope.token_id) not in have
+        or any(("budget", line.period, line.token_id) not in have for line in order.budgets)
+    )
+
+
+def tightest(rows: Sequence[AccountRow]) -> _Tightest | None:
+    """Return (free, balance, kind, period, is the token's) of the limited account with the least left.
+
+    None when none is limited.
+    """
     found = [(row[4] - row[5] - row[6], row[4] - row[5], row[0], row[1], row[2] is not None) for row in rows if row[3]]
     return min(found) if found else None
 
@@ -210,7 +242,7 @@ def _tightest(
 def _spend(db: LedgerSql, scope: SpendScope, amount: int, held: int, house: int) -> None:
     if not amount:
         return
-    if amount > _LARGE:
+    if amount > LARGE:
         _check_room(db, scope, amount)
     sql = f"UPDATE relay_ledgeraccount SET used = used + %s, reserved = reserved - %s WHERE {_SCOPE}"  # noqa: S608
     values: tuple[int, ...] = (amount, held, *scope.values)
@@ -230,7 +262,11 @@ def _check_room(db: LedgerSql, scope: SpendScope, amount: int) -> None:
         raise OverflowError("an account cannot hold so much")
 
 
-def _usage(db: LedgerSql, scope: SpendScope, charge: Charge, amount: int, held: int, reservation: str) -> EntryValues:
+def usage_entry(
+    db: LedgerSql, scope: SpendScope, charge: Charge, amounts: tuple[int, int], reservation: str
+) -> EntryValues:
+    """The entry of a charge. `amounts`: nano-USD that are paid, and how many of them were reserved."""
+    amount, held = amounts
     debit = "house" if charge.house else "held" if held else "wallet"
     move = _Movement(EntryKind.USAGE, debit, "revenue", amount, held, charge.request_id, reservation if held else "")
     return _entry(db, charge.at, scope, move)

@@ -190,8 +190,8 @@ class UsageWriter:
                 except queue.Empty:
                     break
             busy = len(batch) > 1
-            if batch:
-                self._write(batch)
+            for part in self._commits.parts(batch):
+                self._write(part)
         connection.close()
 
     def _next(self) -> PendingWork | None:

@@ -28,7 +28,9 @@ from relay.errors import InsufficientQuota
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.snapshot.callers import Caller
 
-_HEADROOM: Final = 16  # further requests of the same cost that are reserved together with one
+# Further requests of the same cost that are reserved together with one. When more are running, so many: each that ends
+# is followed by another, as a rule.
+_HEADROOM: Final = 16
 _IDLE_SECONDS: Final = 1.0  # after which an unused reservation is released
 _WAIT_SECONDS: Final = 5.0  # that a request waits while other requests hold the amount it needs
 _POLL_SECONDS: Final = (0.05, 0.5)  # between its tries, first and longest; a release in this worker wakes it at once
@@ -46,6 +48,7 @@ class WorkerReservation:
     granted: int = 0  # of that, to running requests
     running: int = 0  # requests that have not been settled
     pending_orders: int = 0  # orders to reserve more that have not been answered
+    ordered: int = 0  # the headroom in them
     need: int = 0  # of the last request
     used_at: float = 0.0  # `time.monotonic()` seconds
     tight: bool = True  # the balance is near its end: no headroom
@@ -55,6 +58,11 @@ class WorkerReservation:
     @property
     def spare(self) -> int:
         return self.amount - self.granted
+
+    @property
+    def headroom(self) -> int:
+        """How much is to be held for further requests."""
+        return max(_HEADROOM, self.running) * self.need
 
     @property
     def idle(self) -> bool:
@@ -242,9 +250,12 @@ class Reservations:
         assert reservation is not None  # noqa: S101
         reservation.pending_orders += 1
         reservation.need = need
+        missing = max(0, reservation.headroom - max(0, reservation.spare) - reservation.ordered)
+        reservation.ordered += missing
 
         def on_reserved(result: Reserved | None, wanted: bool) -> None:
             reservation.pending_orders -= 1
+            reservation.ordered -= missing
             if result is None:
                 self.close(reservation)
                 return
@@ -257,9 +268,18 @@ class Reservations:
             else:
                 self.trim(reservation)
 
-        headroom = max(0, _HEADROOM * need - max(0, reservation.spare))
+        headroom = min(missing, _HEADROOM * need)
         return writer.reserve(
-            ReserveOrder(reservation.id, reservation.owner, reservation.scope, budgets, need, headroom, minimum),
+            ReserveOrder(
+                reservation.id,
+                reservation.owner,
+                reservation.scope,
+                budgets,
+                need,
+                headroom,
+                minimum,
+                missing - headroom,
+            ),
             on_reserved,
         )
 
@@ -291,9 +311,9 @@ class Reservations:
                 writer.release(reservation.id, reservation.scope)
             return
         # Near the end of a balance there is no headroom. Otherwise the remainder of a burst is released in one piece.
-        keep, most = (0, 0) if reservation.tight else (_HEADROOM * reservation.need, 4 * _HEADROOM * reservation.need)
+        keep = 0 if reservation.tight else reservation.headroom
         spare = reservation.amount - reservation.granted
-        if spare > most:
+        if spare > 4 * keep:
             back = spare - keep
             reservation.amount -= back
             writer.release(reservation.id, reservation.scope, back)

@@ -1,0 +1,121 @@
+"""The statements of the writer on PostgreSQL: each does for all users of a batch what would else be some for each.
+
+They take their rows as JSON, a list for each row, so that a statement is the same for any number of rows and is
+prepared once. Users are locked in the order of their ids, by a statement of its own: those after it see what was
+committed by whoever held the locks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from django.db import connection, models
+
+from portal.services.pipelines import Statement
+from relay.billing.ledger.pending import COLUMNS
+from relay.billing.ledger.sql import ENTRY_COLUMNS
+from relay.models import LedgerEntry, UsageRecord
+
+BEGIN: Final = Statement("BEGIN", prepare=False)
+COMMIT: Final = Statement("COMMIT", prepare=False)
+NO_DISK_SYNC: Final = Statement("SET LOCAL synchronous_commit = off", prepare=False)
+# $1: ids of users, as JSON
+LOCK: Final = Statement(
+    "SELECT 1 FROM relay_ledgeraccount WHERE kind = 'wallet' AND user_id IN "
+    "(SELECT u::bigint FROM jsonb_array_elements_text($1::jsonb) u) ORDER BY user_id FOR UPDATE"
+)
+_OF_SCOPE: Final = (
+    "a.user_id = v.user_id AND (a.token_id IS NULL OR a.token_id = v.token_id) "
+    "AND a.first_day <= v.day AND a.last_day >= v.day"
+)
+
+
+def _rows(*columns: str) -> str:
+    """The rows of $1 as a table `v`. `columns`: "name type"."""
+    values = ", ".join(
+        f"(r->>{number})::{column.split(' ', 1)[1]} AS {column.split(' ', 1)[0]}"
+        for number, column in enumerate(columns)
+    )
+    return f"v AS MATERIALIZED (SELECT {values} FROM jsonb_array_elements($1::jsonb) r)"  # noqa: S608  # our own names
+
+
+_SCOPED: Final = ("reservation text", "user_id bigint", "token_id bigint", "day integer", "amount bigint")
+# $1: [reservation or empty, user, token, day, nano-USD, those that the house pays]. Returns the number of reservations
+# that covered theirs; another one than was meant must be rolled back.
+CHARGE: Final = Statement(
+    f"WITH {_rows(*_SCOPED, 'house bigint')}, "  # noqa: S608  # our own names
+    "held AS (UPDATE relay_reservation x SET amount = x.amount - v.amount FROM v "
+    "WHERE x.id = v.reservation AND x.amount >= v.amount RETURNING 1), "
+    "sums AS (SELECT a.id, SUM(v.amount)::bigint AS amount, "
+    "SUM(CASE WHEN v.reservation = '' THEN 0 ELSE v.amount END)::bigint AS held, "
+    "SUM(CASE WHEN a.kind = 'wallet' THEN v.house ELSE 0 END)::bigint AS house "
+    f"FROM relay_ledgeraccount a JOIN v ON {_OF_SCOPE} GROUP BY a.id), "
+    "charged AS (UPDATE relay_ledgeraccount a SET used = a.used + s.amount, reserved = a.reserved - s.held, "
+    "granted = a.granted + s.house FROM sums s WHERE a.id = s.id) SELECT count(*) FROM held"
+)
+# $1: [reservation, user, token, day, nano-USD or null: all, which ends it, time of the entry]; each reservation once.
+RELEASE: Final = Statement(
+    f"WITH {_rows(*_SCOPED, 'at timestamptz')}, "  # noqa: S608  # our own names
+    "found AS MATERIALIZED (SELECT v.*, LEAST(x.amount, COALESCE(v.amount, x.amount)) AS released "
+    "FROM relay_reservation x JOIN v ON x.id = v.reservation ORDER BY x.id FOR UPDATE OF x), "
+    "ended AS (DELETE FROM relay_reservation x USING found f WHERE x.id = f.reservation AND f.amount IS NULL), "
+    "smaller AS (UPDATE relay_reservation x SET amount = x.amount - f.released FROM found f "
+    "WHERE x.id = f.reservation AND f.amount IS NOT NULL), "
+    "sums AS (SELECT a.id, SUM(v.released)::bigint AS released FROM relay_ledgeraccount a "
+    f"JOIN found v ON {_OF_SCOPE} GROUP BY a.id), "
+    "given AS (UPDATE relay_ledgeraccount a SET reserved = a.reserved - s.released FROM sums s WHERE a.id = s.id) "
+    f"INSERT INTO relay_ledgerentry ({', '.join(ENTRY_COLUMNS)}) "
+    "SELECT at, 'release', 'held', 'wallet', released, 0, user_id, token_id, day, '', reservation, NULL, '' "
+    "FROM found WHERE released > 0"
+)
+# $1: [user, token, day]. Returns the accounts of these scopes.
+ACCOUNTS: Final = Statement(
+    f"WITH {_rows('user_id bigint', 'token_id bigint', 'day integer')} "  # noqa: S608  # our own names
+    "SELECT DISTINCT a.id, a.kind, a.period, a.user_id, a.token_id, a.first_day, a.last_day, a.limited::int, "
+    f"a.granted, a.used, a.reserved FROM relay_ledgeraccount a JOIN v ON {_OF_SCOPE}"
+)
+# $1: [reservation, user, token, day, nano-USD, owner, seconds when it expires, time of the entry]; each once.
+RESERVE: Final = Statement(
+    f"WITH {_rows(*_SCOPED, 'owner text', 'expires bigint', 'at timestamptz')}, "  # noqa: S608  # our own names
+    "made AS (INSERT INTO relay_reservation (id, owner, user_id, token_id, day, amount, expires_at) "
+    "SELECT reservation, owner, user_id, token_id, day, amount, expires FROM v ON CONFLICT (id) DO UPDATE "
+    "SET amount = relay_reservation.amount + excluded.amount, expires_at = excluded.expires_at), "
+    "sums AS (SELECT a.id, SUM(v.amount)::bigint AS amount FROM relay_ledgeraccount a "
+    f"JOIN v ON {_OF_SCOPE} GROUP BY a.id), "
+    "taken AS (UPDATE relay_ledgeraccount a SET reserved = a.reserved + s.amount FROM sums s WHERE a.id = s.id) "
+    f"INSERT INTO relay_ledgerentry ({', '.join(ENTRY_COLUMNS)}) "
+    "SELECT at, 'reserve', 'wallet', 'held', amount, 0, user_id, token_id, day, '', reservation, NULL, '' FROM v"
+)
+# $1: owners, as JSON; $2: seconds when their reservations expire
+PROLONG: Final = Statement(
+    "UPDATE relay_reservation SET expires_at = $2::bigint WHERE owner IN "
+    "(SELECT o FROM jsonb_array_elements_text($1::jsonb) o)"
+)
+
+
+class Inserts:
+    """The statements that insert records and entries, from the columns of their tables."""
+
+    def __init__(self) -> None:
+        entries = _insert(LedgerEntry, ENTRY_COLUMNS, "$2")
+        # A row that exists is ignored, so that a commit of unknown outcome can be repeated.
+        records = f"{_insert(UsageRecord, COLUMNS, '$1')} ON CONFLICT (request_id) DO NOTHING"
+        self.records = Statement(records)  # $1: rows of records
+        self.both = Statement(f"WITH entries AS ({entries}) {records}")  # $2: those of entries
+
+
+def _insert(table: type[models.Model], names: Sequence[str], parameter: str) -> str:
+    fields = {field.attname: field for field in table._meta.concrete_fields}
+    quote = connection.ops.quote_name
+    columns = ", ".join(quote(fields[name].column or name) for name in names)
+    values = ", ".join(f"(r->>{number})::{_type(fields[name])}" for number, name in enumerate(names))
+    into = f"INSERT INTO {quote(table._meta.db_table)} ({columns})"
+    return f"{into} SELECT {values} FROM jsonb_array_elements({parameter}::jsonb) r"  # noqa: S608
+
+
+def _type(field: models.Field[object, object]) -> str:
+    """The type of a column, without a length: a cast to it would cut a text off, where an INSERT is refused."""
+    found = field.db_type(connection)
+    assert found is not None  # noqa: S101  # a concrete field has one
+    return found.split("(")[0]
