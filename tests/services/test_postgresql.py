@@ -24,7 +24,7 @@ from portal.services.postgresql import BoundedConnection
 from portal.services.timeouts import statement_timeout
 from tests.services.stalled import Stalled, stalled
 from tests.support.asserts import check, until
-from tests.support.environment import DATABASE_URL
+from tests.support.environment import DATABASE_URL, IS_POSTGRESQL
 from tests.support.portal import Portal, ask
 from tests.support.server import serving
 
@@ -36,7 +36,7 @@ def batch_line(model: str) -> bytes:
     return json.dumps(line).encode()
 
 
-needs_postgresql = pytest.mark.skipif(not DATABASE_URL, reason="asks PostgreSQL")
+needs_postgresql = pytest.mark.skipif(not IS_POSTGRESQL, reason="asks PostgreSQL")
 
 
 def test_a_server_that_accepts_and_says_nothing() -> None:

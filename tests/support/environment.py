@@ -9,21 +9,48 @@ from __future__ import annotations
 
 import atexit
 import fcntl
+import importlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")  # pytest-xdist names them gw0, gw1, …
-DATABASE_URL = os.environ.get("TEST_DATABASE_URL", "")  # of a server on which the suite may make databases of its own
+DATABASE_URL = os.environ.get("TEST_DATABASE_URL", "")  # of a server, on which the suite makes its databases
 REDIS_URL = os.environ.get("TEST_REDIS_URL", "")  # of a Redis that the suite may empty
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def on_postgresql(sql: str) -> list[tuple[str]]:
+IS_POSTGRESQL = DATABASE_URL.startswith("postgresql:")
+IS_MARIADB = DATABASE_URL.startswith("mysql:")
+
+
+def _of_mariadb(url: str) -> dict[str, Any]:
+    """Arguments of the driver and of the server's own programs."""
+    parts = urlsplit(url)
+    found = {"host": parts.hostname, "port": parts.port or 3306, "user": parts.username, "password": parts.password}
+    return {name: value for name, value in found.items() if value}
+
+
+def to_mariadb(url: str) -> Any:
+    """A connection to a MariaDB, or to a database on it."""
+    driver: Any = importlib.import_module("MySQLdb")  # no requirement: it has to be compiled
+    return driver.connect(**_of_mariadb(url), db=urlsplit(url).path.strip("/"), autocommit=True)
+
+
+def on_server(sql: str) -> list[tuple[str]]:
+    """Execute a statement on the suite's server."""
+    if IS_MARIADB:
+        connection = to_mariadb(DATABASE_URL.rpartition("/")[0])
+        with closing(connection), connection.cursor() as cursor:
+            cursor.execute(sql)
+            return list(cursor.fetchall())
     import psycopg
 
     with psycopg.connect(DATABASE_URL, autocommit=True) as connection:
@@ -34,8 +61,11 @@ def on_postgresql(sql: str) -> list[tuple[str]]:
 def _tidy() -> None:
     shutil.rmtree(RUN, ignore_errors=True)
     if DATABASE_URL:
-        for (name,) in on_postgresql(f"SELECT datname FROM pg_database WHERE datname LIKE '{_NAME}%'"):
-            on_postgresql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        names, force = "SELECT datname FROM pg_database WHERE datname", " WITH (FORCE)"
+        if IS_MARIADB:
+            names, force = "SELECT schema_name FROM information_schema.schemata WHERE schema_name", ""
+        for (name,) in on_server(f"{names} LIKE '{_NAME}%'"):
+            on_server(f"DROP DATABASE IF EXISTS {name}{force}")
 
 
 if WORKER == "main":
@@ -43,7 +73,7 @@ if WORKER == "main":
     atexit.register(_tidy)
 RUN = Path(os.environ["TEST_RUN"])
 DATA_DIR = RUN / WORKER
-# Begins the names of the run's databases on PostgreSQL.
+# Begins the names of the run's databases on a server.
 _NAME = f"airelays_{RUN.name.removeprefix('airelays-tests-').encode().hex()}"
 
 
@@ -54,18 +84,18 @@ def _url(name: str) -> str:
 def _template(kind: str) -> Path:
     """The folder of a migrated database, made by whoever comes first.
 
-    With kind "postgresql" the database itself is on the server.
+    With kind "server" the database itself is on the server.
     """
     folder = RUN / f"template-{kind}"
     with (RUN / f"{kind}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            if kind == "postgresql":
-                on_postgresql(f"CREATE DATABASE {_NAME}_template")
+            if kind == "server":
+                _create(f"{_NAME}_template")
             env = {
                 **os.environ,
                 "AIRELAYS_DATA_DIR": str(folder),
-                "AIRELAYS_DATABASE_URL": _url(f"{_NAME}_template") if kind == "postgresql" else "",
+                "AIRELAYS_DATABASE_URL": _url(f"{_NAME}_template") if kind == "server" else "",
             }
             subprocess.run(
                 [sys.executable, "manage.py", "migrate", "--no-input", "-v", "0"], cwd=ROOT, env=env, check=True
@@ -80,14 +110,26 @@ def new_sqlite(folder: Path) -> None:
 
 
 def new_database(folder: Path, name: str = "") -> str:
-    """A migrated database for a data folder, on the suite's PostgreSQL if it has one: its URL, or "" for SQLite."""
+    """A migrated database for a data folder, on the suite's server if it has one: its URL, or "" for SQLite."""
     if not DATABASE_URL:
         new_sqlite(folder)
         return ""
-    _template("postgresql")
+    _template("server")
     name = name or f"{_NAME}_{os.urandom(4).hex()}"
-    on_postgresql(f"CREATE DATABASE {name} TEMPLATE {_NAME}_template")
+    _create(name, f"{_NAME}_template")
     return _url(name)
+
+
+def _create(name: str, template: str = "") -> None:
+    """Create a database on the server, as a copy of another one."""
+    if IS_POSTGRESQL:
+        on_server(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+        return
+    on_server(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+    if template:
+        where = ["--no-defaults", *(f"--{name}={value}" for name, value in _of_mariadb(DATABASE_URL).items())]
+        dump = subprocess.run(["mariadb-dump", *where, template], stdout=subprocess.PIPE, check=True)
+        subprocess.run(["mariadb", *where, name], input=dump.stdout, check=True)
 
 
 def make_own_databases() -> str:

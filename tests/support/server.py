@@ -21,14 +21,14 @@ from typing import Any
 
 import httpx
 
-from tests.support import forks
+from tests.support import environment, forks
 from tests.support.asserts import until
 
 # Most calls make a client of their own, as strangers would; to read the certificates of the world for each would take
 # a fifth of the suite's time.
 NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 _LOOK_SECONDS = 0.05  # as often as the server looks for changes: to answer costs it more than that
-_MARK = "INSERT INTO accounts_change (topic, key, created_at) VALUES ('test', '', now()) RETURNING id"
+_MARK = "INSERT INTO accounts_change (topic, \"key\", created_at) VALUES ('test', '', now()) RETURNING id"
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -57,9 +57,19 @@ class _Connection:
         self._file = 0  # the inode of the SQLite file that is open
 
     def query(self, sql: str) -> list[Any]:
-        ask = self._ask_server if self._database.startswith("postgresql:") else self._ask_file
+        kind = self._database.partition(":")[0]
+        ask = {"postgresql": self._ask_server, "mysql": self._ask_mariadb}.get(kind, self._ask_file)
         with self._lock:
             return ask(sql)
+
+    def _ask_mariadb(self, sql: str) -> list[Any]:
+        if self._open is None:
+            self._open = environment.to_mariadb(self._database)
+            with self._open.cursor() as cursor:
+                cursor.execute("SET sql_mode = CONCAT(@@sql_mode, ',ANSI_QUOTES')")
+        with self._open.cursor() as cursor:
+            cursor.execute(sql)
+            return list(cursor.fetchall())
 
     def _ask_server(self, sql: str) -> list[Any]:
         import psycopg
@@ -119,7 +129,7 @@ class Server:
         if (state := self._changes()) == self.seen:
             return
         newest = state[0]
-        if self.database.startswith("postgresql:"):
+        if self.database.startswith(("postgresql:", "mysql:")):
             # A change may be committed behind one with a higher id, and is read at the latest with the next one.
             newest = self.query(_MARK)[0][0]
             state = (newest, state[1] + 1)

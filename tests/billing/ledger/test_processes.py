@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.support.asserts import until
+from tests.support.environment import IS_POSTGRESQL
 from tests.support.load.billed import Caller, kill_rounds, manage, new_database, prepare
 from tests.support.money import COST, at_once
 from tests.support.server import NO_CERTIFICATES, Server, serving
@@ -93,8 +94,8 @@ def test_a_stop_signal_leaves_nothing_reserved(tmp_path: Path, upstream: Upstrea
 
 def test_connections_that_break_under_load_lose_and_double_nothing(tmp_path: Path, upstream: Upstream) -> None:
     """PostgreSQL ends all connections again and again, commits in flight included."""
-    if not os.environ.get("TEST_DATABASE_URL"):
-        pytest.skip("SQLite has no connections to break; TEST_DATABASE_URL names a PostgreSQL")
+    if not IS_POSTGRESQL:
+        pytest.skip("SQLite has no connections to break; TEST_DATABASE_URL names no PostgreSQL")
     import psycopg
 
     env = new_database(tmp_path)
