@@ -9,6 +9,19 @@ from typing import Final
 
 from portal import limits
 
+
+class Refusals:
+    """What this process refused since the database, or a lock in it, was waited for too long."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def add(self) -> None:
+        """May be called in any thread: one that is lost among many does no harm."""
+        self.number += 1
+
+
+refusals: Final = Refusals()
 _seconds: Final[ContextVar[float | None]] = ContextVar("statement_timeout", default=limits.QUERY_SECONDS)
 
 

@@ -145,6 +145,7 @@ class Runtime:
 
     async def _start(self) -> None:
         await snapshot_cache.in_slow_thread(self._poller.start)
+        writer.in_flight = lambda: len(self.watchdog.running)
         writer.start()
         snapshot_cache.on_drop(self._on_drop)
         snapshot_cache.on_reload(self._on_reload)

@@ -17,6 +17,8 @@ from typing import Any, Final
 
 from portal.lib import clock
 from portal.lib.processes import open_files, resident_bytes
+from portal.services.timeouts import refusals
+from relay.billing.ledger.writer import writer
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.watchdog import Watchdog
 from relay.models import Worker
@@ -63,6 +65,7 @@ class WorkerStatus:
             "files": open_files(),
             "rss_mib": round(resident_bytes() / 1_048_576, 1),
             **self._upstreams(),
+            "database": {"waiting": writer.waiting, "refused": refusals.number},
         }
         await snapshot_cache.in_thread(_save, self._worker, self._started, listed, state)
 

@@ -70,11 +70,13 @@
         const li = document.createElement("li");
         li.className = "bg-base-100 dark:bg-base-800 px-3 py-1 rounded-default";
         const stopping = worker.stopping ? ", " + words.stoppingWord : "";
-        const [waiting, refused] = [worker.upstream_waiting || 0, worker.upstream_refused || 0];
-        const crowded =
-          waiting || refused ? `, ${waiting} ${words.waitingWord}, ${refused} ${words.refusedWord}` : "";
-        const memory = `${worker.rss_mib} MiB`;
-        li.textContent = `${worker.name}: ${worker.running} ${words.runningWord}, ${memory}${crowded}${stopping}`;
+        const crowded = (worker.upstream_waiting ? `, ${worker.upstream_waiting} ${words.waitingWord}` : "")
+          + (worker.upstream_refused ? `, ${worker.upstream_refused} ${words.refusedWord}` : "");
+        const { waiting = 0, refused = 0 } = worker.database || {};
+        const database = (waiting ? `, ${words.databaseWaitingWord}: ${waiting}` : "")
+          + (refused ? `, ${words.databaseRefusedWord}: ${refused}` : "");
+        li.textContent = `${worker.name}: ${worker.running} ${words.runningWord}, ${worker.rss_mib} MiB`
+          + crowded + database + stopping;
         return li;
       }),
     );

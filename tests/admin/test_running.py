@@ -87,6 +87,18 @@ def _rows(client: Client) -> list[dict[str, Any]]:
     return running_requests().rows
 
 
+def test_what_a_worker_refused_since_the_database_did_not_answer_is_shown(people: People) -> None:
+    from portal.lib import clock
+    from relay.models import Worker
+
+    state = {"running": 3, "rss_mib": 100, "stopping": False, "database": {"waiting": 7, "refused": 12}}
+    name, now = "w" * 32, clock.now()
+    Worker.objects.create(name=name, host="a", pid=1, started_at=now, seen_at=now, state=state)
+    page = signed_in(people.staff).get("/admin/running/").content.decode()
+    said = " ".join(page.split())
+    assert "waiting for the database: 7" in said and "refused since it did not answer: 12" in said
+
+
 def test_running_requests_are_for_those_who_may_end_them(people: People) -> None:
     from accounts.models import User
     from relay.models import UsageRecord

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from portal.services.timeouts import refusals
 from relay.billing.ledger.lines import Charge, Charged, Reserved, ReserveOrder, SpendScope
 from relay.billing.ledger.rows import RowWrite
 from relay.errors import RelayUnavailable
@@ -70,6 +71,7 @@ class PendingRecord:
             if error is None:
                 self.future.set_result(None)
             else:
+                refusals.add()
                 self.future.set_exception(RelayUnavailable(told, retry_after=_RETRY_AFTER))
 
 
@@ -95,6 +97,7 @@ class PendingReservation:
         if wanted and result is not None:
             self.future.set_result(result)
         elif wanted:
+            refusals.add()
             self.future.set_exception(RelayUnavailable(told, retry_after=_RETRY_AFTER))
 
 

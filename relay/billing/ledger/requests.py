@@ -50,9 +50,17 @@ def reserve(db: LedgerSql, order: ReserveOrder, now: float) -> Reserved:
 
     When less than that is free, reserves what is free, provided it is at least `order.minimum`.
     """
-    reservation, scope = order.reservation, order.scope
-    reserved = decide(order, _tightest(db, order))
-    amount = reserved.granted
+    return reserve_all(db, [order], now)[0]
+
+
+def reserve_all(db: LedgerSql, orders: Sequence[ReserveOrder], now: float) -> list[Reserved]:
+    """Execute orders for one reservation, one after another, as `reserve`. They name the same budgets."""
+    order, amount, found = orders[0], 0, []
+    reservation, scope, least = order.reservation, order.scope, _tightest(db, order)
+    for one in orders:
+        # What is reserved is taken from all accounts of the scope, so that the same one has the least left.
+        found.append(decide(one, least and (least[0] - amount, *least[1:])))
+        amount += found[-1].granted
     if amount:
         expires = expiry(now)
         grown = db.run(
@@ -68,7 +76,7 @@ def reserve(db: LedgerSql, order: ReserveOrder, now: float) -> Reserved:
         db.write(
             [_entry(db, now, scope, _Movement(EntryKind.RESERVE, "wallet", "held", amount, reservation=reservation))]
         )
-    return reserved
+    return found
 
 
 def decide(order: ReserveOrder, tightest: _Tightest | None) -> Reserved:

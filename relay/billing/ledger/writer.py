@@ -19,7 +19,7 @@ from typing import Final
 from django.db import InterfaceError, OperationalError, connection
 
 from portal import limits
-from portal.services.timeouts import statement_timeout
+from portal.services.timeouts import refusals, statement_timeout
 from relay.billing.ledger.commits import Commits
 from relay.billing.ledger.lines import Reserved, ReserveOrder, SpendScope
 from relay.billing.ledger.pending import (
@@ -39,6 +39,11 @@ logger: Final = logging.getLogger(__name__)
 
 _BATCH: Final = 500
 _BATCH_DELAY: Final = 0.001  # seconds; under load larger batches save several times as much
+# Seconds that a batch is added to while more arrives, until it has so large a share of the requests that are running:
+# the rest of them keep this process busy meanwhile.
+_MOST_DELAY: Final = 0.025
+_STEP: Final = 0.002
+_SHARE: Final = 4
 _SLOW_SECONDS: Final = 5.0  # of a commit after which new requests are refused: they could not be recorded either
 _TRY_SECONDS: Final = 1.0  # between tries of a database that could not be written
 _BACKLOG: Final = 20_000  # records that may wait for a database that is down; beyond it new requests are refused
@@ -66,6 +71,7 @@ class UsageWriter:
         self.faults = 0  # incremented when reservations in the database may differ from what was requested
         self._commits = Commits()
         self._stopping = False
+        self.in_flight: Callable[[], int] = lambda: 0  # how many requests are running
         self._awaited: dict[str, PendingRecord] = {}  # by request id; used on the event loop only
 
     def admit(self) -> None:
@@ -74,9 +80,15 @@ class UsageWriter:
         if (since and time.monotonic() - since > _SLOW_SECONDS) or (
             failing and (self._pending > _BACKLOG or time.monotonic() - failing > 1.0)
         ):
+            refusals.add()
             raise RelayUnavailable(
                 "The portal cannot write to its database. Try again in a few seconds.", retry_after=5
             )
+
+    @property
+    def waiting(self) -> int:
+        """How many records, reservations and so on are queued or being written."""
+        return self._pending
 
     def submit(
         self, row: UsageRow, settlement: Settlement | None = None, wait: bool = True, rows: Sequence[RowWrite] = ()
@@ -177,7 +189,7 @@ class UsageWriter:
             batch: list[PendingWork] = []
             first = self._next()
             if busy and not self._stopping:
-                time.sleep(_BATCH_DELAY)  # under load more work arrives meanwhile and shares one disk sync
+                self._gather()
             while True:
                 if first is None:
                     ending = True
@@ -193,6 +205,15 @@ class UsageWriter:
             for part in self._commits.parts(batch):
                 self._write(part)
         connection.close()
+
+    def _gather(self) -> None:
+        """Wait for more work, which shares one disk sync and the statements with what is there."""
+        time.sleep(_BATCH_DELAY)
+        wanted, before, last = min(self.in_flight() // _SHARE, _BATCH), 0, 1
+        until = time.monotonic() + _MOST_DELAY
+        while before < (now := self._pending) < wanted and time.monotonic() < until:  # some in the last two steps
+            before, last = last, now
+            time.sleep(_STEP)
 
     def _next(self) -> PendingWork | None:
         """The next piece of work. While the database cannot be written, it is tried every now and then without any.

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final, TypeVar
 from portal import limits
 from portal.lib import net
 from portal.lib.ids import time_ordered_hex
+from portal.services.timeouts import refusals
 from relay.billing.ledger.rows import RowWrite
 from relay.billing.prices import ONE
 from relay.errors import OPENAI_ERRORS, ErrorShape, RelayError, RelayUnavailable, RequestTooLarge
@@ -379,6 +380,7 @@ class Exchange:
         except asyncio.CancelledError as cancelled:
             why = self.explain(cancelled)
             if isinstance(why, Ended):
+                refusals.add()
                 raise RelayUnavailable(
                     "The portal could not record this request. Try again in a few seconds.", retry_after=5
                 ) from None

@@ -22,7 +22,7 @@ from django.db import Error as DatabaseError
 from accounts.models import Change
 from accounts.models.change import listen
 from portal import limits
-from portal.services.timeouts import FileWork, doing, statement_timeout
+from portal.services.timeouts import FileWork, doing, refusals, statement_timeout
 from relay.errors import InvalidRequest, RelayUnavailable, set_remedies
 from relay.gateway.snapshot import load
 from relay.gateway.snapshot.callers import Caller
@@ -231,6 +231,8 @@ async def _waited_for(work: asyncio.Future[T], seconds: float, what: str) -> T:
 
 def _not_answering(what: str, seconds: float) -> RelayUnavailable:
     logger.error("the %s did not answer within %d seconds", what, seconds)
+    if what != "disk":
+        refusals.add()
     return RelayUnavailable(f"The portal's {what} does not answer. Try again in a few seconds.", retry_after=5)
 
 
@@ -245,6 +247,7 @@ def _with_connection(seconds: float, function: Callable[P, T], *args: P.args, **
         ) from error
     except DatabaseError as error:
         logger.error("the database cannot be used: %s", error)
+        refusals.add()
         connection.close()
         raise RelayUnavailable(
             "The portal cannot use its database. Try again in a few seconds.", retry_after=5

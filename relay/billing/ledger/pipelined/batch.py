@@ -90,17 +90,14 @@ class Pipelining:
             return None
         return pipelined
 
-    def insert(self, rows: Sequence[UsageRow], entries: Sequence[EntryValues] = ()) -> None:
-        """Insert records; outside a transaction, in one of its own."""
-        execute([self.inserting(rows, entries)])
+    def insert(self, rows: Sequence[UsageRow]) -> None:
+        """Insert records that have no charges; outside a transaction, in one of its own."""
+        execute([Call(self.inserts.records, (self.native(rows),))])
 
-    def inserting(self, rows: Sequence[UsageRow], entries: Sequence[EntryValues]) -> Call:
-        """The statement that inserts records and entries."""
+    def native(self, rows: Sequence[UsageRow]) -> bytes:
+        """Rows of records as the parameter of a statement."""
         at = self.db.at
-        native = _json([(*row[:STARTED_AT], at(row[STARTED_AT]), *row[STARTED_AT + 1 :]) for row in rows])
-        if not entries:
-            return Call(self.inserts.records, (native,))
-        return Call(self.inserts.both, (native, _json(entries)))
+        return _json([(*row[:STARTED_AT], at(row[STARTED_AT]), *row[STARTED_AT + 1 :]) for row in rows])
 
 
 @dataclass(slots=True)
@@ -122,8 +119,13 @@ class PipelinedBatch:
         entries: list[EntryValues] = []
         charges, reservations = self._charges(users.values(), entries)
         charge_at = len(calls)
-        if charges:
-            calls.append(Call(statements.CHARGE, (_json(charges),)))
+        if records:
+            rows = self.of.native([record.row for record in records])
+            calls.append(
+                Call(self.of.inserts.charges, (_json(charges), rows, _json(entries)))
+                if charges
+                else Call(self.of.inserts.records, (rows,))
+            )
         releases = self._releases(work for user in users.values() for work in user.releases)
         if releases:
             calls.append(Call(statements.RELEASE, (_json(releases),)))
@@ -135,8 +137,6 @@ class PipelinedBatch:
         if owners:
             expires = b"%d" % requests.expiry(self.now)
             calls.append(Call(statements.PROLONG, (_json(owners), expires)))
-        if records:
-            calls.append(self.of.inserting([record.row for record in records], entries))
         found = execute(calls)
         if reservations and int(found[charge_at][0][0] or 0) != reservations:
             raise _Unsuited

@@ -41,18 +41,18 @@ def _rows(*columns: str) -> str:
 
 
 _SCOPED: Final = ("reservation text", "user_id bigint", "token_id bigint", "day integer", "amount bigint")
-# $1: [reservation or empty, user, token, day, nano-USD, those that the house pays]. Returns the number of reservations
-# that covered theirs; another one than was meant must be rolled back.
-CHARGE: Final = Statement(
+# $1: [reservation or empty, user, token, day, nano-USD, those that the house pays]
+_CHARGE: Final = (
     f"WITH {_rows(*_SCOPED, 'house bigint')}, "  # noqa: S608  # our own names
     "held AS (UPDATE relay_reservation x SET amount = x.amount - v.amount FROM v "
-    "WHERE x.id = v.reservation AND x.amount >= v.amount RETURNING 1), "
+    "WHERE x.id = v.reservation AND x.amount >= v.amount RETURNING x.id), "
+    "covered AS (SELECT v.* FROM v WHERE v.reservation = '' OR v.reservation IN (SELECT id FROM held)), "
     "sums AS (SELECT a.id, SUM(v.amount)::bigint AS amount, "
     "SUM(CASE WHEN v.reservation = '' THEN 0 ELSE v.amount END)::bigint AS held, "
     "SUM(CASE WHEN a.kind = 'wallet' THEN v.house ELSE 0 END)::bigint AS house "
-    f"FROM relay_ledgeraccount a JOIN v ON {_OF_SCOPE} GROUP BY a.id), "
+    f"FROM relay_ledgeraccount a JOIN covered v ON {_OF_SCOPE} GROUP BY a.id), "
     "charged AS (UPDATE relay_ledgeraccount a SET used = a.used + s.amount, reserved = a.reserved - s.held, "
-    "granted = a.granted + s.house FROM sums s WHERE a.id = s.id) SELECT count(*) FROM held"
+    "granted = a.granted + s.house FROM sums s WHERE a.id = s.id)"
 )
 # $1: [reservation, user, token, day, nano-USD or null: all, which ends it, time of the entry]; each reservation once.
 RELEASE: Final = Statement(
@@ -95,14 +95,18 @@ PROLONG: Final = Statement(
 
 
 class Inserts:
-    """The statements that insert records and entries, from the columns of their tables."""
+    """The statements that insert records, from the columns of their table."""
 
     def __init__(self) -> None:
-        entries = _insert(LedgerEntry, ENTRY_COLUMNS, "$2")
         # A row that exists is ignored, so that a commit of unknown outcome can be repeated.
-        records = f"{_insert(UsageRecord, COLUMNS, '$1')} ON CONFLICT (request_id) DO NOTHING"
-        self.records = Statement(records)  # $1: rows of records
-        self.both = Statement(f"WITH entries AS ({entries}) {records}")  # $2: those of entries
+        conflict = "ON CONFLICT (request_id) DO NOTHING"
+        self.records = Statement(f"{_insert(UsageRecord, COLUMNS, '$1')} {conflict}")  # $1: rows of records
+        # $1: as in _CHARGE, $2: rows of records, $3: those of entries. Returns the number of reservations that covered
+        # theirs; another one than was meant must be rolled back.
+        self.charges = Statement(
+            f"{_CHARGE}, entries AS ({_insert(LedgerEntry, ENTRY_COLUMNS, '$3')}), "  # noqa: S608  # our own names
+            f"records AS ({_insert(UsageRecord, COLUMNS, '$2')} {conflict}) SELECT count(*) FROM held"
+        )
 
 
 def _insert(table: type[models.Model], names: Sequence[str], parameter: str) -> str:
