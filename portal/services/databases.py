@@ -99,6 +99,7 @@ def from_url(url: str, connections: int) -> dict[str, Any]:
             "connection_class": BoundedConnection,
         }
     else:
+        found["ENGINE"] = "portal.services.mysql"
         options.setdefault("isolation_level", "read committed")
         options.setdefault("charset", "utf8mb4")
         for wait, value in mysql_waits(limits.QUERY_SECONDS, limits.DATABASE_SECONDS).items():

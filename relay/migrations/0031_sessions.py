@@ -2,12 +2,29 @@
 
 The columns of usage records may be null, so that adding them rewrites no table, and workers of the version before it
 that still run add records without them. The index has the records of sessions alone, which takes no room for the older
-ones. MySQL has no such indexes: there Django makes a whole one.
+ones. MySQL has no such indexes: there it is a whole one.
 """
 
 import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
+
+
+def _index_all(apps, schema_editor):
+    """Make the index in databases that leave out those with a condition."""
+    if not schema_editor.connection.features.supports_partial_indexes:
+        record = apps.get_model('relay', 'UsageRecord')
+        schema_editor.add_index(record, _whole())
+
+
+def _drop_all(apps, schema_editor):
+    if not schema_editor.connection.features.supports_partial_indexes:
+        record = apps.get_model('relay', 'UsageRecord')
+        schema_editor.remove_index(record, _whole())
+
+
+def _whole():
+    return models.Index(fields=['user', 'session', 'started_at'], name='usage_session_time')
 
 
 class Migration(migrations.Migration):
@@ -47,6 +64,7 @@ class Migration(migrations.Migration):
             model_name='usagerecord',
             index=models.Index(condition=models.Q(('session__isnull', False)), fields=['user', 'session', 'started_at'], name='usage_session_time'),
         ),
+        migrations.RunPython(_index_all, _drop_all),
         migrations.CreateModel(
             name='SessionSum',
             fields=[
