@@ -14,8 +14,8 @@ from accounts.doors import needs
 from accounts.models import User
 from accounts.rights import may
 from portal.lib.texts import whole_number
-from relay.gateway.routing.explain import explain_route
-from relay.gateway.routing.explanation import Explanation, Reader
+from relay.gateway.routing.explain.explanation import Explanation, Reader
+from relay.gateway.routing.explain.routes import explain_route
 from relay.gateway.runtime import current
 from relay.models import Model, ModelAlias, Token
 from relay.models.ledger import AMOUNTS

@@ -18,10 +18,10 @@ from portal.lib import clock
 from relay.channels import cooldowns
 from relay.gateway.access.authorization import find_model, may_call
 from relay.gateway.routing.circuit_breaker import OpenCircuit
-from relay.gateway.routing.explain_caches import newest_requests, settings_of
-from relay.gateway.routing.explain_money import Covers
-from relay.gateway.routing.explain_plan import OwnPlan, explain_plan
-from relay.gateway.routing.explanation import STRANGER, Explanation, Reader, RouteLine
+from relay.gateway.routing.explain.caches import newest_requests, settings_of
+from relay.gateway.routing.explain.explanation import STRANGER, Explanation, Reader, RouteLine
+from relay.gateway.routing.explain.money import Covers
+from relay.gateway.routing.explain.plan import OwnPlan, explain_plan
 from relay.gateway.routing.health import Health
 from relay.gateway.routing.live import Live
 from relay.gateway.routing.route_status import RouteExplanation, RouteStatus, explain_routes

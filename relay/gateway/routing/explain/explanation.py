@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from relay.gateway.routing.explain_caches import CacheLine
+from relay.gateway.routing.explain.caches import CacheLine
 
 
 @dataclass(frozen=True, slots=True)
