@@ -32,6 +32,7 @@ from portal.relay_handler import RelayHandler  # noqa: E402
 from portal.serving import health  # noqa: E402
 from portal.serving.entrance import entrance  # noqa: E402
 from portal.serving.page_body import Pages  # noqa: E402
+from portal.serving.workers.supervisor import RETIRE  # noqa: E402
 from relay import jobs  # noqa: E402
 from relay.api.consumers import RealtimeConsumer  # noqa: E402
 from relay.api.paths import relay_path  # noqa: E402
@@ -115,6 +116,7 @@ def _handle_stop_signals(run: Runtime) -> None:
     """
     if threading.current_thread() is not threading.main_thread():
         return
+    stop_server = signal.getsignal(signal.SIGTERM)
     for number in (signal.SIGTERM, signal.SIGINT):
         server_handler = signal.getsignal(number)
 
@@ -132,13 +134,20 @@ def _handle_stop_signals(run: Runtime) -> None:
         if callable(server_handler):
             signal.signal(number, handle)
 
+    def retire(_: int, frame: FrameType | None) -> None:
+        run.request_stop(0.0, run.config.restart_seconds)
+        threading.Thread(target=_end_at_last, args=(run,), name="airelays stop", daemon=True).start()
+        if callable(stop_server):
+            stop_server(signal.SIGTERM, frame)
+
+    signal.signal(RETIRE, retire)
+
 
 def _end_at_last(run: Runtime) -> None:
     """End the process although something hangs: Python waits for all of its threads, however long they take."""
-    config = run.config
-    seconds = config.shutdown_delay_seconds + config.shutdown_seconds + 2 * _FLUSH_SECONDS
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and not (run.stopped_at and time.monotonic() - run.stopped_at > _LINGER_SECONDS):
+    while time.monotonic() < run.cut_at + 2 * _FLUSH_SECONDS:
+        if run.stopped_at and time.monotonic() - run.stopped_at > _LINGER_SECONDS:
+            break
         time.sleep(0.1)
     logger.error("the portal ends although something hangs: %s", _hanging())
     os._exit(0 if run.stopped_at else 1)

@@ -7,6 +7,7 @@ import errno
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -18,6 +19,7 @@ from portal import limits
 from portal.installation import command
 from portal.lib.processes import share_arena
 from portal.serving.http_protocol import HttpProtocol, WebSocketProtocol
+from relay.gateway.runtime import current
 
 _FLUSH_SECONDS = 15  # to send the last event and write the usage record
 
@@ -74,6 +76,13 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        run = current()
+        if run is not None:  # its running requests may have been given another time than after a stop
+            left = max(0.0, run.cut_at - time.monotonic())
+            self.config.timeout_graceful_shutdown = round(left) + _FLUSH_SECONDS
+        await super().shutdown(sockets)
 
 
 def run(host: str, port: int, ready: Callable[[], object] = lambda: None) -> bool:

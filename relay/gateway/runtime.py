@@ -109,7 +109,7 @@ class Runtime:
         self.stopping = False
         self.at_stop: set[Callable[[], None]] = set()  # called on the event loop when a stop has been requested
         self.stopped_at = 0.0  # `time.monotonic()` when `stop` had done its work, 0: it has not
-        self._cut_at = float("inf")  # when the server disconnects running requests, once a stop was requested
+        self.cut_at = float("inf")  # when the server disconnects running requests, once a stop was requested
         self._loop = asyncio.get_running_loop()
         self._poller = FeedPoller(snapshot_cache, config.feed_poll_seconds)
         self._started = False
@@ -228,17 +228,18 @@ class Runtime:
         threading.Thread(target=work, name=f"airelays {name}", daemon=True).start()
         await over.wait()
 
-    def request_stop(self, delay: float | None = None) -> None:
+    def request_stop(self, delay: float | None = None, grace: float | None = None) -> None:
         """A stop signal arrived: running requests get a grace period.
 
-        May be called again, and from a signal handler. `delay`: seconds for which connections are still taken, None: as
-        the setting has it.
+        May be called again, which can only shorten that, and from a signal handler. `delay`: seconds for which
+        connections are still taken, `grace`: those that running requests have then; None: as the settings have it.
         """
+        delay = self.config.shutdown_delay_seconds if delay is None else delay
+        left = delay + (self.config.shutdown_seconds if grace is None else grace)
         if not self.stopping:
-            delay = self.config.shutdown_delay_seconds if delay is None else delay
-            left = delay + self.config.shutdown_seconds
-            self._cut_at = time.monotonic() + left
             self.call_later(delay, self._tell_stop)
+        if time.monotonic() + left < self.cut_at:
+            self.cut_at = time.monotonic() + left
             self.call_later(left, self._end_all)
         self.stopping = True
 
@@ -261,14 +262,15 @@ class Runtime:
 
     def is_cutting_off(self) -> bool:
         """Whether a cancellation now is due to the server's stop and not to a client that disconnected."""
-        return time.monotonic() >= self._cut_at - 0.5
+        return time.monotonic() >= self.cut_at - 0.5
 
     async def stop(self) -> None:
         """Let what runs in the background end, write everything that is queued, and close all connections.
 
         Takes about STOP_SECONDS at most beside what is left of the time that running requests have.
         """
-        self.request_stop(0.0)
+        if not self.stopping:
+            self.request_stop(0.0)
         await self._finish_work()
         await plan_sessions.finish(limits.STOP_SECONDS)  # before the connections close that they run over
         if self._maintenance is not None:
@@ -295,7 +297,7 @@ class Runtime:
 
     async def _finish_work(self) -> None:
         """Wait for what nobody waits for on a connection: it has the time of other requests, and a moment to end."""
-        until = max(self._cut_at, time.monotonic()) + limits.STOP_SECONDS / 2
+        until = max(self.cut_at, time.monotonic()) + limits.STOP_SECONDS / 2
         while work := [*self.watchdog.working]:
             left = until - time.monotonic()
             if left <= 0:

@@ -114,6 +114,44 @@ def test_a_stop_lets_streams_end_and_cuts_the_rest_with_an_error_event(
 
 
 @pytest.mark.shared
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_worker_that_is_replaced_lets_its_streams_end(live: Portal, tmp_path: Path, stopped: bool) -> None:
+    """They go on for longer than after a stop, and end as after one when the portal is stopped meanwhile."""
+    go = asyncio.Event()
+
+    async def ends_late(call: Call) -> None:
+        await call.open_stream()
+        await call.event(chunk("word "))
+        await go.wait()
+        await call.event(chunk(None, "stop"))
+        await call.event("[DONE]")
+        await call.end()
+
+    from portal.lib import clock
+    from relay.models import Worker
+
+    began_at = clock.now()
+    workers = Worker.objects.filter(started_at__gte=began_at)
+    model, token = live.model(ends_late), live.token()
+    with serving(tmp_path / "log", "--workers", "2", env={"AIRELAYS_SHUTDOWN_SECONDS": "0.5"}) as own:
+        until(lambda: workers.count() == 2)
+        with running(own, token, model) as stream:
+            old = set(workers.values_list("pid", flat=True))
+            os.kill(own.process.pid, signal.SIGHUP)
+            until(lambda: len(set(workers.values_list("pid", flat=True)) - old) == 2)
+            time.sleep(1)  # longer than a stop would give it
+            assert httpx.get(own.url + "/healthz", timeout=60, trust_env=False).status_code == 200
+            if stopped:
+                os.kill(own.process.pid, signal.SIGTERM)
+            else:
+                live.upstream.set(go)
+        live.upstream.set(go)
+    assert ("data: [DONE]" in stream["text"]) is not stopped
+    assert live.record(stream["id"]).end_reason == ("shutdown" if stopped else "completed")
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.shared
 def test_a_request_that_waits_is_told_when_the_portal_stops(live: Portal, tmp_path: Path) -> None:
     async def silent(call: Call) -> None:
         await call.closed_event()
@@ -164,10 +202,9 @@ def test_a_thread_that_hangs_does_not_keep_a_stopped_portal_alive(
 ) -> None:
     """Python waits for threads that wait for a disk, say, however long that is. The exit code says what was lost."""
     ended: list[int] = []
-    config = SimpleNamespace(shutdown_delay_seconds=0.0, shutdown_seconds=0.0)
     monkeypatch.setattr(asgi, "_FLUSH_SECONDS", 1000 if written else 0)
     monkeypatch.setattr("os._exit", ended.append)
-    run: Any = SimpleNamespace(config=config, stopped_at=time.monotonic() - 3 if written else 0.0)
+    run: Any = SimpleNamespace(cut_at=time.monotonic(), stopped_at=time.monotonic() - 3 if written else 0.0)
     go = threading.Event()
     hanging = threading.Thread(target=go.wait, name="on a disk", daemon=True)
     hanging.start()

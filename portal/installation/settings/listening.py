@@ -82,4 +82,11 @@ class Listening(BaseModel):
             "with an error that says so."
         ),
     )
+    restart_seconds: values.Seconds = Field(
+        600.0,
+        description=(
+            "How long running requests may go on in a worker that is replaced (`SIGHUP`), beside the one that serves "
+            "in its place."
+        ),
+    )
     debug: bool = Field(False, description=("Django's debug pages. Never on a machine that others reach."))

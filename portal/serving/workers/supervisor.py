@@ -23,6 +23,7 @@ _WORKER: Final = str(Path(__file__).with_name("worker.py"))
 CANNOT_START: Final = 3  # the status of a worker that could not start, which no other one could either
 _LOOK_SECONDS: Final = 0.5  # between two looks at the workers
 _AGAIN_SECONDS: Final = 1.0  # between two starts in the place of one worker
+RETIRE: Final = signal.SIGUSR1  # to a worker: end when its running requests have ended, since another one serves
 READY: Final = b"r"  # what a worker says once it serves; anything else says that it lives
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
 
@@ -86,6 +87,7 @@ class Supervisor:
         self._wanted = workers
         self._selector = selectors.DefaultSelector()
         self._workers: list[WorkerProcess] = []
+        self._leaving: list[WorkerProcess] = []  # that others have replaced, until their running requests have ended
         self._received: list[int] = []
         self._ending = False
         self._served = False  # a worker has begun to serve
@@ -106,9 +108,11 @@ class Supervisor:
             while not self._ending:
                 self._look()
                 self._keep_alive()
-            for worker in self._workers:
+                self._let_go()
+            everybody = [*self._workers, *self._leaving]
+            for worker in everybody:
                 worker.signal(signal.SIGTERM)
-            for worker in self._workers:
+            for worker in everybody:
                 self._wait_for_end(worker)
 
     def _start(self) -> WorkerProcess:
@@ -128,7 +132,7 @@ class Supervisor:
     def _handle(self, number: int) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
             if self._ending:  # once more: who sends it does not want to wait
-                for worker in self._workers:
+                for worker in (*self._workers, *self._leaving):
                     worker.signal(number)
             self._ending = True
             self.terminated = self.terminated or number == signal.SIGTERM
@@ -168,8 +172,18 @@ class Supervisor:
             worker.close()
             self._workers[place] = self._start()
 
+    def _let_go(self) -> None:
+        """Forget workers that have left; kill one that hangs."""
+        for worker in list(self._leaving):
+            if worker.process.poll() is None and time.monotonic() - worker.heard > self._patience:
+                self._say("ERROR", f"worker {worker.pid}, which was replaced, does not answer and is killed")
+                worker.kill()
+            if worker.process.poll() is not None:
+                worker.close()
+                self._leaving.remove(worker)
+
     def _replace_all(self) -> None:
-        """Replace one worker after the other. Each begins before the one that it replaces is told to stop."""
+        """Replace one worker after the other. Each serves before the one that it replaces is told to retire."""
         for place in range(len(self._workers)):
             new = self._start()
             until = time.monotonic() + self._patience
@@ -185,8 +199,8 @@ class Supervisor:
                 self._wait_for_end(new)
                 return
             old, self._workers[place] = self._workers[place], new
-            old.signal(signal.SIGTERM)
-            self._wait_for_end(old)
+            old.signal(RETIRE)
+            self._leaving.append(old)
 
     def _wait_for_end(self, worker: WorkerProcess) -> None:
         while worker.process.poll() is None:

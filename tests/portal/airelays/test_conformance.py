@@ -222,7 +222,8 @@ def tool_loop(relay: Relay) -> None:
         {"role": "tool", "tool_call_id": "call_1", "content": "sunny"},
     ]
     assert relay.respond(CHAT, messages=messages, tools=[TOOL]).status_code == 200
-    assert [item["type"] for item in relay.sent["input"]][1:] == ["function_call", "function_call_output"]
+    sent = [item["type"] for item in relay.sent["input"]]
+    assert sent == ["additional_tools", "message", "function_call", "function_call_output"]
 
 
 @row(50)
