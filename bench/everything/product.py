@@ -69,7 +69,7 @@ class Product:
                     began = int(Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[19])
                 except (OSError, IndexError):
                     continue  # it has just ended
-                if b"spawn_main" in command:
+                if b"workers/worker.py" in command:
                     found.append((began, int(child)))
         return [pid for _, pid in sorted(found)]
 

@@ -74,7 +74,7 @@ class Host:
         """Process ids of the workers; of the only process, if there is one worker."""
         assert self.process is not None  # noqa: S101  # it serves
         pids = family(self.process.pid)
-        children = [pid for pid in pids[1:] if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        children = pids[1:]
         return children or pids[:1]
 
     def replaced(self, old: set[int]) -> bool:

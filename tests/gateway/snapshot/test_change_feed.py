@@ -21,7 +21,7 @@ pytestmark = pytest.mark.shared
 
 def processes_of(server: Server) -> int:
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    return sum(1 for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes())
+    return sum(1 for child in children if b"workers/worker.py" in Path(f"/proc/{child}/cmdline").read_bytes())
 
 
 def statuses(server: Server, token: str, body: dict[str, object]) -> set[int]:
