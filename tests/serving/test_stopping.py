@@ -23,7 +23,7 @@ from tests.support.load.recorded import prepare
 from tests.support.portal import Portal, ask
 from tests.support.server import serving
 from tests.support.streams import running
-from tests.support.upstream import Call, Upstream, chunk, endless
+from tests.support.upstream import Call, Script, Upstream, chunk, endless
 
 
 def test_stop_signal_flushes_and_exits_cleanly(tmp_path: Path, upstream: Upstream) -> None:
@@ -74,14 +74,10 @@ def test_stop_signal_ends_a_stream_that_lasts_too_long_and_records_it(tmp_path: 
         ]
 
 
-@pytest.mark.shared
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_stop_lets_streams_end_and_cuts_the_rest_with_an_error_event(
-    live: Portal, tmp_path: Path, workers: int
-) -> None:
-    go = asyncio.Event()
+def ends_after(go: asyncio.Event) -> Script:
+    """A stream of an upstream that has begun, and ends when it is told to."""
 
-    async def ends_soon(call: Call) -> None:
+    async def script(call: Call) -> None:
         await call.open_stream()
         await call.event(chunk("word "))
         await go.wait()
@@ -89,11 +85,20 @@ def test_a_stop_lets_streams_end_and_cuts_the_rest_with_an_error_event(
         await call.event("[DONE]")
         await call.end()
 
+    return script
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_stop_lets_streams_end_and_cuts_the_rest_with_an_error_event(
+    live: Portal, tmp_path: Path, workers: int
+) -> None:
+    go = asyncio.Event()
     from portal.lib import clock
     from relay.models import Worker
 
     began_at = clock.now()
-    short, long = live.model(ends_soon), live.model(endless)
+    short, long = live.model(ends_after(go)), live.model(endless)
     token = live.token()
     with serving(tmp_path / "log", "--workers", str(workers), env={"AIRELAYS_SHUTDOWN_SECONDS": "8"}) as own:
         until(lambda: Worker.objects.filter(started_at__gte=began_at).count() == workers)
@@ -118,21 +123,12 @@ def test_a_stop_lets_streams_end_and_cuts_the_rest_with_an_error_event(
 def test_a_worker_that_is_replaced_lets_its_streams_end(live: Portal, tmp_path: Path, stopped: bool) -> None:
     """They go on for longer than after a stop, and end as after one when the portal is stopped meanwhile."""
     go = asyncio.Event()
-
-    async def ends_late(call: Call) -> None:
-        await call.open_stream()
-        await call.event(chunk("word "))
-        await go.wait()
-        await call.event(chunk(None, "stop"))
-        await call.event("[DONE]")
-        await call.end()
-
     from portal.lib import clock
     from relay.models import Worker
 
     began_at = clock.now()
     workers = Worker.objects.filter(started_at__gte=began_at)
-    model, token = live.model(ends_late), live.token()
+    model, token = live.model(ends_after(go)), live.token()
     with serving(tmp_path / "log", "--workers", "2", env={"AIRELAYS_SHUTDOWN_SECONDS": "0.5"}) as own:
         until(lambda: workers.count() == 2)
         with running(own, token, model) as stream:
