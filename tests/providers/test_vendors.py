@@ -172,6 +172,7 @@ NAMED: Final[dict[str, tuple[set[str], str]]] = {
         {"gemini", "google"},
         "who can read its signatures, a part of its models' names, and a member of Google's",
     ),
+    "relay/protocols/chat_completions/signatures/sealed.py": ({"google"}, "a member of calls, with their signature"),
     "relay/providers/vendor.py": ({"openai", "anthropic", "gemini", "ollama", "cohere"}, "the families of APIs"),
     "relay/providers/credentials/aws.py": ({"bedrock"}, "the service that a signature is for"),
     "relay/protocols/passthrough/answers.py": ({"meta"}, "a member of rerank answers"),
