@@ -24,7 +24,7 @@ from portal.pages import (
 from portal.pages.own_plan import views as own_plan
 from portal.serving import health
 from relay.admin.channels.explain import explain_view
-from relay.admin.channels.guide import setup_view
+from relay.admin.channels.guide.views import setup_view
 from relay.admin.records.caches import caches_view
 from relay.admin.records.refused import refused_view
 from relay.admin.records.running import end_view, running_view

@@ -124,6 +124,14 @@ class InvalidRequest(RelayError):
 class RequestTooLarge(InvalidRequest):
     status, code = 413, "request_too_large"
 
+    @classmethod
+    def over(cls, limit: int) -> RequestTooLarge:
+        """A body of more than `limit` bytes."""
+        size = f"{limit / 1_048_576:.0f} MiB" if limit >= 1_048_576 else f"{limit} bytes"
+        return cls(
+            f"The request body is larger than the {size} that this portal accepts. Send less, or send files by URL."
+        )
+
 
 class UnsupportedContentEncoding(InvalidRequest):
     """The body is compressed in a way that the portal does not read."""

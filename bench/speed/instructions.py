@@ -11,7 +11,6 @@ import json
 import os
 import runpy
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -79,18 +78,11 @@ def _serve() -> None:
 
 def measured(folder: Path, case: str, requests: int, connections: int) -> list[tuple[str, str, int]]:
     """The instructions of so many requests: file, function, count."""
-    from tests.support.load.targets import BenchTarget, load, started
+    from tests.support.load.targets import BenchTarget, load, prepared, started
 
     upstream, port, output = free_port(), free_port(), folder / "counts.json"
     settings = {"AIRELAYS_DATA_DIR": str(folder / "portal"), "AIRELAYS_UPSTREAM_ALLOW": "127.0.0.1"}
-    made = subprocess.run(
-        [sys.executable, "-m", "tests.support.load.portal_setup", f"http://127.0.0.1:{upstream}/v1"],
-        cwd=ROOT,
-        env={**os.environ, **settings},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    token = prepared(upstream, settings)
     command = [sys.executable, "-m", "bench.speed.instructions", "--serve", "serve", "--port", str(port)]
     serving = {**settings, _OUTPUT: str(output)}
     with (
@@ -99,7 +91,7 @@ def measured(folder: Path, case: str, requests: int, connections: int) -> list[t
         ),
         started(command, port, folder / "portal.log", serving) as process,
     ):
-        target = BenchTarget("portal", port, process, token=made.stdout.split()[-1])
+        target = BenchTarget("portal", port, process, token=token)
         load(target, case, 20, 500)
         time.sleep(0.5)
         process.send_signal(signal.SIGUSR2)

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from accounts.doors import open_url
 from accounts.rights import may
 from portal.admin.dashboard import Board, board
-from relay.admin.channels.guide_channel import local_offers
+from relay.admin.channels.guide.channel import local_offers
 from relay.admin.records.usage import sees_earnings, sees_money
 
 _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (

@@ -26,32 +26,22 @@ def _name_in_environment(variable: str) -> Callable[[click.Context, click.Parame
     return remember
 
 
+def _path(name: str, variable: str, text: str, is_folder: bool = False) -> click.Option:
+    return click.Option(
+        [name],
+        type=values.Place(is_folder),
+        metavar="DIR" if is_folder else "PATH",
+        expose_value=False,
+        callback=_name_in_environment(variable),
+        help=text,
+    )
+
+
 def _shared() -> list[click.Parameter]:
     return [
-        click.Option(
-            ["--config"],
-            type=values.Place(is_folder=False),
-            metavar="PATH",
-            expose_value=False,
-            callback=_name_in_environment("AIRELAYS_CONFIG"),
-            help="Configuration file.",
-        ),
-        click.Option(
-            ["--env-file"],
-            type=values.Place(is_folder=False),
-            metavar="PATH",
-            expose_value=False,
-            callback=_name_in_environment("AIRELAYS_ENV_FILE"),
-            help="File to read in the place of .env in this folder.",
-        ),
-        click.Option(
-            ["--data-dir"],
-            type=values.Place(is_folder=True),
-            metavar="DIR",
-            expose_value=False,
-            callback=_name_in_environment("AIRELAYS_DATA_DIR"),
-            help="Folder of the database, the keys and the uploads.",
-        ),
+        _path("--config", "AIRELAYS_CONFIG", "Configuration file."),
+        _path("--env-file", "AIRELAYS_ENV_FILE", "File to read in the place of .env in this folder."),
+        _path("--data-dir", "AIRELAYS_DATA_DIR", "Folder of the database, the keys and the uploads.", is_folder=True),
     ]
 
 

@@ -10,8 +10,8 @@ from typing import Final
 from django.http.response import HttpResponseBase
 
 from portal import limits
-from relay.errors import InternalError, RelayError
-from relay.gateway.exchange.exchange import Exchange, Message, too_large
+from relay.errors import InternalError, RelayError, RequestTooLarge
+from relay.gateway.exchange.exchange import Exchange, Message
 from relay.gateway.exchange.interrupts import Interrupt, ended_error
 from relay.gateway.limits.memory import HeldBytes
 from relay.gateway.replies import Answer
@@ -40,7 +40,7 @@ class BackgroundRequest(Exchange):
     async def read_body(self, limit: int) -> bytes:
         """The body. Raises RequestTooLarge, and RelayUnavailable when memory is short."""
         if len(self._body) > limit:
-            raise too_large(limit)
+            raise RequestTooLarge.over(limit)
         self.hold_body()
         return self._body
 

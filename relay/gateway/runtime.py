@@ -44,7 +44,6 @@ from relay.gateway.limits.memory import bodies
 from relay.gateway.routing.continuity import Continuity
 from relay.gateway.routing.health import Health
 from relay.gateway.snapshot.cache import snapshot_cache
-from relay.gateway.snapshot.callers import CallerState
 from relay.gateway.snapshot.change_feed import FeedPoller
 from relay.gateway.snapshot.snapshot import Snapshot
 from relay.gateway.upstream import most_connections
@@ -53,7 +52,6 @@ from relay.gateway.worker_status import WorkerStatus
 from relay.providers.demo import DemoTransport
 from relay.providers.plan_requests.transport import way_out
 from relay.providers.vendors import BUILT_IN
-from relay.tokens.lifecycle import changed_by_owner
 from relay.transport.pool import Upstreams
 from relay.usage.running import ended_by
 
@@ -325,17 +323,11 @@ class Runtime:
 
     def _on_drop(self, digest: str, user_id: int) -> None:
         """Called in any thread."""
-        self._call_in_loop(lambda: self._recheck(digest, user_id))
+        self._call_in_loop(lambda: self.watchdog.end_revoked(digest, user_id))
 
     def _on_reload(self) -> None:
         """Called in any thread."""
         self._call_in_loop(lambda: self.watchdog.end_lost_plans(snapshot_cache.snapshot))
-
-    def _recheck(self, digest: str, user_id: int) -> None:
-        for exchange in self.watchdog.running:
-            caller = exchange.caller
-            if caller is not None and (caller.digest == digest or (user_id and caller.user_id == user_id)):
-                self.watchdog.spawn(self._end_if_revoked(exchange, caller.digest))
 
     # -- changes by other workers and people -------------------------------------------------------------------------
 
@@ -367,16 +359,6 @@ class Runtime:
             self._loop.call_soon_threadsafe(work)
         except RuntimeError:  # the loop is closed
             logger.debug("a change came after the stop")
-
-    async def _end_if_revoked(self, exchange: Exchange, digest: str) -> None:
-        caller = await snapshot_cache.caller(digest)
-        state = caller.state(exchange.wall) if caller is not None else CallerState.TOKEN_DISABLED
-        if state is CallerState.USER_DISABLED:
-            self.watchdog.dismiss(exchange, Interrupt.USER_DISABLED)
-        elif state is CallerState.TOKEN_DISABLED:
-            held = exchange.caller
-            own = held is not None and await snapshot_cache.in_thread(changed_by_owner, held.token_id, held.user_id)
-            self.watchdog.dismiss(exchange, Interrupt.WITHDRAWN if own else Interrupt.REVOKED)
 
 
 _runtime: Runtime | None = None

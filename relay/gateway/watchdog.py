@@ -15,7 +15,10 @@ from typing import Any, Final
 
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.interrupts import Interrupt
+from relay.gateway.snapshot.cache import snapshot_cache
+from relay.gateway.snapshot.callers import CallerState
 from relay.gateway.snapshot.snapshot import Snapshot
+from relay.tokens.lifecycle import changed_by_owner
 
 TICK: Final = 0.25
 _QUICK: Final = 0.1  # seconds; requests younger than this do not listen for a disconnect
@@ -95,6 +98,23 @@ class Watchdog:
         for exchange in list(self.running):
             if exchange.over_plan and exchange.caller is not None and snapshot.has_lost_plan(exchange.caller):
                 self.dismiss(exchange, Interrupt.PLAN_OFF)
+
+    def end_revoked(self, digest: str, user_id: int) -> None:
+        """End requests of a token, by its digest, or of a user whose token or account serves no more. 0: no user."""
+        for exchange in self.running:
+            caller = exchange.caller
+            if caller is not None and (caller.digest == digest or (user_id and caller.user_id == user_id)):
+                self.spawn(self._end_if_revoked(exchange, caller.digest))
+
+    async def _end_if_revoked(self, exchange: Exchange, digest: str) -> None:
+        caller = await snapshot_cache.caller(digest)
+        state = caller.state(exchange.wall) if caller is not None else CallerState.TOKEN_DISABLED
+        if state is CallerState.USER_DISABLED:
+            self.dismiss(exchange, Interrupt.USER_DISABLED)
+        elif state is CallerState.TOKEN_DISABLED:
+            held = exchange.caller
+            own = held is not None and await snapshot_cache.in_thread(changed_by_owner, held.token_id, held.user_id)
+            self.dismiss(exchange, Interrupt.WITHDRAWN if own else Interrupt.REVOKED)
 
     def end(self, request_id: str, actor: int | None) -> None:
         """End a running request for a member of staff, whose user id is `actor`. None: it is not known."""

@@ -34,9 +34,9 @@ HARMLESS: Final = {
     "accounts.sign_in.forms.LoginForm": "signs in",
     "accounts.sign_in.forms.SignupForm": "makes an account",
     "portal.pages.shared.forms.OwnTokenForm": "makes a token",
-    "relay.admin.channels.guide.SetupUserForm": "makes an account",
+    "relay.admin.channels.guide.people.SetupUserForm": "makes an account",
     "relay.admin.channels.model.GptForm": "makes models",
-    "relay.admin.channels.guide_channel.SetupChannelForm": "makes a channel",
+    "relay.admin.channels.guide.channel.SetupChannelForm": "makes a channel",
     "relay.admin.people.user.AmountForm": "books an amount, once",
 }
 

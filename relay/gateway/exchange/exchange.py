@@ -161,13 +161,13 @@ class Exchange:
         """
         announced = self.announced_length
         if announced is not None and announced > limit:
-            raise too_large(limit)
+            raise RequestTooLarge.over(limit)
         message = await self._receive()
         body: bytes = message.get("body", b"")
         if not message.get("more_body", False):
             self._check(message)
             if len(body) > limit:
-                raise too_large(limit)
+                raise RequestTooLarge.over(limit)
             if len(body) > limits.UNCOUNTED_BYTES:
                 self.hold(len(body))
             self.body_read = True
@@ -181,7 +181,7 @@ class Exchange:
             piece = message.get("body", b"")
             size += len(piece)
             if size > limit:
-                raise too_large(limit)
+                raise RequestTooLarge.over(limit)
             if size > limits.UNCOUNTED_BYTES:
                 self.hold(len(piece))
             pieces.append(piece)
@@ -391,11 +391,3 @@ class Exchange:
 
 def _no_event(body: bytes) -> bytes:
     return b""
-
-
-def too_large(limit: int) -> RequestTooLarge:
-    """The error for a body of more than `limit` bytes."""
-    size = f"{limit / 1_048_576:.0f} MiB" if limit >= 1_048_576 else f"{limit} bytes"
-    return RequestTooLarge(
-        f"The request body is larger than the {size} that this portal accepts. Send less, or send files by URL."
-    )

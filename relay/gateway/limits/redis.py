@@ -26,7 +26,7 @@ from portal.lib.processes import is_dead, new_owner
 from portal.services import redis
 from relay.errors import RelayUnavailable
 from relay.gateway.limits.script import COUNT, JOIN
-from relay.gateway.limits.windows import REQUESTS, TOKENS, Check, LimitVerdict, lower_remaining
+from relay.gateway.limits.windows import TOKENS, Check, LimitVerdict
 
 logger: Final = logging.getLogger(__name__)
 GONE_SECONDS: Final = 20.0  # without a word of a worker, after which what it holds is free
@@ -334,14 +334,8 @@ class RedisLimiter:
                     if not refused:
                         held[check.key] = held.get(check.key, 0) + 1
                     continue
-                used, reset, kind = int(found[place]), found[place + 1], check.kind
+                day = verdict.take(check, int(found[place]), found[place + 1], day)
                 place += 2
-                if kind is REQUESTS:
-                    verdict.requests = lower_remaining(verdict.requests, check, used, reset)
-                elif kind is TOKENS:
-                    verdict.tokens = lower_remaining(verdict.tokens, check, used, reset)
-                else:
-                    day = lower_remaining(day, check, used, reset)
             if verdict.requests is None:
                 verdict.requests = day
             if not one.verdict.done():

@@ -90,6 +90,24 @@ class LimitVerdict(msgspec.Struct):
     requests: LimitRemaining | None = None  # the request limit with the lowest remainder
     tokens: LimitRemaining | None = None  # the token limit with the lowest remainder
 
+    def take(self, check: Check, used: int, reset: float, day: LimitRemaining | None) -> LimitRemaining | None:
+        """Take a limit into account that was asked. Returns the lowest limit per day so far."""
+        if check.kind is REQUESTS:
+            self.requests = _lower(self.requests, check, used, reset)
+        elif check.kind is TOKENS:
+            self.tokens = _lower(self.tokens, check, used, reset)
+        else:
+            return _lower(day, check, used, reset)
+        return day
+
+
+def _lower(found: LimitRemaining | None, check: Check, used: int, reset: float) -> LimitRemaining:
+    """The limit with the lower remainder: `found`, or that of `check`."""
+    remaining = check.limit - used
+    if remaining < 0:
+        remaining = 0
+    return LimitRemaining(check.limit, remaining, reset) if found is None or remaining < found.remaining else found
+
 
 def checks(subjects: Sequence[Subject]) -> tuple[Check, ...]:
     """The limits of several subjects."""
@@ -161,14 +179,6 @@ class Window:
         return self.length
 
 
-def lower_remaining(found: LimitRemaining | None, check: Check, used: int, reset: float) -> LimitRemaining:
-    """The limit with the lower remainder: `found`, or that of `check`."""
-    remaining = check.limit - used
-    if remaining < 0:
-        remaining = 0
-    return LimitRemaining(check.limit, remaining, reset) if found is None or remaining < found.remaining else found
-
-
 class MemoryLimiter:
     """Counters of one process. Not for several threads. Its clock must not go back."""
 
@@ -208,13 +218,7 @@ class MemoryLimiter:
                 continue
             if counted and cost:
                 state.add(cost, check.limit, now)
-            kind, used, reset = check.kind, state.used, state.reset(now)
-            if kind is REQUESTS:
-                verdict.requests = lower_remaining(verdict.requests, check, used, reset)
-            elif kind is TOKENS:
-                verdict.tokens = lower_remaining(verdict.tokens, check, used, reset)
-            else:
-                day = lower_remaining(day, check, used, reset)
+            day = verdict.take(check, state.used, state.reset(now), day)
         if verdict.requests is None:
             verdict.requests = day  # limits per minute take precedence over those per day
         if len(self._windows) > self._forget_above:

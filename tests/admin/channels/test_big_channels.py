@@ -11,7 +11,7 @@ from django.test import Client, RequestFactory
 
 from accounts.admin.inlines import PagedInline
 from accounts.models import AuditEvent, Change, User
-from relay.admin.channels.guide_prices import MOST_PRICES
+from relay.admin.channels.guide.prices import MOST_PRICES
 from relay.channels.keys import add_keys
 from relay.channels.models import add_models
 from relay.models import ApiKey, Channel, ChannelModel, Model, ModelPermission, ModelPrice, Token

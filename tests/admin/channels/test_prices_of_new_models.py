@@ -108,7 +108,7 @@ def test_a_list_price_that_needs_judgement_is_left_to_those_who_set_prices(
 def test_the_guide_says_whom_to_ask_to_those_whose_steps_end_before_prices(
     people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("relay.admin.channels.guide.list_models", lambda _request, _channel: ModelList(()))
+    monkeypatch.setattr("relay.admin.channels.guide.views.list_models", lambda _request, _channel: ModelList(()))
     channel = Channel.objects.create(name="Mine", provider="openai")
     for role, said in (("Operator", True), ("Owner", False)):
         form = {"channel": channel.pk, "typed": f"own-model-of-{role}"}

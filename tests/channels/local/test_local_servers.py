@@ -237,7 +237,7 @@ def test_a_token_that_no_app_can_use_is_none(solo: Any) -> None:
     token.set_secret("sk-" + "x" * 48)
     token.save()
     assert "create a token" not in client.get("/admin/").content.decode()
-    from relay.admin.channels.guide import step_progress
+    from relay.admin.channels.guide.views import step_progress
 
     assert step_progress(None)["token"] and step_progress(None)["user"]
     Token.objects.update(expires_at=clock.now())

@@ -101,11 +101,8 @@ def started(
                 process.wait()
 
 
-@contextmanager
-def portal(upstream: int, folder: Path, env: dict[str, str] | None = None) -> Iterator[BenchTarget]:
-    """Start the product as `serve` does: SQLite, one worker, all defaults."""
-    port = free_port()
-    settings = {"AIRELAYS_DATA_DIR": str(folder / "portal"), "AIRELAYS_UPSTREAM_ALLOW": "127.0.0.1", **(env or {})}
+def prepared(upstream: int, settings: dict[str, str]) -> str:
+    """Fill the portal of these settings with what measurements need; returns a token."""
     made = subprocess.run(
         [sys.executable, "-m", "tests.support.load.portal_setup", f"http://127.0.0.1:{upstream}/v1"],
         cwd=ROOT,
@@ -114,12 +111,19 @@ def portal(upstream: int, folder: Path, env: dict[str, str] | None = None) -> It
         capture_output=True,
         text=True,
     )
+    return made.stdout.split()[-1]
+
+
+@contextmanager
+def portal(upstream: int, folder: Path, env: dict[str, str] | None = None) -> Iterator[BenchTarget]:
+    """Start the product as `serve` does: SQLite, one worker, all defaults."""
+    port = free_port()
+    settings = {"AIRELAYS_DATA_DIR": str(folder / "portal"), "AIRELAYS_UPSTREAM_ALLOW": "127.0.0.1", **(env or {})}
+    token = prepared(upstream, settings)
     command = [sys.executable, "manage.py", "serve", "--port", str(port)]
     with started(command, port, folder / "portal.log", settings) as process:
         database = folder / "portal" / "state.sqlite3"
-        yield BenchTarget(
-            "portal", port, process, token=made.stdout.split()[-1], recorded=lambda: usage_records(database)
-        )
+        yield BenchTarget("portal", port, process, token=token, recorded=lambda: usage_records(database))
 
 
 def usage_records(database: Path) -> int:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from django import forms
-from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
@@ -22,26 +21,21 @@ from django.utils.translation import gettext_lazy
 
 from accounts.admin.base import request_ip
 from accounts.models import AuditEvent, User
-from accounts.rights import exceeds, may
-from portal.lib import clock, money
+from accounts.rights import may
+from portal.lib import clock
 from portal.lib.texts import whole_number
-from relay.admin.channels.guide_channel import look_again, save_channel
-from relay.admin.channels.guide_prices import price_form
+from relay.admin.channels.guide.channel import look_again, save_channel
+from relay.admin.channels.guide.people import give_token, save_user
+from relay.admin.channels.guide.prices import price_form
 from relay.admin.channels.model_list import kind_of, list_models, warn_unpriced
-from relay.admin.forms import EXCEEDS
 from relay.admin.pasted import check_no_aliases, parse_keys, parse_model_names, parse_served, ticked
-from relay.billing.ledger import movements
 from relay.billing.price_import import listings_for
 from relay.catalog.facts import fill_facts, fill_facts_of
-from relay.catalog.first_call import choose_call, curl
-from relay.catalog.offers import usable_offers
 from relay.channels.health_checks import correct_base_url, test_channel
 from relay.channels.keys import add_keys
 from relay.channels.models import add_models
 from relay.models import Channel, Model, Token
-from relay.models.fields import UsdField
 from relay.providers.vendors import BUILT_IN, PRIVATE
-from relay.tokens import lifecycle
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,31 +101,6 @@ STEPS: Final = (
     ),
 )
 _BY_KEY: Final = {step.key: step for step in STEPS}
-
-
-class SetupUserForm(forms.Form):
-    """The form of a new user with a password and a balance."""
-
-    username = forms.CharField(max_length=150, label=gettext_lazy("User name"))
-    email = forms.EmailField(required=False, label=gettext_lazy("E-mail"))
-    password = forms.CharField(
-        min_length=8,
-        label=gettext_lazy("Password"),
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
-        strip=False,
-    )
-    balance = UsdField(
-        required=False,
-        label=gettext_lazy("Balance in USD"),
-        help_text=gettext_lazy("Empty: unlimited, and the portal pays."),
-    )
-
-    def clean_username(self) -> str:
-        name: str = User.normalize_username(self.cleaned_data["username"].strip())
-        User.username_validator(name)
-        if User.objects.filter(username=name).exists():
-            raise forms.ValidationError(_("This name is taken."))
-        return name
 
 
 def _may(request: HttpRequest, step: Step) -> bool:
@@ -353,43 +322,12 @@ def _prices_step(request: HttpRequest, channel: Channel) -> Any:
 
 
 def _user_step(request: HttpRequest, channel: Channel | None) -> Any:
-    form = SetupUserForm(request.POST or None)
-    if request.method == "POST" and form.is_valid():
-        data = form.cleaned_data
-        with transaction.atomic():
-            user = User.objects.create_user(data["username"], data["email"], data["password"])
-            AuditEvent.write("user.add", request.user, user, request_ip(request))
-            if data["balance"] is None:
-                movements.set_unlimited(user, True)
-            elif data["balance"]:
-                movements.top_up(user, money.nano(data["balance"]), actor=request.user, reason=_("First balance"))
-        messages.success(request, _("%(name)s can sign in now.") % {"name": user})
-        response = _next_step(request, "user", channel)
-        response["location"] += ("&" if "?" in response["location"] else "?") + f"user={user.pk}"
-        return response
-    return {"form": form, "people": User.objects.filter(is_superuser=False).count()}
-
-
-def _token_step(request: HttpRequest, channel: Channel | None) -> Any:
-    people = User.objects.filter(is_active=True).order_by("is_superuser", "-pk")
-    chosen = whole_number(request.POST.get("user") or request.GET.get("user"))
-    user = people.filter(pk=chosen).first() if chosen is not None else people.first()
-    secret, command = "", ""
-    if user is not None and exceeds(user, request.user):
-        messages.error(request, EXCEEDS)
-    elif request.method == "POST" and user is not None:
-        made, secret = lifecycle.create_token(
-            user,
-            request.POST.get("name", "").strip()[:60] or _("First token"),
-            actor=request.user,
-            ip=request_ip(request),
-        )
-        offers = usable_offers(user, made)
-        wanted = channel.models.values_list("name", flat=True) if channel is not None else ()
-        preferred = next((offer.model.name for offer in offers if offer.chats and offer.model.name in set(wanted)), "")
-        call = choose_call(offers, made.purpose, preferred)
-        command = curl(f"{settings.CONFIG.origin(request)}/v1", secret, call) if call is not None else ""
-    return {"people": people[:200], "user_chosen": user, "secret": secret, "command": command}
+    found = save_user(request)
+    if not isinstance(found, User):
+        return found
+    response = _next_step(request, "user", channel)
+    response["location"] += ("&" if "?" in response["location"] else "?") + f"user={found.pk}"
+    return response
 
 
 _HANDLERS: Final[dict[str, Callable[..., Any]]] = {
@@ -400,5 +338,5 @@ _HANDLERS: Final[dict[str, Callable[..., Any]]] = {
     "open": _open_step,
     "prices": _prices_step,
     "user": _user_step,
-    "token": _token_step,
+    "token": give_token,
 }
