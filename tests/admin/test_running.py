@@ -87,16 +87,20 @@ def _rows(client: Client) -> list[dict[str, Any]]:
     return running_requests().rows
 
 
-def test_what_a_worker_refused_since_the_database_did_not_answer_is_shown(people: People) -> None:
+def test_what_waits_at_a_worker_and_what_it_refused_is_shown(people: People) -> None:
     from portal.lib import clock
     from relay.models import Worker
 
-    state = {"running": 3, "rss_mib": 100, "stopping": False, "database": {"waiting": 7, "refused": 12}}
+    state = {"running": 3, "rss_mib": 100, "stopping": True, "database": {"waiting": 7, "refused": 12}}
+    state |= {"upstream_waiting": 4, "upstream_refused": 5}
     name, now = "w" * 32, clock.now()
     Worker.objects.create(name=name, host="a", pid=1, started_at=now, seen_at=now, state=state)
     page = signed_in(people.staff).get("/admin/running/").content.decode()
     said = " ".join(page.split())
-    assert "waiting for the database: 7" in said and "refused since it did not answer: 12" in said
+    assert (
+        "3 running, 100 MiB, waiting for an upstream connection: 4, refused for lack of an upstream connection: 5, "
+        "waiting for the database: 7, refused because the database did not answer: 12, stopping"
+    ) in said
 
 
 def test_running_requests_are_for_those_who_may_end_them(people: People) -> None:

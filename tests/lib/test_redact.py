@@ -51,7 +51,13 @@ def test_secrets_are_redacted_whatever_their_dress(text: str) -> None:
         "https://vendor.example/v1?access_token=Wm4Tq9ZxR2Lc8Vn1",
         "postgresql://portal:Wm4Tq9ZxR2Lc8Vn1@db/portal",
         '{"passwd": "Wm4Tq9ZxR2Lc8Vn1"}',
+        "Authorization: Bearer Wm4Tq9ZxR2Lc8Vn1",
+        "authorization: bearer Wm4Tq9ZxR2Lc8Vn1",
+        "Authorization: Basic Wm4Tq9ZxR2Lc8Vn1",
+        "Authorization=Token Wm4Tq9ZxR2Lc8Vn1",
+        "proxy-authorization: Basic Wm4Tq9ZxR2Lc8Vn1",
         "cookie: Wm4Tq9ZxR2Lc8Vn1",
+        "cookie: lang=en; sessionid=Wm4Tq9ZxR2Lc8Vn1;csrftoken=Wm4Tq9ZxR2Lc8Vn1",
         "x-goog-api-key: Wm4Tq9ZxR2Lc8Vn1",
         "mj-api-secret=Wm4Tq9ZxR2Lc8Vn1",
     ],
@@ -60,6 +66,21 @@ def test_every_shape_of_a_secret_is_known_by_itself(secret: str) -> None:
     """In a sentence that says nothing of what it is."""
     said = redact(f"the upstream said {secret} and nothing else")
     assert "tq9zxr2lc8" not in said.lower() and "redacted" in said and said.endswith("and nothing else")
+
+
+@pytest.mark.parametrize("secret", ["bob", "short1", "mysecretvalue"])
+@pytest.mark.parametrize(
+    "text", ["Authorization: Bearer {}", "Authorization: Basic {}", "x-api-key: {}", "password={}"]
+)
+def test_what_stands_after_the_name_of_a_header_or_password_is_redacted_however_it_looks(
+    text: str, secret: str
+) -> None:
+    assert redact(text.format(secret)) in {"Authorization: [redacted]", "x-api-key: [redacted]", "password=[redacted]"}
+
+
+def test_a_placeholder_of_a_secret_stays() -> None:
+    command = """printf 'header = "Authorization: Bearer %s"' "$ANTHROPIC_AUTH_TOKEN" | curl"""
+    assert redact(command) == command
 
 
 def test_upstream_messages_lose_hosts_accounts_and_length() -> None:

@@ -114,7 +114,7 @@ _RULES: Final = (
     ),
     rule(
         "host",
-        rf"(\bhost(?:name)?['\"]?\s*(?:=\s*b?['\"]?|:\s*b?['\"])){_NAME}(?::\d+)?",
+        rf"(\bhost(?:name)?['\"]?\s*(?:=\s*(?:b?['\"])?|:\s*b?['\"])){_NAME}(?::\d+)?",
         rf"\1{HOST}",
         re.I,
     ),

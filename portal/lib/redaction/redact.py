@@ -40,12 +40,16 @@ def _masked_key(match: re.Match[str]) -> str:
     return KEY if is_random(match[1]) or is_random(match[2] or match[3] or "") else match[0]
 
 
+_SCHEME: Final = r"(?:(?:bearer|basic|token|digest|negotiate|ntlm|key|api-?key)\s+)?"
+
 _RULES: Final = (
     # Authorization and key headers, as text or as repr of a dict or of a list of byte pairs.
     rule(
         "authorization api-key cookie mj-api-secret",
         r"(authorization|x-api-key|api-key|x-goog-api-key|cookie|set-cookie|proxy-authorization|mj-api-secret)"
-        r"(['\"]?\s*[:=,]\s*b?['\"]?)(?:bearer\s+|basic\s+)?(?!\[redacted)[^\s'\",;)\]}]+",
+        # A `b` stands before quotation marks alone: it is the first letter of a scheme, too.
+        rf"(['\"]?\s*[:=,]\s*(?:b?['\"])?)(?!{_SCHEME}(?:\[redacted|%s\b)){_SCHEME}[^\s'\",;)\]}}]+"
+        r"(?:;\s*[\w.-]+=[^\s'\",;)\]}]*)*",  # more cookies
         r"\1\2[redacted]",
         re.I,
     ),
@@ -87,7 +91,7 @@ _RULES: Final = (
     ),
     rule(
         "password passwd secret api_key apikey",
-        r"(['\"]?\b(?:password|passwd|secret|api_key|apikey)['\"]?\s*[:=]\s*b?['\"]?)(?!\[redacted)"
+        r"(['\"]?\b(?:password|passwd|secret|api_key|apikey)['\"]?\s*[:=]\s*(?:b?['\"])?)(?!\[redacted)"
         r"[^\s'\",;)\]}]{3,}",
         r"\1[redacted]",
         re.I,

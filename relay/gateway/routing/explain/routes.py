@@ -260,20 +260,20 @@ def _lines(
     listed, rest = {route.channel.id for route in routes}, Counter[str]()
     rows = ChannelModel.objects.filter(model=row).order_by("pk")
     unused = [pk for pk, channel in rows.values_list("pk", "channel_id") if channel not in listed]
-    described: set[int] = set()
-    for line in explained:
+    last = {line.route.channel.id: place for place, line in enumerate(explained)}  # its line, after which it has ended
+    for place, line in enumerate(explained):
         channel = line.route.channel
         if line.status is RouteStatus.NEXT:
             serves = _("the channel “%(channel)s”") % {"channel": channel.name}
-        out = channel.disabled_keys if channel.id not in described else ()
-        described.add(channel.id)
         if len(found) < _MOST_LINES:
             found.append(_line(line, how, len(rivals)))
         else:
             rest[str(_STATUS_LABELS[line.status])] += 1
+        if last[channel.id] != place:
+            continue
         room = max(0, _MOST_LINES - len(found))
-        found += [_disabled_key_line(line.route, key) for key in out[:room]]
-        rest[_("out of service")] += len(out[room:])
+        found += [_disabled_key_line(line.route, key) for key in channel.disabled_keys[:room]]
+        rest[_("out of service")] += len(channel.disabled_keys[room:])
     room = max(0, _MOST_LINES - len(found))
     rows = rows.filter(pk__in=unused[:room]).select_related("channel").prefetch_related("channel__groups")
     found += [_unused_line(row, served) for served in rows]
