@@ -26,12 +26,13 @@ from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E40
 from channels.sessions import SessionMiddlewareStack  # noqa: E402
 from django.conf import settings  # noqa: E402
 
+from portal.doctor.deployment import question  # noqa: E402
 from portal.live import live_router  # noqa: E402
 from portal.middleware import PROBES  # noqa: E402
 from portal.relay_handler import RelayHandler  # noqa: E402
-from portal.serving import health  # noqa: E402
 from portal.serving.entrance import entrance  # noqa: E402
 from portal.serving.page_body import Pages  # noqa: E402
+from portal.serving.probes import health, seen  # noqa: E402
 from portal.serving.workers.supervisor import RETIRE  # noqa: E402
 from relay import jobs  # noqa: E402
 from relay.api.consumers import RealtimeConsumer  # noqa: E402
@@ -79,12 +80,17 @@ async def http(scope: AsgiScope, receive: Receive, send: Send) -> None:
     path = scope["path"]
     if path.startswith("/v1/") or relay_path(path) is not None or (path == "/" and scope["method"] in _OF_APPS):
         await relay(scope, receive, send)
+    elif path == question.PATH and (purpose := question.purpose_of(scope["query_string"])):
+        await seen.answer(purpose, scope, receive, send)
     else:
         await pages(scope, receive, send)
 
 
 async def websocket(scope: AsgiScope, receive: Receive, send: Send) -> None:
     path = relay_path(scope["path"])
+    if path is None and scope["path"] == question.PATH and question.purpose_of(scope["query_string"]) == "socket":
+        await seen.answer_socket(receive, send)
+        return
     if path is None:
         await live_pages(scope, receive, send)
         return

@@ -22,7 +22,7 @@ from portal.pages import (
     usage,
 )
 from portal.pages.own_plan import views as own_plan
-from portal.serving import health
+from portal.serving.probes import health
 from relay.admin.channels.explain import explain_view
 from relay.admin.channels.guide.views import setup_view
 from relay.admin.records.caches import caches_view

@@ -17,7 +17,7 @@ from portal.cli.options import Group
 from portal.cli.usage_errors import said
 
 NAMES: Final = (
-    "init", "serve", "login", "logout", "status", "doctor", "token", "accounts", "models", "usage", "connect",
+    "init", "serve", "login", "logout", "status", "doctor", "check", "token", "accounts", "models", "usage", "connect",
     "password", "manage", "completion",
 )  # fmt: skip
 _COMMANDS: Final = "portal.cli.commands"

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_noop
 
 from portal.config import Config
 from portal.doctor import clock, configuration, data_folder, database, port, records, response, upstreams
+from portal.doctor.deployment import address, machine, proxy
 from portal.doctor.report import Check, Report, told
 
 logger: Final = logging.getLogger(__name__)
@@ -25,6 +26,8 @@ class Wish:
 
     response: bool = True  # make one real request, which may cost something
     with_costs: bool = True  # say what upstreams charge
+    upstreams: bool = True  # reach them
+    deployment: bool = False  # look at the machine, and come in by the public address
 
 
 def silent(stage: str, done: int) -> None:
@@ -56,18 +59,35 @@ def run(config: Config, wish: Wish, tell: Tell = silent) -> Report:
     add("environment", gettext_noop("Settings"), lambda: configuration.environment(config))
     add("data_dir", gettext_noop("Data folder"), lambda: data_folder.data_folder(config))
     add("port", gettext_noop("Port"), lambda: port.port(config))
+    if wish.deployment:
+        add("machine", gettext_noop("Machine"), lambda: machine.machine(config))
     usable = add("database", gettext_noop("Database"), lambda: database.database(config))
     add("redis", "Redis", lambda: database.shared_state(config))
+    if wish.deployment:
+        _deployment(config, add)
     if not usable:
         text = _("Not checked: the database cannot be used.")
-        report.checks += [Check(name, "skip", text) for name in ("relay_token", "books", "upstream_auth", "response")]
+        left = ("relay_token", "books", "upstream_auth", "response")[: 4 if wish.upstreams else 2]
+        report.checks += [Check(name, "skip", text) for name in left]
         return report
     reaching = gettext_noop("Upstreams")
     add("relay_token", gettext_noop("Tokens"), lambda: records.tokens(config))
     add("books", gettext_noop("Books"), lambda: records.books(config))
+    if not wish.upstreams:
+        return report
     add("upstream_auth", reaching, partial(upstreams.upstreams, config, found, lambda s: tell(s, len(report.checks))))
     add("plan_sign_ins", reaching, lambda: records.plans(config))
     add("clock", gettext_noop("Clock"), lambda: clock.clock(began, found.skews))
     asked = partial(response.response, found.working, wish.response, wish.with_costs)
     add("response", gettext_noop("One request"), asked)
     return report
+
+
+def _deployment(config: Config, add: Callable[[str, str, Callable[[], Iterable[Check]]], bool]) -> None:
+    """The servers beside the portal, and the way by which users come in."""
+    add("servers", gettext_noop("Database"), lambda: machine.servers(config))
+    if not config.public_url:
+        return  # the check of the settings says so, where others reach the portal
+    public = address.Public(config.public_url)
+    add("public_address", gettext_noop("Public address"), lambda: address.public_address(config, public))
+    add("proxy", gettext_noop("Proxy"), lambda: proxy.proxy(config, public))

@@ -152,7 +152,7 @@ def inside(address: Address, networks: Iterable[Network]) -> bool:
     return any(address.version == network.version and address in network for network in networks)
 
 
-def _parse_hop(text: str) -> Address | None:
+def parse_hop(text: str) -> Address | None:
     """An address in X-Forwarded-For: `203.0.113.9`, `203.0.113.9:51234`, `2001:db8::9`, `[2001:db8::9]:51234`."""
     hop = text.strip().strip('"')
     if hop.startswith("["):
@@ -174,7 +174,7 @@ def client_ip(peer: str, forwarded_for: str, trusted: Sequence[Network]) -> str:
         return peer
     seen = peer
     for hop in reversed(forwarded_for.split(",")):
-        address = _parse_hop(hop)
+        address = parse_hop(hop)
         if address is None:
             return seen
         seen = str(address)

@@ -16,6 +16,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import CloseCode
 
 from portal import limits
+from portal.doctor.deployment import question
 from portal.serving.connections import (
     CROWDED,
     INVALID,
@@ -134,7 +135,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._state, self._since, self._received, self._pieces = _BODY, self._table.now, 0, _BODY_PIECES
         self._begin()
         path = self.scope.get("path", "")  # none if it becomes a websocket
-        if path.startswith("/v1/") or relay_path(path) is not None:
+        asked = path == question.PATH and question.purpose_of(self.scope["query_string"])
+        if path.startswith("/v1/") or relay_path(path) is not None or asked:
             self._most_body = self._largest_body
             self._table.busy(self)  # it is answered as soon as its token is known not to be valid
         else:

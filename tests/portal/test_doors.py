@@ -337,7 +337,7 @@ def test_pages_about_oneself_are_for_those_who_are_signed_in(people: People) -> 
 
 def test_the_doors_for_everybody_answer(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
     # It writes in a thread of its own, and the transaction of the test has the lock.
-    monkeypatch.setattr("portal.serving.health._checked", lambda: "")
+    monkeypatch.setattr("portal.serving.probes.health._checked", lambda: "")
     for door in doors():
         if door.name in PUBLIC:
             for answer in (Client().get(door.path), Client().post(door.path)):

@@ -12,7 +12,7 @@ from django.test import Client, RequestFactory
 
 from portal import limits
 from portal.services import redis
-from portal.serving import health
+from portal.serving.probes import health
 from relay.errors import RelayUnavailable
 from relay.gateway.limits.redis import RedisLimiter
 from relay.gateway.limits.windows import Limits, Subject, checks

@@ -15,7 +15,7 @@ from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 
 from portal import limits
-from portal.serving import health
+from portal.serving.probes import health
 from relay.billing.ledger.writer import writer
 from tests.support.asserts import until
 from tests.support.server import Server

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from portal.cli.commands import doctor
+from portal.cli import reports
 from portal.cli.commands.doctor import command
 from tests.support import environment
 from tests.support.server import ROOT, free_port
@@ -68,7 +68,7 @@ def test_people_read_a_summary_the_checks_and_next_steps(monkeypatch: pytest.Mon
         ],
         "next_steps": ["Set it."],
     }
-    monkeypatch.setattr(doctor, "_without_settings", lambda: report)
+    monkeypatch.setattr(reports, "_without_settings", lambda: report)
     done = CliRunner().invoke(command, [])
     assert done.exit_code == 0
     words = (
