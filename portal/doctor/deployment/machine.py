@@ -46,7 +46,7 @@ def _owner(config: Config) -> Iterator[Check]:
         step = _("Run both as a user of their own, as the systemd unit and the Dockerfile do: docs/deploy.md.")
         yield Check("user", "warn", text, (step,))
     else:
-        yield Check("user", "pass", _("The portal does not run as root."))
+        yield Check("user", "pass", _("This command does not run as root."))
     if config.debug:
         text = _("AIRELAYS_DEBUG is on: pages of errors show settings and code to everybody.")
         yield Check("debug", "fail", text, (_("Remove AIRELAYS_DEBUG."),))
