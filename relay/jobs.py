@@ -23,10 +23,11 @@ from portal.lib import clock
 from portal.lib.redaction.redact import redact
 from relay.billing.ledger import proofs
 from relay.channels import health_checks
+from relay.channels.bills import reports
 from relay.channels.chatgpt_accounts.sign_in import refresh_models as refresh_plan_models
 from relay.channels.keys import notify_staff, postpone
 from relay.channels.upstream_prices import refresh_prices
-from relay.models import ApiKey, Channel, ChatGPTAccount, JobFault, Lease
+from relay.models import ApiKey, BillingKey, Channel, ChatGPTAccount, JobFault, Lease
 from relay.models.notice import NoticeKind
 from relay.providers.vendors import BUILT_IN
 from relay.usage.caches.drops import Drop, drops, is_due
@@ -133,6 +134,9 @@ def due_jobs() -> Iterator[ScheduledJob]:
         due = Q(listed_at=None) | Q(listed_at__lte=before)
         for account in ChatGPTAccount.objects.filter(due, state="signed_in", enabled_at__isnull=False):
             yield ScheduledJob("models of a ChatGPT plan", f"sign-in {account.pk}", _refresh_plan(account))
+
+        for billing in BillingKey.objects.filter(Q(asked_at=None) | Q(asked_at__lte=before), channel__enabled=True):
+            yield ScheduledJob("bills of an upstream", str(billing.channel), partial(reports.compare, billing))
 
 
 def _refresh_plan(account: ChatGPTAccount) -> Callable[[], str]:

@@ -31,8 +31,9 @@ ROLES: Final[dict[str, Rights]] = {
     },
     "accountant": {
         "relay": {
-            **dict.fromkeys(("modelprice", "redemptionbatch", "budget"), _ALL),
+            **dict.fromkeys(("modelprice", "redemptionbatch", "budget", "billingkey"), _ALL),
             **dict.fromkeys(("redemptioncode", "ledgeraccount", "notice", "token", "model", "channel"), _SEE),
+            "upstreambill": _SEE,
             "ledgerentry": ("view", "add"),
             "usagerecord": (*_SEE, "view_earnings"),
         },

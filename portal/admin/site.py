@@ -55,6 +55,8 @@ _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             (gettext_noop("Accounts"), "account_balance", "relay_ledgeraccount"),
             (gettext_noop("Ledger"), "menu_book", "relay_ledgerentry"),
             (gettext_noop("Notices"), "notifications", "relay_notice"),
+            (gettext_noop("Upstream bills"), "request_quote", "relay_upstreambill"),
+            (gettext_noop("Billing keys"), "key", "relay_billingkey"),
         ),
     ),
     (

@@ -1,12 +1,13 @@
 from relay.admin.channels import address, channel, model, parts, routing
 from relay.admin.help import status
-from relay.admin.money import budget, ledger, notice, price, redemption
+from relay.admin.money import bills, budget, ledger, notice, price, redemption
 from relay.admin.people import chatgpt_account, group, token, user
 from relay.admin.records import usage
 from relay.admin.storage import responses, upload
 
 __all__ = [
     "address",
+    "bills",
     "budget",
     "channel",
     "chatgpt_account",

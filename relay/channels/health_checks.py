@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from accounts.models import AuditEvent
 from portal.lib import clock
 from portal.lib.crypto import Undecryptable
+from relay.channels.bills import readings
 from relay.channels.cooldowns import end_cooldowns
 from relay.channels.keys import Evidence, notify_staff, postpone, put_back, take_out
 from relay.channels.probe import (
@@ -153,10 +154,12 @@ def refresh_balances(channel: Channel) -> int:
             logger.exception("the balance of the key %s of the channel %s could not be asked for", key, channel)
             continue
         if balance is not None:
+            readings.note(key, balance, clock.now())
             ApiKey.objects.filter(pk=key.pk).update(
                 balance=balance.amount, balance_currency=balance.currency, balance_at=clock.now()
             )
             found += 1
+    readings.compare(channel)
     return found
 
 

@@ -29,7 +29,7 @@ from relay.models import AllowedUpstream, ApiKey, Channel
 from relay.models.channel import KeyGivenElsewhere, UnusableKey
 from relay.models.failure_rule import rules_in_force
 from relay.protocols.errors import read_error
-from relay.providers.balances import Balance, BalanceSource, read_balance
+from relay.providers.accounts.balances import Balance, BalanceSource, read_balance
 from relay.providers.classify import Failure, classify
 from relay.providers.credentials.contract import BadKey, Signer
 from relay.providers.failures import FailureClass, Rule

@@ -1,6 +1,7 @@
 from relay.models.adoption import Adoption
 from relay.models.allowed_upstream import AllowedUpstream
 from relay.models.batch import Batch, BatchLine
+from relay.models.bill import BalanceReading, BillingKey, UpstreamBill
 from relay.models.blocked_address import BlockedAddress
 from relay.models.budget import Budget
 from relay.models.cache_switch import CacheSwitch
@@ -36,8 +37,10 @@ __all__ = [
     "Adoption",
     "AllowedUpstream",
     "ApiKey",
+    "BalanceReading",
     "Batch",
     "BatchLine",
+    "BillingKey",
     "BlockedAddress",
     "BooksProof",
     "Budget",
@@ -81,6 +84,7 @@ __all__ = [
     "Token",
     "Upload",
     "UploadSession",
+    "UpstreamBill",
     "UsageRecord",
     "UserDay",
     "Worker",

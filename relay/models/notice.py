@@ -21,6 +21,7 @@ class NoticeKind(models.TextChoices):
     CHANNEL = "channel", "channel needs attention"
     MODEL_LIST = "model_list", "an upstream's models changed"
     CACHE_SHARE = "cache_share", "less comes from prompt caches"
+    BILL = "bill", "an upstream's bill differs"
 
 
 class NoticeSettings(models.Model):

@@ -12,6 +12,8 @@ from typing import Final, Literal
 
 from relay.protocols.framing.envelope import Envelope
 from relay.protocols.usage import CostMember, ReasoningCount
+from relay.providers.accounts.balances import BalanceSource
+from relay.providers.accounts.bills import BillSource
 from relay.providers.apis import (
     CHAT,
     GEMINI,
@@ -22,7 +24,6 @@ from relay.providers.apis import (
     ModelApis,
     apis_of_model,
 )
-from relay.providers.balances import BalanceSource
 from relay.providers.credentials.contract import Credentials
 from relay.providers.credentials.static import BEARER
 from relay.providers.failures import Rule
@@ -163,6 +164,8 @@ class Vendor:
     balance: BalanceSource | None = None
     # Other places, for servers of several kinds: the first that answers is believed.
     more_balances: tuple[BalanceSource, ...] = ()
+    # Where it says what it billed by day, to keys of administrators; None when it does not.
+    bill: BillSource | None = None
     # Where relays say what they charge for each model, for servers of several kinds: the first that answers.
     prices: tuple[PriceSource, ...] = ()
 

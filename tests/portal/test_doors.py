@@ -184,6 +184,12 @@ STAFF = {
     "admin:relay_token_budgets": "relay.view_budget",
     "admin:relay_token_rotate": "relay.change_token",
     "admin:relay_token_revoke": "relay.change_token",
+    **{
+        f"admin:relay_{model}_{view}": f"relay.{right}_{model} relay.view_earnings"
+        for model in ("billingkey", "upstreambill")
+        for view, right in (("changelist", "view"), ("add", "add"), ("change", "view"), ("history", "view"))
+    },
+    "admin:relay_billingkey_ask_now": "relay.change_billingkey relay.view_billingkey relay.view_earnings",
     "admin:relay_usagerecord_cost_report": "relay.view_usagerecord relay.view_earnings",
     "admin:relay_usagerecord_export_csv": "relay.view_usagerecord relay.view_ledgeraccount",
 }

@@ -30,6 +30,15 @@ class Money(BaseModel):
             "made at the upstreams' ordinary price, so less than `1` is your loss."
         ),
     )
+    bill_drift_percent: float = Field(
+        5.0,
+        ge=0,
+        le=100,
+        description=(
+            "Percent by which what an upstream says that it billed may differ from what was recorded, before the day "
+            "is marked and staff are told: [upstream bills](reconciliation.md)."
+        ),
+    )
     prove_hours: float = Field(
         24.0,
         ge=0,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from relay.providers.balances import Balance, BalanceSource
+from relay.providers.accounts.balances import Balance, BalanceSource
 
 _UNITS: Final = Decimal(500_000)  # of new-api's quota in a USD
 

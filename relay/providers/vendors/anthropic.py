@@ -5,8 +5,11 @@ Source: Anthropic's API reference and the errors that its SDKs know, read in Nov
 
 from __future__ import annotations
 
-from typing import Final
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any, Final
 
+from relay.providers.accounts.bills import BilledDay, BillPage, BillSource, amount_of
 from relay.providers.apis import MESSAGES
 from relay.providers.credentials.static import X_API_KEY
 from relay.providers.failures import FailureClass, rule
@@ -26,6 +29,36 @@ CLAUDE_CACHE: Final = PromptCache(
     longest=3600.0,
     marked=True,
 )
+_VERSION: Final = "2023-06-01"
+
+
+def _report_query(first: date, last: date, workspace: str, page: str) -> list[tuple[str, str]]:
+    query = [
+        ("starting_at", f"{first.isoformat()}T00:00:00Z"),
+        ("ending_at", f"{(last + timedelta(days=1)).isoformat()}T00:00:00Z"),
+        ("bucket_width", "1d"),
+        ("limit", "31"),
+    ]
+    query += [("group_by[]", "workspace_id")] if workspace else []
+    return query + ([("page", page)] if page else [])
+
+
+def _report(answer: Any, workspace: str) -> BillPage:
+    """Amounts are hundredths of the currency. What the default workspace was billed has no workspace."""
+    wanted = None if workspace == "default" else workspace
+    parts = tuple(
+        BilledDay(
+            date.fromisoformat(bucket["starting_at"][:10]),
+            amount_of(result["amount"]) / Decimal(100),
+            str(result.get("currency") or "USD").upper()[:8],
+        )
+        for bucket in answer["data"]
+        for result in bucket["results"]
+        if not workspace or result["workspace_id"] == wanted
+    )
+    return BillPage(parts, str(answer.get("next_page") or "") if answer.get("has_more") else "")
+
+
 VENDOR: Final = Vendor(
     key="anthropic",
     label="Anthropic",
@@ -33,7 +66,7 @@ VENDOR: Final = Vendor(
     protocol="anthropic",
     base_url="https://api.anthropic.com/v1",
     credentials=X_API_KEY,
-    headers={"anthropic-version": "2023-06-01"},
+    headers={"anthropic-version": _VERSION},
     # A page of them; the API has twenty on a page otherwise.
     models_path="/models?limit=1000",
     apis=MESSAGES,
@@ -72,4 +105,14 @@ VENDOR: Final = Vendor(
     price_list="anthropic",
     price_multiples={"cache_write_1h": 2},
     price_search={"anthropic": 20},
+    # Source: its reference of the Admin API's cost report, read in November 2026. The priority tier is not in it.
+    bill=BillSource(
+        path="/organizations/cost_report",
+        query=_report_query,
+        read=_report,
+        headers=lambda secret: {"x-api-key": secret, "anthropic-version": _VERSION},
+        key_form="sk-ant-admin…",
+        scope_word="workspace",
+        days=90,
+    ),
 )

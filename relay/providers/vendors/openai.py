@@ -5,8 +5,10 @@ Source: OpenAI's API reference and error codes, read in November 2026.
 
 from __future__ import annotations
 
-from typing import Final
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final
 
+from relay.providers.accounts.bills import BilledDay, BillPage, BillSource, amount_of, bearer
 from relay.providers.apis import OPENAI
 from relay.providers.failures import FailureClass, rule
 from relay.providers.vendor import PromptCache, Vendor
@@ -14,6 +16,34 @@ from relay.providers.vendor import PromptCache, Vendor
 # How a GPT is named in links to it, and the family of models as which other relays serve GPTs.
 GPT_LINK: Final = "g-"
 GPT_FAMILY: Final = "gpt-4-gizmo-"
+
+
+def _costs_query(first: date, last: date, project: str, page: str) -> list[tuple[str, str]]:
+    """Seconds of the first day's beginning and of the last one's end, in UTC."""
+    begin = datetime(first.year, first.month, first.day, tzinfo=UTC)
+    end = datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(days=1)
+    query = [
+        ("start_time", str(int(begin.timestamp()))),
+        ("end_time", str(int(end.timestamp()))),
+        ("bucket_width", "1d"),
+        ("limit", "31"),
+    ]
+    query += [("project_ids", project)] if project else []
+    return query + ([("page", page)] if page else [])
+
+
+def _costs(answer: Any, _project: str) -> BillPage:
+    parts = tuple(
+        BilledDay(
+            datetime.fromtimestamp(bucket["start_time"], UTC).date(),
+            amount_of(result["amount"]["value"]),
+            str(result["amount"].get("currency") or "usd").upper()[:8],
+        )
+        for bucket in answer["data"]
+        for result in bucket["results"]
+    )
+    return BillPage(parts, str(answer.get("next_page") or "") if answer.get("has_more") else "")
+
 
 VENDOR: Final = Vendor(
     key="openai",
@@ -70,4 +100,14 @@ VENDOR: Final = Vendor(
     ),
     price_list="openai",
     price_search={"openai": 10},
+    # Source: its reference of the organization's costs, read in November 2026; keys of projects may not read them.
+    bill=BillSource(
+        path="/organization/costs",
+        query=_costs_query,
+        read=_costs,
+        headers=bearer,
+        key_form="sk-admin-…",
+        scope_word="project",
+        days=180,
+    ),
 )

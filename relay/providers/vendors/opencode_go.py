@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
+from relay.providers.accounts.balances import Balance, BalanceSource
 from relay.providers.apis import CHAT, GEMINI
-from relay.providers.balances import Balance, BalanceSource
 from relay.providers.credentials.static import EVERY_API
 from relay.providers.failures import FailureClass, rule
 from relay.providers.vendor import Vendor

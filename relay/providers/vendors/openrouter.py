@@ -6,11 +6,13 @@ Source: OpenRouter's API reference and error codes, read in November 2026.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from decimal import Decimal
 from typing import Any, Final
 
+from relay.providers.accounts.balances import Balance, BalanceSource
+from relay.providers.accounts.bills import BilledDay, BillPage, BillSource, amount_of, bearer
 from relay.providers.apis import CHAT
-from relay.providers.balances import Balance, BalanceSource
 from relay.providers.failures import FailureClass, rule
 from relay.providers.vendor import Vendor
 
@@ -18,6 +20,20 @@ from relay.providers.vendor import Vendor
 def _balance(answers: Sequence[Any]) -> Balance:
     """What the key may still spend; a key without a limit does not say what its account has."""
     return Balance(Decimal(str(answers[0]["data"]["limit_remaining"])), "USD")
+
+
+def _activity(answer: Any, _key: str) -> BillPage:
+    """What was taken from the account's credits, and what its own keys at vendors were charged there."""
+    return BillPage(
+        tuple(
+            BilledDay(
+                date.fromisoformat(row["date"][:10]),
+                amount_of(row["usage"]) + amount_of(row.get("byok_usage_inference") or 0),
+                "USD",
+            )
+            for row in answer["data"]
+        )
+    )
 
 
 VENDOR: Final = Vendor(
@@ -79,6 +95,16 @@ VENDOR: Final = Vendor(
         rule(FailureClass.OVERLOAD, "503"),
     ),
     balance=BalanceSource(("/key",), _balance),
+    # Source: its reference of user activity, read in November 2026: the last 30 whole days in UTC, on one page.
+    bill=BillSource(
+        path="/activity",
+        query=lambda first, last, key, page: [("api_key_hash", key)] if key else [],
+        read=_activity,
+        headers=bearer,
+        key_form="sk-or-v1-…",
+        scope_word="hash of a key",
+        days=30,
+    ),
     price_list="openrouter",
     price_search={"openrouter": 140},
 )

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
+from relay.providers.accounts.balances import Balance, BalanceSource
 from relay.providers.apis import CHAT
-from relay.providers.balances import Balance, BalanceSource
 from relay.providers.failures import FailureClass, rule
 from relay.providers.vendor import Vendor
 

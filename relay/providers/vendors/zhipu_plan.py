@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
+from relay.providers.accounts.balances import Balance, BalanceSource
 from relay.providers.apis import CHAT
-from relay.providers.balances import Balance, BalanceSource
 from relay.providers.vendor import Vendor
 from relay.providers.vendors import zhipu
 

@@ -45,6 +45,7 @@ GIVE: Final = {
     "accounts.User.groups",
     "accounts.User.user_permissions",
     "accounts.Invitation.groups",
+    "relay.BillingKey.also",
     "relay.Model.channels",
     "relay.Model.abilities",
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from relay.providers.balances import read_balance
+from relay.providers.accounts.balances import read_balance
 from relay.providers.relays.balances import BILLING, OTHERS
 from relay.providers.relays.prices import SOURCES, read_prices
 

@@ -110,6 +110,8 @@ STAFF: Final = (
     PortalPage("budgets", "/admin/relay/budget/", "staff", "Budgets"),
     PortalPage("ledger", "/admin/relay/ledgerentry/", "staff", "Ledger"),
     PortalPage("codes", "/admin/relay/redemptionbatch/", "staff", "Redemption codes"),
+    PortalPage("bills", "/admin/relay/upstreambill/", "staff", "Upstream bills"),
+    PortalPage("billing-keys", "/admin/relay/billingkey/", "staff", "Billing keys"),
     PortalPage("permissions", "/admin/relay/modelpermission/", "staff", "Model permissions"),
     PortalPage("installation", "/admin/installation/", "staff", "Installation", "What the portal's own checks find."),
     PortalPage("channel-new", "/admin/relay/channel/add/", "staff", "A new channel"),
