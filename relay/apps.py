@@ -12,7 +12,7 @@ class RelayConfig(AppConfig):
     verbose_name = _("Relay")
 
     def ready(self) -> None:
-        from accounts.sign_in import outbound
+        from portal.services import outside
         from relay import roles, signals
         from relay.models import AllowedUpstream
         from relay.protocols.naming.references import allow_objects
@@ -20,6 +20,6 @@ class RelayConfig(AppConfig):
 
         signals.connect_signals()
         roles.connect(self)
-        outbound.allowances = AllowedUpstream.allowances
+        outside.allowances = AllowedUpstream.allowances
         allow_objects(settings.CONFIG.upstream_objects == "allow")
         allow_unpriced_tools(settings.CONFIG.unpriced_tools == "allow")

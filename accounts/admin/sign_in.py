@@ -24,10 +24,10 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 from accounts.admin.base import BaseAdmin, display, request_ip
 from accounts.models import AuditEvent, User
 from accounts.rights import exceeds
-from accounts.sign_in import outbound
 from accounts.sign_in.adapter import seal_secret, secret_destination
 from accounts.sign_in.discovery import Discovery, discover
 from portal.lib import net
+from portal.services import outside
 
 IDENTITY: Final = frozenset(("provider", "provider_id", "server_url"))  # fields that say who tells who people are
 _WORD: Final = "your-word"  # in a redirect URL, until one is typed
@@ -103,7 +103,7 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
                 self.add_error("provider_id", _("Another provider has this word already."))
         if data.get("server_url"):
             try:
-                data["server_url"] = net.check_url(data["server_url"], tuple(outbound.allowances()))
+                data["server_url"] = net.check_url(data["server_url"], tuple(outside.allowances()))
             except net.AddressRefused as reason:
                 why = reason.translated(gettext)
                 remedy = (
@@ -206,7 +206,7 @@ class ProviderAdmin(BaseAdmin):
         allowed = self.has_change_permission(request) or self.has_add_permission(request)
         if typed and allowed and request.POST.get("provider") == "openid_connect":
             try:
-                address = net.check_url(typed, tuple(outbound.allowances()))
+                address = net.check_url(typed, tuple(outside.allowances()))
             except net.AddressRefused:
                 pass  # the form says so
             else:

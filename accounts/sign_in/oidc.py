@@ -8,9 +8,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import jwt
 from allauth.account.internal.decorators import login_not_required
 from allauth.account.models import EmailAddress
 from allauth.socialaccount.models import SocialApp
@@ -23,6 +22,12 @@ from django.utils.translation import gettext as _
 
 from accounts.sign_in.discovery import configuration_of, get_object
 from accounts.sign_in.provider_faults import ProviderFault
+from portal.lib.lazy import LazyModule
+
+if TYPE_CHECKING:
+    import jwt
+else:
+    jwt = LazyModule("jwt")  # as allauth has it
 
 # Signatures that a public key verifies; `none` and those with a shared secret are not among them.
 _ALGORITHMS: Final = (

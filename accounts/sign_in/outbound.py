@@ -7,7 +7,7 @@ what a second lookup might return.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
@@ -24,7 +24,6 @@ from portal.lib import net
 from portal.lib.texts import gettext_noop
 from portal.services import outside
 
-allowances: Callable[[], Sequence[net.Allowance]] = lambda: ()  # noqa: E731  # replaced by relay.apps
 T = TypeVar("T")
 _allowed: ContextVar[tuple[net.Allowance, ...] | None] = ContextVar(
     "allowed", default=None
@@ -34,7 +33,7 @@ _MOST = 1 << 20  # bytes of an answer
 
 def in_time(host: str, ask: Callable[[], T]) -> T:
     """Ask a provider, in a thread that may not use the database. Raises requests.Timeout when it takes too long."""
-    token = _allowed.set(tuple(allowances()))
+    token = _allowed.set(tuple(outside.allowances()))
     try:
         return outside.call(f"the sign-in provider {host}", limits.PROVIDER_SECONDS, ask)
     except outside.NotAnswering as error:
@@ -48,7 +47,7 @@ def permitted_address(host: str, port: int) -> str:
     found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     allowed = _allowed.get()
     if allowed is None:
-        allowed = tuple(allowances())
+        allowed = tuple(outside.allowances())
     for text in found:
         address = net.parse_address(text)
         if address is None:

@@ -310,14 +310,15 @@ def test_the_connection_to_a_provider_is_checked_on_the_address_that_its_name_st
     import requests
 
     from accounts.sign_in import outbound
+    from portal.services import outside
 
-    monkeypatch.setattr(outbound, "allowances", lambda: ())
+    monkeypatch.setattr(outside, "allowances", lambda: ())
     monkeypatch.setattr(
         socket, "getaddrinfo", lambda *_args, **_more: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.1.2.3", 80))]
     )
     with pytest.raises(requests.ConnectionError, match=r"10\.1\.2\.3 is not a public Internet address"):
         outbound.CheckedSession().get("http://id.example.org/.well-known/openid-configuration")
-    monkeypatch.setattr(outbound, "allowances", lambda: (net.Allowance.parse("10.1.2.3"),))
+    monkeypatch.setattr(outside, "allowances", lambda: (net.Allowance.parse("10.1.2.3"),))
     assert outbound.permitted_address("id.example.org", 80) == "10.1.2.3"
 
 

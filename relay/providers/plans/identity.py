@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
-
-import jwt
+from typing import TYPE_CHECKING, Any, Final
 
 from portal.lib.json import Json, decode_object, object_of, text_of
+from portal.lib.lazy import LazyModule
 from portal.lib.texts import gettext_noop
 from relay.providers.plans.login import LoginFailed
+
+if TYPE_CHECKING:
+    import jwt
+else:
+    jwt = LazyModule("jwt")  # with what it takes of cryptography 2 MiB, and signing in is rare
 
 _ALGORITHMS: Final = ("RS256", "ES256")
 _LEEWAY: Final = 60  # seconds by which clocks may differ
