@@ -90,7 +90,7 @@ def database() -> Iterator[None]:
         follow_running(config)
         logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # it tells each try to connect; one line is enough
     with refusals():
-        from portal.serving.first_run import migrations_missing
+        from portal.services.migrations import migrations_missing
 
         if migrations_missing():
             raise Refusal(f"The database misses migrations of this version. Run `{own_command('init')}`.")

@@ -10,7 +10,8 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from portal.management.command_line import unhurried
-from portal.serving.first_run import FirstRun, first_run, migrations_missing
+from portal.services.migrations import migrations_missing
+from portal.serving.first_run import FirstRun, first_run
 
 
 def prepare(tell: Callable[[str], object]) -> FirstRun | None:

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from django.conf import settings
-from django.db import connection, transaction
-from django.db.migrations.executor import MigrationExecutor
+from django.db import transaction
 
 from accounts.models import AuditEvent, User
 from portal.installation.sign_ins import find_sign_ins
@@ -26,12 +25,6 @@ logger = logging.getLogger(__name__)
 ADMIN_NAME = "admin"
 _LOST = 20  # lines of what could not be taken over
 _SOURCE = 100  # characters of where a sign-in was found
-
-
-def migrations_missing() -> bool:
-    """Whether migrations have not been applied yet. Raises DatabaseError."""
-    executor = MigrationExecutor(connection)
-    return bool(executor.migration_plan(executor.loader.graph.leaf_nodes()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,7 @@ def _open_again(config: Config) -> None:
     if not config.database_url and not (config.data_dir / "state.sqlite3").exists():
         return
     with startup.refusals():
-        from portal.serving.first_run import migrations_missing
+        from portal.services.migrations import migrations_missing
         from relay.tokens.open_relay import open_again
 
         if not migrations_missing():

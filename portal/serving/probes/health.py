@@ -16,8 +16,8 @@ from django.http import HttpRequest, JsonResponse
 from portal import limits
 from portal.lib import clock
 from portal.services import redis
+from portal.services.migrations import migrations_missing
 from portal.services.timeouts import statement_timeout
-from portal.serving.first_run import migrations_missing
 from relay.billing.ledger.writer import writer
 from relay.errors import RelayUnavailable
 from relay.gateway.exchange.exchange import AsgiScope, Receive, Send

@@ -19,7 +19,7 @@ from django.core.management import call_command  # noqa: E402
 
 from accounts.models import User  # noqa: E402
 from portal.lib.money import NANO  # noqa: E402
-from portal.serving.first_run import migrations_missing  # noqa: E402
+from portal.services.migrations import migrations_missing  # noqa: E402
 from relay.billing.ledger import movements  # noqa: E402
 from relay.models import ApiKey, Budget, Channel, ChannelModel, Model, ModelPrice  # noqa: E402
 from relay.tokens.lifecycle import create_token  # noqa: E402
