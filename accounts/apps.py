@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.utils.translation import gettext_lazy as _
 
 
@@ -9,6 +9,7 @@ class AccountsConfig(AppConfig):
     verbose_name = _("People")
 
     def ready(self) -> None:
-        from accounts import signals
+        if apps.is_installed("allauth.account"):  # not where a process only relays: it changes no users and no groups
+            from accounts import signals
 
-        signals.connect()
+            signals.connect()

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.utils.translation import gettext_lazy
 
 from portal.lib import crypto
@@ -25,18 +25,17 @@ class PortalConfig(AppConfig):
         import gc
         import sys
 
-        from django.contrib import admin
         from django.db.backends.signals import connection_created
 
         from portal import checks, lookups  # noqa: F401  # registers the system checks and a lookup
         from portal.translations import translate_models
 
-        translate_models()
+        if apps.is_installed("django.contrib.admin"):  # only pages show these texts
+            translate_models()
         connection_created.connect(_close_database, dispatch_uid="portal.database")
         if "daphne.server" in sys.modules:  # nothing else has loaded Twisted, which takes 25 MB
             from portal.serving.daphne import limit_daphne
 
             limit_daphne()
-        admin.site.index_title = gettext_lazy("Overview")
         gc.freeze()
         gc.enable()  # entry points load without it

@@ -71,6 +71,7 @@ class RelayHandler(ASGIHandler):
         self._trusted = settings.TRUSTED_PROXIES
         self._cors_origins = frozenset(settings.CONFIG.cors_origins)
         self._resolver = get_resolver(settings.RELAY_URLCONF)
+        _ = self._resolver.url_patterns  # imports all endpoints now, and not for the first request
         self._fixed: dict[str, ResolverMatch] = {}
 
     # The override is ignored: messages are mutable mappings here.

@@ -117,6 +117,7 @@ MIDDLEWARE = [
 ROOT_URLCONF = "portal.urls"
 RELAY_URLCONF = "relay.api.urls"
 ASGI_APPLICATION = "portal.asgi.application"
+RELAY_ONLY = False  # whether this process serves no pages and does no jobs: portal.relay_only.settings
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
@@ -149,7 +150,7 @@ SQLITE: dict[str, Any] = {
                 "journal_size_limit=67108864",
                 "wal_autocheckpoint=4000",
                 "temp_store=MEMORY",
-                "cache_size=-4000",  # KiB per connection; each thread has a connection
+                "cache_size=-1000",  # KiB per connection; each thread has a connection, and the system caches the file
             )
         ),
     },

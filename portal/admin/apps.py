@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 
+from django.contrib import admin
 from django.contrib.admin import apps
 from django.db import connection
+from django.utils.translation import gettext_lazy
 
 _POSTGRES_FIELDS = "django.contrib.postgres.fields"
 
@@ -25,3 +27,4 @@ class AdminConfig(apps.AdminConfig):
             finally:
                 del sys.modules[_POSTGRES_FIELDS]
         super().ready()
+        admin.site.index_title = gettext_lazy("Overview")

@@ -11,19 +11,31 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection
 
+from portal.installation import command
 from portal.installation.lock import FolderInUse, FolderLock
 from portal.installation.open_relay import why_not_open
+from portal.management.apart import apart
 from portal.management.command_line import database_is_away
+from portal.services.migrations import migrations_missing
+from portal.serving.banner import RELAYS_ONLY, address, open_relay
+from portal.serving.first_run import take_over
 from portal.serving.uvicorn import CannotListen, check_port
+from portal.serving.workers.processes import run
 
 _IN_USE: Final = 75  # EX_TEMPFAIL of sysexits.h, as of AIRelays 0.22
 
 
 class ListeningCommand(BaseCommand):
-    """Takes --host, --port and --workers, and checks port and database before `listen` is called."""
+    """Takes --host, --port, --workers and --relay-only; checks port and database before anything is prepared."""
 
+    relay_only = False  # serve no pages and do no jobs
     terminated = False  # by SIGTERM, once it has been handled
     status_of_term = 0  # with which the process exits then
+    _checks = False
+
+    def check(self, *args: Any, **options: Any) -> None:
+        """Called by Django before `handle`, unless --skip-checks is given. The checks load all pages: later."""
+        self._checks = True
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default=settings.CONFIG.host, help="address to listen on (%(default)s)")
@@ -31,9 +43,16 @@ class ListeningCommand(BaseCommand):
         parser.add_argument(
             "--workers", type=int, default=settings.CONFIG.workers, help="worker processes (%(default)s)"
         )
+        parser.add_argument(
+            "--relay-only",
+            action="store_true",
+            default=settings.CONFIG.relay_only,
+            help="serve /v1 and health checks alone: no pages, no jobs",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         config = settings.CONFIG
+        self.relay_only = options["relay_only"]
         if refusal := why_not_open(config, options["host"], config.public_url, bool(config.trusted_proxies)):
             raise CommandError(refusal)
         try:
@@ -60,15 +79,41 @@ class ListeningCommand(BaseCommand):
                 "folder you can write."
             ) from None
         try:
-            for line in _warnings():
-                self.stderr.write(f"airelays: {line}")
-            self.terminated = self.listen(options["host"], options["port"], options["workers"])
+            said = apart(lambda: self._prepared(options))
+
+            def ready() -> None:
+                self.stdout.write(said)
+                self.stdout.flush()
+
+            self.terminated = run(
+                options["host"], options["port"], options["workers"], ready, self.status_of_term, self.relay_only
+            )
         finally:
             lock.release()
 
-    def listen(self, host: str, port: int, workers: int) -> bool:
-        """Serve, and return whether SIGTERM has ended it."""
+    def _prepared(self, options: dict[str, Any]) -> str:
+        """Check and prepare everything, and return what to say once the port is open."""
+        if self._checks:
+            super().check()
+        for line in _warnings():
+            self.stderr.write(f"airelays: {line}")
+        said = "\n".join(self.prepare(options["host"], options["port"]))
+        self.stdout.flush()
+        return said
+
+    def prepare(self, host: str, port: int) -> list[str]:
+        """Prepare the installation. Returns lines to say once the port is open. Raises CommandError."""
         raise NotImplementedError
+
+    def take_as_it_is(self, host: str, port: int) -> list[str]:
+        """Prepare an installation that is set up. Raises CommandError when the database misses migrations."""
+        if migrations_missing():
+            migrate = command.here("manage", "migrate", data_dir=settings.DATA_DIR)
+            raise CommandError(f"the database misses migrations. Run: {migrate}")
+        lines = [] if self.relay_only else take_over(self.stdout.write)
+        lines += [f"Settings of {path}" for path in settings.CONFIG.files]
+        lines.append(f"AIRelays Portal {settings.VERSION} serves {address(host, port)} (listening on {host}:{port})")
+        return lines + [said for said in (RELAYS_ONLY if self.relay_only else "", open_relay()) if said]
 
 
 def _warnings() -> list[str]:

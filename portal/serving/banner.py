@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from django.conf import settings
 
@@ -13,6 +14,11 @@ from relay.catalog.first_call import FirstCall, choose_call, curl
 from relay.catalog.offers import usable_offers
 from relay.tokens.open_relay import is_closed
 from relay.tokens.relay_token import NAME, relay_token
+
+RELAYS_ONLY: Final = (
+    "It relays only: pages and jobs (notices, sums of usage, retention, tests of channels) need `serve` without "
+    "--relay-only on the same database"
+)
 
 
 def address(host: str, port: int) -> str:

@@ -27,14 +27,14 @@ from relay.gateway.exchange.exchange import AsgiScope, Message, Receive, Send
 from relay.gateway.limits.memory import forms
 
 App = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
-_PROBES: Final = frozenset(("/healthz", "/readyz"))
+PROBES: Final = frozenset(("/healthz", "/readyz"))
 _asking: Final = asyncio.Semaphore(4)  # looks at sessions at a time
 _WITHOUT_BODY: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
 def page_body(method: str, path: str) -> int:
     """Bytes of body that a page takes."""
-    return 0 if path in _PROBES or method in _WITHOUT_BODY else limits.PAGE_BYTES
+    return 0 if path in PROBES or method in _WITHOUT_BODY else limits.PAGE_BYTES
 
 
 def most_body(method: str, path: str) -> int:
@@ -100,7 +100,7 @@ class Pages:
         self._app, self._is_signed_in = app, is_signed_in
         self._turns = Turns(limits.PAGES_AT_ONCE)
         # A probe waits for no page, and that of the process not for that of the database.
-        self._probes = {path: Turns(limits.PAGES_AT_ONCE) for path in _PROBES}
+        self._probes = {path: Turns(limits.PAGES_AT_ONCE) for path in PROBES}
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         most, announced = page_body(scope["method"], scope["path"]), _announced(scope)

@@ -132,4 +132,4 @@ def _config(host: str, port: int) -> uvicorn.Config:
         "ws_max_size": limits.WEBSOCKET_BYTES,
         "backlog": 2048,
     }
-    return uvicorn.Config("portal.asgi:application", **options)
+    return uvicorn.Config(":".join(settings.ASGI_APPLICATION.rsplit(".", 1)), **options)

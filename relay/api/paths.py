@@ -44,7 +44,13 @@ _PASTED: Final = re.compile(
     r"(?=/(?:v1(?:/|$)|chat/completions$|models(?:/|$)|completions$|responses$|embeddings$|messages$))"
 )
 _REPEATED: Final = re.compile(r"^(?:/v1)+(?=/v1(?:/|$))")
+_OF_APPS: Final = ("POST", "HEAD")  # methods at the address itself, which apps use and browsers do not
 _LONGEST: Final = 2048  # characters; a path with a model's name, or an id, and all that is corrected here is shorter
+
+
+def is_relay(path: str, method: str) -> bool:
+    """Whether a request is the relay's, not one for the portal's pages."""
+    return path.startswith("/v1/") or relay_path(path) is not None or (path == "/" and method in _OF_APPS)
 
 
 def relay_path(path: str) -> str | None:

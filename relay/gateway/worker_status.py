@@ -15,6 +15,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from django.conf import settings
+
 from portal.lib import clock
 from portal.lib.processes import open_files, resident_bytes
 from portal.services.timeouts import refusals
@@ -61,6 +63,7 @@ class WorkerStatus:
         state = {
             "running": len(running),
             "stopping": stopping,
+            "relay_only": settings.RELAY_ONLY,
             "tasks": len(asyncio.all_tasks()),
             "files": open_files(),
             "rss_mib": round(resident_bytes() / 1_048_576, 1),

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from portal import asgi
+from portal.serving.workers import lifespan
 from tests.support.asserts import until
 from tests.support.load.recorded import prepare
 from tests.support.portal import Portal, ask
@@ -198,14 +198,14 @@ def test_a_thread_that_hangs_does_not_keep_a_stopped_portal_alive(
 ) -> None:
     """Python waits for threads that wait for a disk, say, however long that is. The exit code says what was lost."""
     ended: list[int] = []
-    monkeypatch.setattr(asgi, "_FLUSH_SECONDS", 1000 if written else 0)
+    monkeypatch.setattr(lifespan, "_FLUSH_SECONDS", 1000 if written else 0)
     monkeypatch.setattr("os._exit", ended.append)
     run: Any = SimpleNamespace(cut_at=time.monotonic(), stopped_at=time.monotonic() - 3 if written else 0.0)
     go = threading.Event()
     hanging = threading.Thread(target=go.wait, name="on a disk", daemon=True)
     hanging.start()
     try:
-        asgi._end_at_last(run)
+        lifespan._end_at_last(run)
     finally:
         go.set()
     assert ended == [code] and "on a disk" in caplog.text

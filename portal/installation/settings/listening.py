@@ -15,6 +15,13 @@ class Listening(BaseModel):
     host: values.ListeningAddress = Field("127.0.0.1", description=("Address that `serve` listens on."))
     port: int = Field(8080, ge=1, le=65535, description=("Port that `serve` listens on."))
     workers: int = Field(1, ge=1, le=64, description=("Worker processes of `serve`."))
+    relay_only: bool = Field(
+        False,
+        description=(
+            "`serve` answers `/v1` and health checks alone: no pages, no jobs. For processes [beside a"
+            " portal](operate.md#processes-that-only-relay) that has both; they take less memory."
+        ),
+    )
     public_url: values.PublicUrl = Field(
         "",
         description=(

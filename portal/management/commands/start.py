@@ -2,13 +2,10 @@ from __future__ import annotations
 
 import sys
 
-from django.db import connection
-
 from portal.management.listening import ListeningCommand
 from portal.management.preparation import prepare
 from portal.serving.banner import banner
 from portal.serving.first_run import take_over
-from portal.serving.workers.processes import run
 from relay.tokens.open_relay import open_again
 
 
@@ -20,15 +17,18 @@ class Command(ListeningCommand):
 
     open_again = False  # a person asks for an open relay, also one that was ended before
 
-    def listen(self, host: str, port: int, workers: int) -> bool:
+    def prepare(self, host: str, port: int) -> list[str]:
+        if self.relay_only:  # sets up nothing: a portal with pages has done that
+            if self.open_again:
+                open_again()
+            return self.take_as_it_is(host, port)
         lines: list[str] = []
         first = prepare(self._say)
         lines += take_over(self._say)
         if self.open_again:
             open_again()
         banner(host, port, first, sys.stdout.isatty(), lines.append)
-        connection.close()
-        return run(host, port, workers, lambda: self._say("\n".join(lines)), self.status_of_term)
+        return lines
 
     def _say(self, text: str) -> None:
         self.stdout.write(text)

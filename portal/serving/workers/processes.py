@@ -15,20 +15,22 @@ from portal.serving import uvicorn
 from portal.serving.workers import supervisor
 
 
-def run(host: str, port: int, workers: int, ready: Callable[[], object], status_of_term: int = 0) -> bool:
+def run(
+    host: str, port: int, workers: int, ready: Callable[[], object], status_of_term: int = 0, relay_only: bool = False
+) -> bool:
     """Serve until SIGTERM or Ctrl-C; return when all records are written. Calls `ready` when the port is open.
 
-    Returns whether it was ended by SIGTERM. With several workers it does not return: the process exits with
-    `status_of_term` after SIGTERM.
+    Returns whether it was ended by SIGTERM. With several workers, or one that only relays, it does not return: the
+    process exits with `status_of_term` after SIGTERM.
     """
-    if workers > 1:
+    if workers > 1 or relay_only:  # this process has loaded what workers that only relay do without
         listening = uvicorn.bind(host, port)
         ready()  # the workers listen shortly
-        _supervise(listening, workers, status_of_term)
+        _supervise(listening, workers, status_of_term, relay_only)
     return uvicorn.run(host, port, ready)
 
 
-def _supervise(listening: socket.socket, workers: int, status_of_term: int) -> NoReturn:
+def _supervise(listening: socket.socket, workers: int, status_of_term: int, relay_only: bool) -> NoReturn:
     """Become the supervisor, with the lock of the data folder, which is inherited."""
     listening.set_inheritable(True)
     # A worker that does not answer for so long is killed with all that it serves, and so is one that takes longer to
@@ -36,6 +38,8 @@ def _supervise(listening: socket.socket, workers: int, status_of_term: int) -> N
     options = ["--patience", str(limits.WORKER_ANSWER_SECONDS), "--status-of-term", str(status_of_term)]
     if settings.CONFIG.log_format == "json":
         options.append("--json")
+    if relay_only:
+        options.append("--relay-only")
     sys.stdout.flush()
     program = [sys.executable, "-I", "-S", supervisor.__file__, str(listening.fileno()), str(workers), *options]
     os.execv(sys.executable, program)  # noqa: S606  # this program

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -31,12 +32,14 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTTIN,
 class WorkerProcess:
     """A worker, and the socket on which it says that it lives. The worker ends when the socket does."""
 
-    def __init__(self, listening: int, selector: selectors.BaseSelector) -> None:
+    def __init__(self, listening: int, selector: selectors.BaseSelector, options: Sequence[str] = ()) -> None:
+        """`options`: of the worker's program."""
         self._selector = selector
         self._words, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(  # noqa: S603  # this program
-                [sys.executable, _WORKER, str(listening), str(theirs.fileno())], pass_fds=(listening, theirs.fileno())
+                [sys.executable, _WORKER, str(listening), str(theirs.fileno()), *options],
+                pass_fds=(listening, theirs.fileno()),
             )
         self._words.setblocking(False)
         selector.register(self._words, selectors.EVENT_READ, self)
@@ -81,8 +84,11 @@ class WorkerProcess:
 class Supervisor:
     """The workers of one listening socket."""
 
-    def __init__(self, listening: int, workers: int, patience: float, as_json: bool) -> None:
-        """`patience`: seconds that a worker may take to start, and to say that it lives."""
+    def __init__(
+        self, listening: int, workers: int, patience: float, as_json: bool, options: Sequence[str] = ()
+    ) -> None:
+        """`patience`: seconds that a worker may take to start, and to say that it lives. `options`: of its program."""
+        self._options = options
         self._listening, self._patience, self._json = listening, patience, as_json
         self._wanted = workers
         self._selector = selectors.DefaultSelector()
@@ -116,7 +122,7 @@ class Supervisor:
                 self._wait_for_end(worker)
 
     def _start(self) -> WorkerProcess:
-        return WorkerProcess(self._listening, self._selector)
+        return WorkerProcess(self._listening, self._selector, self._options)
 
     def _look(self) -> None:
         """Hear the workers, and do what signals say."""
@@ -230,10 +236,12 @@ def main() -> None:
     parser.add_argument("workers", type=int)
     parser.add_argument("--patience", type=float, default=60)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--relay-only", action="store_true")
     parser.add_argument("--status-of-term", type=int, default=0)
     options = parser.parse_args()
     os.set_inheritable(options.listening, False)  # workers are given it
-    supervisor = Supervisor(options.listening, options.workers, options.patience, options.json)
+    of_workers = ["--relay-only"] if options.relay_only else []
+    supervisor = Supervisor(options.listening, options.workers, options.patience, options.json, of_workers)
     supervisor.run()
     sys.exit(supervisor.status or (options.status_of_term if supervisor.terminated else 0))
 

@@ -1,4 +1,6 @@
-"""The program of one of several workers: `worker.py LISTENING WORDS`, two descriptors that its supervisor has opened.
+"""The program of one of several workers: `worker.py LISTENING WORDS [--relay-only]`.
+
+The first two are descriptors that its supervisor has opened.
 
 On the second one it says that it lives. It ends when nobody is at the other end of that any more, as when the
 supervisor was killed.
@@ -26,7 +28,10 @@ def main() -> None:
         os.set_inheritable(one.fileno(), False)
     words.setblocking(False)
     threading.Thread(target=_say_that_it_lives, args=(words,), name="airelays alive", daemon=True).start()
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
+    if "--relay-only" in sys.argv[3:]:
+        os.environ["DJANGO_SETTINGS_MODULE"] = "portal.relay_only.settings"
+    else:
+        os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 
     import django
 

@@ -743,7 +743,7 @@ def test_every_route_is_in_the_table() -> None:
 
 
 def test_every_websocket_is_in_the_table() -> None:
-    from portal.asgi import relay_sockets
+    from portal.serving.http.sockets import relay_sockets
 
     assert {f"/v1/{row.path}" for row in SOCKETS} == set(relay_sockets)
 

@@ -1,0 +1,56 @@
+"""The ASGI application of a process that only relays: /v1 with its aliases, and the health checks.
+
+Everything else is answered with 404 and a sentence. Batches, realtime calls and interactions in the background are part
+of /v1 and go on here; the jobs of `portal.asgi` do not run.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from channels.routing import ProtocolTypeRouter
+
+from portal.relay_handler import RelayHandler
+from portal.relay_only.others import look_for_others
+from portal.serving import health
+from portal.serving.entrance import entrance
+from portal.serving.http.sockets import relay_socket
+from portal.serving.page_body import PROBES
+from portal.serving.workers.lifespan import BACKGROUND, lifespan
+from relay.api.paths import is_relay, relay_path
+from relay.gateway.exchange.exchange import AsgiScope, Receive, Send
+from relay.gateway.runtime import Runtime
+
+_NOT_HERE: Final = b"This process only relays: it serves /v1 and health checks. Pages are served by another one.\n"
+
+relay: Final = RelayHandler()
+Runtime.periodic_tasks = {"looking for a process with pages": look_for_others}
+Runtime.background_tasks = BACKGROUND
+
+
+async def http(scope: AsgiScope, receive: Receive, send: Send) -> None:
+    path, method = scope["path"], scope["method"]
+    if is_relay(path, method):
+        await relay(scope, receive, send)
+    elif path in PROBES and method in ("GET", "HEAD"):
+        await health.answer(scope, receive, send)
+    else:
+        headers = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(_NOT_HERE)),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+        await send({"type": "http.response.start", "status": 404, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else _NOT_HERE})
+
+
+async def websocket(scope: AsgiScope, receive: Receive, send: Send) -> None:
+    path = relay_path(scope["path"])
+    if path is not None:
+        await relay_socket(path, scope, receive, send)
+        return
+    await receive()
+    await send({"type": "websocket.close", "code": 1008})  # before it is accepted: servers answer with 403
+
+
+application = entrance(ProtocolTypeRouter({"http": http, "websocket": websocket, "lifespan": lifespan}))
