@@ -20,8 +20,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final
 
-from tests.support.server import ROOT, free_port
-
+ROOT: Final = Path(__file__).resolve().parent.parent.parent
 _OUTPUT: Final = "BENCH_INSTRUCTIONS"  # environment: the file for the counts
 
 
@@ -78,7 +77,9 @@ def _serve() -> None:
 
 def measured(folder: Path, case: str, requests: int, connections: int) -> list[tuple[str, str, int]]:
     """The instructions of so many requests: file, function, count."""
+    # Not in the process of the portal, whose settings they would replace.
     from tests.support.load.targets import BenchTarget, load, prepared, started
+    from tests.support.server import free_port
 
     upstream, port, output = free_port(), free_port(), folder / "counts.json"
     settings = {"AIRELAYS_DATA_DIR": str(folder / "portal"), "AIRELAYS_UPSTREAM_ALLOW": "127.0.0.1"}

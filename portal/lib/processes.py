@@ -92,13 +92,16 @@ def give_back() -> None:
 
 
 def _unchanged(smaps: str) -> Iterator[tuple[int, int]]:
-    """The addresses of files' pages that cannot be written and have not been: not those with relocations."""
+    """The addresses of libraries' pages that cannot be written and have not been: not those with relocations.
+
+    Of libraries alone: nothing unmaps them, while a thread may put something else in the place of another file.
+    """
     place = None
     for line in smaps.splitlines():
         first, *rest = line.split()
         if not first.endswith(":"):  # `begin-end permissions offset device inode path`
             begin, _, end = first.partition("-")
-            of_file = "w" not in rest[0] and rest[3] != "0" and rest[4:] and rest[4].startswith("/")
+            of_file = "w" not in rest[0] and rest[3] != "0" and rest[4:] and ".so" in rest[4].rpartition("/")[2]
             place = (int(begin, 16), int(end, 16)) if of_file else None
         elif first == "Anonymous:" and place is not None and rest[0] == "0":
             yield place

@@ -10,12 +10,13 @@ from typing import Final
 
 from channels.routing import ProtocolTypeRouter
 
+from portal.doctor.deployment import question
 from portal.relay_handler import RelayHandler
 from portal.relay_only.others import look_for_others
-from portal.serving import health
 from portal.serving.entrance import entrance
 from portal.serving.http.sockets import relay_socket
 from portal.serving.page_body import PROBES
+from portal.serving.probes import health, seen
 from portal.serving.workers.lifespan import BACKGROUND, lifespan
 from relay.api.paths import is_relay, relay_path
 from relay.gateway.exchange.exchange import AsgiScope, Receive, Send
@@ -32,6 +33,8 @@ async def http(scope: AsgiScope, receive: Receive, send: Send) -> None:
     path, method = scope["path"], scope["method"]
     if is_relay(path, method):
         await relay(scope, receive, send)
+    elif path == question.PATH and (purpose := question.purpose_of(scope["query_string"])):
+        await seen.answer(purpose, scope, receive, send)
     elif path in PROBES and method in ("GET", "HEAD"):
         await health.answer(scope, receive, send)
     else:
@@ -48,6 +51,9 @@ async def websocket(scope: AsgiScope, receive: Receive, send: Send) -> None:
     path = relay_path(scope["path"])
     if path is not None:
         await relay_socket(path, scope, receive, send)
+        return
+    if scope["path"] == question.PATH and question.purpose_of(scope["query_string"]) == "socket":
+        await seen.answer_socket(receive, send)
         return
     await receive()
     await send({"type": "websocket.close", "code": 1008})  # before it is accepted: servers answer with 403
