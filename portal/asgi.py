@@ -23,12 +23,17 @@ from django.conf import settings  # noqa: E402
 
 from portal.doctor.deployment import question  # noqa: E402
 from portal.live import live_router  # noqa: E402
+from portal.metrics import endpoint as metrics  # noqa: E402
+from portal.metrics.gauges import keep_gauges  # noqa: E402
+from portal.metrics.installed import PATH as METRICS  # noqa: E402
+from portal.metrics.installed import on_the_portals_port  # noqa: E402
 from portal.relay_handler import RelayHandler  # noqa: E402
-from portal.serving.entrance import entrance  # noqa: E402
+from portal.serving.entrance import entrance, restricted  # noqa: E402
 from portal.serving.http.sockets import relay_socket  # noqa: E402
 from portal.serving.page_body import PROBES, Pages  # noqa: E402
 from portal.serving.probes import health, seen  # noqa: E402
 from portal.serving.workers.lifespan import BACKGROUND, lifespan  # noqa: E402
+from portal.tracing.installed import keep_tracing  # noqa: E402
 from relay import jobs  # noqa: E402
 from relay.api.paths import is_relay, relay_path  # noqa: E402
 from relay.billing import notices  # noqa: E402
@@ -42,9 +47,14 @@ gc.enable()
 
 
 async def _page(scope: AsgiScope, receive: Receive, send: Send) -> None:
-    """A page, or a probe, in its turn."""
-    probe = scope["path"] in PROBES and scope["method"] in ("GET", "HEAD")
-    await (health.answer if probe else django_pages)(scope, receive, send)
+    """A page, a probe or the metrics, in its turn."""
+    path = scope["path"]
+    if path in PROBES and scope["method"] in ("GET", "HEAD"):
+        await health.answer(scope, receive, send)
+    elif path == METRICS and on_the_portals_port(settings.CONFIG):
+        await metrics.answer(scope, receive, send)
+    else:
+        await django_pages(scope, receive, send)
 
 
 relay = RelayHandler()
@@ -57,7 +67,7 @@ Runtime.periodic_tasks = {
     "deleting switches from warm caches": switches.work,
     **({"scheduled work": jobs.run_once} if settings.CONFIG.jobs else {}),
 }
-Runtime.background_tasks = BACKGROUND
+Runtime.background_tasks = (keep_gauges, keep_tracing, *BACKGROUND)
 live_pages: Any = AllowedHostsOriginValidator(SessionMiddlewareStack(live_router))
 
 
@@ -82,4 +92,5 @@ async def websocket(scope: AsgiScope, receive: Receive, send: Send) -> None:
         await relay_socket(path, scope, receive, send)
 
 
+metrics_application = restricted(metrics.answer)  # on their own port
 application = entrance(ProtocolTypeRouter({"http": http, "websocket": websocket, "lifespan": lifespan}))

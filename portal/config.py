@@ -16,6 +16,7 @@ from portal.installation.settings.data import Data
 from portal.installation.settings.listening import Listening
 from portal.installation.settings.logs import Logs
 from portal.installation.settings.money import Money
+from portal.installation.settings.monitoring import Monitoring
 from portal.installation.settings.people import People
 from portal.installation.settings.plans import Plans
 from portal.installation.settings.requests import Requests
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
 
 
 # In the order of `docs/configure.md`, whose tables are made of them.
-GROUPS = (Listening, Data, Stored, Requests, Upstreams, Plans, People, Money, Logs)
+GROUPS = (Listening, Data, Stored, Requests, Upstreams, Plans, People, Money, Monitoring, Logs)
 
 
-class Config(Listening, Data, Stored, Requests, Upstreams, Plans, People, Money, Logs, BaseSettings):
+class Config(Listening, Data, Stored, Requests, Upstreams, Plans, People, Money, Monitoring, Logs, BaseSettings):
     """All settings."""
 
     model_config = SettingsConfigDict(extra="forbid", env_ignore_empty=True, frozen=True)

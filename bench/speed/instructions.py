@@ -20,6 +20,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final
 
+# What imports `tests.support.server` gets a data folder of tests, so that only the process that measures may.
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 _OUTPUT: Final = "BENCH_INSTRUCTIONS"  # environment: the file for the counts
 
@@ -75,7 +76,9 @@ def _serve() -> None:
     runpy.run_path(str(ROOT / "manage.py"), run_name="__main__")
 
 
-def measured(folder: Path, case: str, requests: int, connections: int) -> list[tuple[str, str, int]]:
+def measured(
+    folder: Path, case: str, requests: int, connections: int, environment: dict[str, str]
+) -> list[tuple[str, str, int]]:
     """The instructions of so many requests: file, function, count."""
     # Not in the process of the portal, whose settings they would replace.
     from tests.support.load.targets import BenchTarget, load, prepared, started
@@ -85,7 +88,7 @@ def measured(folder: Path, case: str, requests: int, connections: int) -> list[t
     settings = {"AIRELAYS_DATA_DIR": str(folder / "portal"), "AIRELAYS_UPSTREAM_ALLOW": "127.0.0.1"}
     token = prepared(upstream, settings)
     command = [sys.executable, "-m", "bench.speed.instructions", "--serve", "serve", "--port", str(port)]
-    serving = {**settings, _OUTPUT: str(output)}
+    serving = {**settings, **environment, _OUTPUT: str(output)}
     with (
         started(
             [sys.executable, "-m", "tests.support.load.upstream", str(upstream)], upstream, folder / "upstream.log"
@@ -120,10 +123,12 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=300)
     parser.add_argument("--connections", type=int, default=20)
     parser.add_argument("--top", type=int, default=25, help="functions to show")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the portal")
     options = parser.parse_args()
+    environment = dict(one.split("=", 1) for one in options.set)
     for case in options.cases.split(","):
         with tempfile.TemporaryDirectory(prefix="airelays-bench-") as name:
-            rows = measured(Path(name), case, options.requests, options.connections)
+            rows = measured(Path(name), case, options.requests, options.connections, environment)
         ours: Counter[str] = Counter()
         rows = [
             (file.rpartition("site-packages/")[2].replace(f"{ROOT}/", ""), function, count)

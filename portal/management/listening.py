@@ -16,11 +16,13 @@ from portal.installation.lock import FolderInUse, FolderLock
 from portal.installation.open_relay import why_not_open
 from portal.management.apart import apart
 from portal.management.command_line import database_is_away
+from portal.metrics.installed import why_not_open as why_not_open_metrics
 from portal.services.migrations import migrations_missing
 from portal.serving.banner import RELAYS_ONLY, address, open_relay
 from portal.serving.first_run import take_over
 from portal.serving.uvicorn import CannotListen, check_port
 from portal.serving.workers.processes import run
+from portal.tracing.installed import why_not_traced
 
 _IN_USE: Final = 75  # EX_TEMPFAIL of sysexits.h, as of AIRelays 0.22
 
@@ -55,8 +57,14 @@ class ListeningCommand(BaseCommand):
         self.relay_only = options["relay_only"]
         if refusal := why_not_open(config, options["host"], config.public_url, bool(config.trusted_proxies)):
             raise CommandError(refusal)
+        if refusal := why_not_open_metrics(config, options["port"]):
+            raise CommandError(refusal)
+        if refusal := why_not_traced(config):
+            raise CommandError(refusal)
         try:
             check_port(options["host"], options["port"])
+            if config.metrics_port:
+                check_port(config.metrics_host, config.metrics_port, "METRICS_PORT")
         except CannotListen as error:
             raise CommandError(str(error), returncode=3) from None
         try:

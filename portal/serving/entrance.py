@@ -36,14 +36,19 @@ _SCOPES: Final = {
 def entrance(app: Any) -> Any:
     """The application behind its entrance; itself where the settings ask for nothing there."""
     config = settings.CONFIG
-    return Entrance(app) if config.access_log or config.network_scope != "any" else app
+    return Entrance(app, config.access_log) if config.access_log or config.network_scope != "any" else app
+
+
+def restricted(app: Any) -> Any:
+    """The application behind the setting of who may come in, without a line in the log for each request."""
+    return Entrance(app, logged=False) if settings.CONFIG.network_scope != "any" else app
 
 
 class Entrance:
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, logged: bool) -> None:
         self._app = app
         self._scope = settings.CONFIG.network_scope
-        self._logged = settings.CONFIG.access_log
+        self._logged = logged
         self._trusted = settings.TRUSTED_PROXIES
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:

@@ -18,6 +18,7 @@ from uvicorn.config import STARTUP_FAILURE
 from portal import limits
 from portal.installation import command
 from portal.lib.processes import share_arena
+from portal.metrics.server import MetricsServer
 from portal.serving.http_protocol import HttpProtocol, WebSocketProtocol
 from relay.gateway.runtime import current
 
@@ -28,8 +29,11 @@ class CannotListen(Exception):
     """The address or port cannot be bound. The message says what to do."""
 
 
-def check_port(host: str, port: int) -> None:
-    """Raise CannotListen if the port cannot be bound, so that the error comes before anything is set up."""
+def check_port(host: str, port: int, setting: str = "") -> None:
+    """Raise CannotListen if the port cannot be bound, so that the error comes before anything is set up.
+
+    `setting`: that names the port, unless `serve --port` does.
+    """
     if not 0 < port < 65536:
         raise CannotListen(f"{port} is not a port; choose one from 1 to 65535")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -38,10 +42,13 @@ def check_port(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise CannotListen(_reason(host, port, error)) from error
+            raise CannotListen(_reason(host, port, error, setting)) from error
 
 
-def _reason(host: str, port: int, error: OSError) -> str:
+def _reason(host: str, port: int, error: OSError, setting: str) -> str:
+    if setting:
+        why = error.strerror or str(error)
+        return f"cannot listen on {host}:{port} ({why}). Set {setting} to another port, or its host to another address."
     if error.errno == errno.EADDRINUSE:
         other = _serve("--port", str(port % 65535 + 1))
         return f"port {port} of {host} is in use by another program. Stop it, or choose another port: {other}"
@@ -60,9 +67,13 @@ class _Server(uvicorn.Server):
 
     terminated = False  # by SIGTERM, once it has stopped
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], object]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, ready: Callable[[], object], metrics: socket.socket | None = None
+    ) -> None:
+        """`metrics`: where they have a port of their own."""
         super().__init__(config)
-        self._ready = ready
+        self._ready, self._metrics = ready, metrics
+        self._beside: MetricsServer | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -75,6 +86,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            if self._metrics is not None:
+                self._beside = MetricsServer("portal.asgi:metrics_application", HttpProtocol, self._metrics)
             self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -82,6 +95,8 @@ class _Server(uvicorn.Server):
         if run is not None:  # its running requests may have been given another time than after a stop
             left = max(0.0, run.cut_at - time.monotonic())
             self.config.timeout_graceful_shutdown = round(left) + _FLUSH_SECONDS
+        if self._beside is not None:
+            await self._beside.close()
         await super().shutdown(sockets)
 
 
@@ -90,7 +105,7 @@ def run(host: str, port: int, ready: Callable[[], object] = lambda: None) -> boo
 
     Returns whether it was ended by SIGTERM.
     """
-    return _run(_Server(_config(host, port), ready), None)
+    return _run(_Server(_config(host, port), ready, bind_metrics()), None)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -98,9 +113,15 @@ def bind(host: str, port: int) -> socket.socket:
     return _config(host, port).bind_socket()
 
 
-def run_worker(listening: socket.socket, ready: Callable[[], object]) -> None:
-    """Serve on a socket that the supervisor has bound."""
-    _run(_Server(_config(settings.CONFIG.host, settings.CONFIG.port), ready), [listening])
+def bind_metrics() -> socket.socket | None:
+    """The same for the metrics' own port, None: they have none."""
+    config = settings.CONFIG
+    return bind(config.metrics_host, config.metrics_port) if config.metrics_port else None
+
+
+def run_worker(listening: socket.socket, metrics: socket.socket | None, ready: Callable[[], object]) -> None:
+    """Serve on sockets that the supervisor has bound."""
+    _run(_Server(_config(settings.CONFIG.host, settings.CONFIG.port), ready, metrics), [listening])
 
 
 def _run(server: _Server, sockets: list[socket.socket] | None) -> bool:

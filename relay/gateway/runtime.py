@@ -21,6 +21,7 @@ from django.db import InterfaceError, OperationalError
 from accounts.models import Change
 from portal import limits
 from portal.config import Config
+from portal.lib import clock
 from portal.lib.processes import is_dead
 from portal.services.timeouts import statement_timeout
 from relay.billing.ledger import requests
@@ -313,6 +314,11 @@ class Runtime:
     def position(self) -> int:
         """The id of the newest change that this process has applied."""
         return self._poller.position
+
+    @property
+    def feed_age(self) -> float:
+        """Seconds since changes were read, as far as the database answers."""
+        return max(0.0, clock.monotonic() - self._poller.read_at)
 
     def transport(self, provider: str, proxy: str) -> httpx.AsyncBaseTransport:
         if provider in BUILT_IN:

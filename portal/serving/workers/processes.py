@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable
 from typing import NoReturn
 
 from django.conf import settings
 
 from portal import limits
+from portal.metrics.counts.memory import new_file
+from portal.metrics.installed import turned_on
 from portal.serving import uvicorn
 from portal.serving.workers import supervisor
 
@@ -33,9 +36,17 @@ def run(
 def _supervise(listening: socket.socket, workers: int, status_of_term: int, relay_only: bool) -> NoReturn:
     """Become the supervisor, with the lock of the data folder, which is inherited."""
     listening.set_inheritable(True)
+    inherited = []
+    if turned_on(settings.CONFIG):
+        inherited.append(new_file(round(time.time() * 1000)))
+        if (metrics := uvicorn.bind_metrics()) is not None:
+            inherited.append(metrics.detach())
     # A worker that does not answer for so long is killed with all that it serves, and so is one that takes longer to
     # start. To import everything takes seconds, on a machine that has much else to do many.
     options = ["--patience", str(limits.WORKER_ANSWER_SECONDS), "--status-of-term", str(status_of_term)]
+    for one in inherited:
+        os.set_inheritable(one, True)
+        options += ["--inherited", str(one)]
     if settings.CONFIG.log_format == "json":
         options.append("--json")
     if relay_only:

@@ -32,14 +32,17 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTTIN,
 class WorkerProcess:
     """A worker, and the socket on which it says that it lives. The worker ends when the socket does."""
 
-    def __init__(self, listening: int, selector: selectors.BaseSelector, options: Sequence[str] = ()) -> None:
-        """`options`: of the worker's program."""
+    def __init__(
+        self, listening: int, selector: selectors.BaseSelector, options: Sequence[str], inherited: Sequence[int]
+    ) -> None:
+        """`options`: of the worker's program; `inherited`: further descriptors that it is given."""
         self._selector = selector
+        numbers = [str(one) for one in inherited]
         self._words, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(  # noqa: S603  # this program
-                [sys.executable, _WORKER, str(listening), str(theirs.fileno()), *options],
-                pass_fds=(listening, theirs.fileno()),
+                [sys.executable, _WORKER, str(listening), str(theirs.fileno()), *numbers, *options],
+                pass_fds=(listening, theirs.fileno(), *inherited),
             )
         self._words.setblocking(False)
         selector.register(self._words, selectors.EVENT_READ, self)
@@ -85,10 +88,20 @@ class Supervisor:
     """The workers of one listening socket."""
 
     def __init__(
-        self, listening: int, workers: int, patience: float, as_json: bool, options: Sequence[str] = ()
+        self,
+        listening: int,
+        workers: int,
+        patience: float,
+        as_json: bool,
+        *,
+        options: Sequence[str] = (),
+        inherited: Sequence[int] = (),
     ) -> None:
-        """`patience`: seconds that a worker may take to start, and to say that it lives. `options`: of its program."""
-        self._options = options
+        """`patience`: seconds that a worker may take to start, and to say that it lives.
+
+        `options`: of its program; `inherited`: further descriptors that it is given.
+        """
+        self._options, self._inherited = options, inherited
         self._listening, self._patience, self._json = listening, patience, as_json
         self._wanted = workers
         self._selector = selectors.DefaultSelector()
@@ -122,7 +135,7 @@ class Supervisor:
                 self._wait_for_end(worker)
 
     def _start(self) -> WorkerProcess:
-        return WorkerProcess(self._listening, self._selector, self._options)
+        return WorkerProcess(self._listening, self._selector, self._options, self._inherited)
 
     def _look(self) -> None:
         """Hear the workers, and do what signals say."""
@@ -238,10 +251,19 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--relay-only", action="store_true")
     parser.add_argument("--status-of-term", type=int, default=0)
+    parser.add_argument("--inherited", type=int, action="append", default=[])
     options = parser.parse_args()
-    os.set_inheritable(options.listening, False)  # workers are given it
+    for one in (options.listening, *options.inherited):
+        os.set_inheritable(one, False)  # workers are given it
     of_workers = ["--relay-only"] if options.relay_only else []
-    supervisor = Supervisor(options.listening, options.workers, options.patience, options.json, of_workers)
+    supervisor = Supervisor(
+        options.listening,
+        options.workers,
+        options.patience,
+        options.json,
+        options=of_workers,
+        inherited=options.inherited,
+    )
     supervisor.run()
     sys.exit(supervisor.status or (options.status_of_term if supervisor.terminated else 0))
 

@@ -1,9 +1,8 @@
-"""The program of one of several workers: `worker.py LISTENING WORDS [--relay-only]`.
+"""The program of one of several workers: `worker.py LISTENING WORDS [COUNTS [METRICS]] [--relay-only]`.
 
-The first two are descriptors that its supervisor has opened.
-
-On the second one it says that it lives. It ends when nobody is at the other end of that any more, as when the
-supervisor was killed.
+The numbers are descriptors that it is given. COUNTS is the memory in which all workers count, METRICS the socket of the
+port on which these can be read. On the second one it says that it lives. It ends when nobody is at the other end of
+that any more, as when the supervisor was killed.
 """
 
 from __future__ import annotations
@@ -38,10 +37,17 @@ def main() -> None:
     gc.disable()  # what is imported stays; the apps enable it
     django.setup()  # what serves imports models
 
+    from portal.metrics.installed import installed
     from portal.serving.uvicorn import run_worker
     from portal.serving.workers.supervisor import READY
 
-    run_worker(listening, lambda: _say(words, READY))
+    more = [int(word) for word in sys.argv[3:] if word.isdecimal()]
+    for number in more:
+        os.set_inheritable(number, False)
+    if more:
+        installed.share(more[0])
+    metrics = socket.socket(fileno=more[1]) if len(more) > 1 else None
+    run_worker(listening, metrics, lambda: _say(words, READY))
 
 
 def _say(words: socket.socket, what: bytes) -> bool:

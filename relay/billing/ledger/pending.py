@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -73,6 +73,16 @@ class PendingRecord:
             else:
                 refusals.add()
                 self.future.set_exception(RelayUnavailable(told, retry_after=_RETRY_AFTER))
+
+
+class RecordCounter(Protocol):
+    """Counts records as they are committed, in the writer's thread. Raises nothing."""
+
+    def begin(self, records: Sequence[PendingRecord]) -> None:
+        """These are about to be committed."""
+
+    def written(self, records: Sequence[PendingRecord]) -> None:
+        """They are on disk; they are those that were to be committed last."""
 
 
 class Withdrawn(Exception):

@@ -28,6 +28,7 @@ from relay.billing.ledger.pending import (
     PendingRelease,
     PendingReservation,
     PendingWork,
+    RecordCounter,
     Settlement,
     UsageRow,
     Withdrawn,
@@ -72,6 +73,7 @@ class UsageWriter:
         self._commits = Commits()
         self._stopping = False
         self.in_flight: Callable[[], int] = lambda: 0  # how many requests are running
+        self.counter: RecordCounter | None = None  # of the records that have been committed
         self._awaited: dict[str, PendingRecord] = {}  # by request id; used on the event loop only
 
     def admit(self) -> None:
@@ -89,6 +91,12 @@ class UsageWriter:
     def waiting(self) -> int:
         """How many records, reservations and so on are queued or being written."""
         return self._pending
+
+    @property
+    def stalled(self) -> float:
+        """Seconds for which the commit that is being made takes, or the database cannot be written; 0: neither."""
+        since = [at for at in (self._since, self._failing_since) if at]
+        return time.monotonic() - min(since) if since else 0.0
 
     def submit(
         self, row: UsageRow, settlement: Settlement | None = None, wait: bool = True, rows: Sequence[RowWrite] = ()
@@ -295,7 +303,16 @@ class UsageWriter:
 
     def _commit(self, batch: Sequence[PendingWork], again: bool, way: str = "") -> None:
         """Write a batch in one transaction, as `Commits.write`."""
+        counter = self.counter
+        if counter is None:
+            self._commits.write(batch, again, way)
+            return
+        records = [work for work in batch if isinstance(work, PendingRecord)]
+        if records:
+            counter.begin(records)
         self._commits.write(batch, again, way)
+        if records:
+            counter.written(records)
 
     def _finish(self, batch: Sequence[PendingWork], error: BaseException | None) -> None:
         self._pending -= len(batch)

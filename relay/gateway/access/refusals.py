@@ -25,6 +25,7 @@ class Refusals:
 
     def __init__(self, keep_days: int) -> None:
         """`keep_days`: 0 records none."""
+        self.statuses: dict[int, int] = {}  # how many requests were refused with a status, whoever sent them
         self._off = keep_days == 0
         self._minute = 0
         self._counts: dict[tuple[str, int], int] = {}  # single rows of this minute, by token and by user
@@ -40,6 +41,8 @@ class Refusals:
         `endpoint`: method and path.
         """
         caller = exchange.caller
+        if not exchange.recorded:
+            self.statuses[error.http_status] = self.statuses.get(error.http_status, 0) + 1
         if (
             caller is None
             or not caller.token_id

@@ -28,6 +28,7 @@ class FeedPoller:
     def __init__(self, cache: SnapshotCache, seconds: float) -> None:
         self._cache, self._seconds = cache, seconds
         self._high = self.position = 0
+        self.read_at = clock.monotonic()  # when it was read last
         self._newer = ""  # SQL of the rows after one
         self._gaps: dict[int, float] = {}
         self._stop = threading.Event()
@@ -118,7 +119,7 @@ class FeedPoller:
                 self._high = pk
         for topic, key in dict.fromkeys((topic, key) for _, topic, key in rows):
             self._cache.apply(topic, key)
-        self.position = self._high
+        self.position, self.read_at = self._high, now
         if now >= self._next_prune:
             self._next_prune = now + 3600
             Change.objects.filter(created_at__lt=clock.now() - _KEEP).delete()
