@@ -14,10 +14,10 @@ import fcntl
 import mmap
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from operator import methodcaller
 from typing import Final
 
 SLOTS: Final = 160  # twice as many workers as there may be, while they replace each other
@@ -89,14 +89,14 @@ class Slot:
 
     def keep_ids(self, place: int, ids: Sequence[str]) -> None:
         """Write down, after so many others, what is about to be committed."""
-        text = "".join(map(_padded, ids)).encode("ascii", "replace")
+        text = "".join(map(_padded, ids)).encode("ascii", "replace")[: (IDS - place) * ID_BYTES]
         self._ids[place * ID_BYTES : place * ID_BYTES + len(text)] = text
         self.numbers[STATE] = (place + len(ids)) * 2 + self.shown
 
     def kept_ids(self) -> list[str]:
         """What may have been committed and is not counted."""
         text = bytes(self._ids[: (self.numbers[STATE] >> 1) * ID_BYTES]).decode("ascii", "replace")
-        return list(dict.fromkeys(text[at : at + ID_BYTES].rstrip("\0") for at in range(0, len(text), ID_BYTES)))
+        return list(dict.fromkeys(text[at : at + ID_BYTES].rstrip() for at in range(0, len(text), ID_BYTES)))
 
     def show(self, bank: int) -> None:
         """Show a bank, in which all ids are counted. One store of one number: it has happened, or it has not."""
@@ -107,7 +107,7 @@ class Slot:
         self.banks[1 - self.shown][:] = self.banks[self.shown]
 
 
-_padded: Final = methodcaller("ljust", ID_BYTES, "\0")
+_padded: Final = "{:<36.36}".format  # to ID_BYTES
 
 
 class Memory:
@@ -119,6 +119,7 @@ class Memory:
         self._data = mmap.mmap(file, _TABLE_BYTES + SLOTS * _SLOT_BYTES)
         self._table = memoryview(self._data)[:_TABLE_BYTES].cast("q")
         self.slots = [Slot(self._data, number) for number in range(SLOTS)]
+        self._lock = threading.Lock()  # of labels that are added: locks of files are those of a whole process
         self._models: dict[str, int] = {}
         self._channels: dict[int, int] = {}
 
@@ -198,15 +199,16 @@ class Memory:
     @contextmanager
     def _adding(self) -> Iterator[bool]:
         """Whether labels may be added now. Not waited for long: a process that was stopped might have the lock."""
-        for _ in range(_TRIES):
-            try:
-                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _TABLE_LOCK)
-            except OSError:
-                time.sleep(_PAUSE)
-                continue
-            try:
-                yield True
-            finally:
-                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _TABLE_LOCK)
-            return
-        yield False
+        with self._lock:
+            for _ in range(_TRIES):
+                try:
+                    fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _TABLE_LOCK)
+                except OSError:
+                    time.sleep(_PAUSE)
+                    continue
+                try:
+                    yield True
+                finally:
+                    fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _TABLE_LOCK)
+                return
+            yield False
