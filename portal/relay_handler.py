@@ -31,9 +31,10 @@ from relay.api.request import RelayRequest, with_key_of_query
 from relay.api.respond import base_url_object, json_response
 from relay.errors import InternalError, RelayError
 from relay.gateway.access.address_limits import address_limits
-from relay.gateway.access.authentication import name_caller
+from relay.gateway.access.authentication import exchanges_seen, name_caller
 from relay.gateway.exchange.exchange import AsgiScope, Exchange, Receive, Send
 from relay.gateway.exchange.interrupts import ended_error
+from relay.gateway.exchange.trace import tracing
 from relay.gateway.replies import RESPONSE, Answer, EventStream
 from relay.gateway.runtime import runtime
 
@@ -86,6 +87,8 @@ class RelayHandler(ASGIHandler):
         if gemini and b"key=" in scope["query_string"]:
             headers = scope["headers"] = with_key_of_query(scope)
         exchange = Exchange(scope, receive, send, ip)
+        if tracing.begin is not None:
+            exchange.trace = tracing.begin(exchange.headers, scope["method"], shown_path(scope["path"]))
         exchange.error_shape = shape_of(relay_path(scope["path"]) or scope["path"], exchange.headers, gemini)
         if b"content-encoding" in exchange.headers:
             codings = b",".join(value for name, value in headers if name == b"content-encoding")
@@ -111,6 +114,10 @@ class RelayHandler(ASGIHandler):
             # connection. Unless the request was ended as if it had.
             await self._tell_ended(exchange, send, scope)
         finally:
+            if (seen := exchanges_seen.get()) is not None:
+                seen.append((exchange, exchange.progress() if exchange.progress is not None else {}))
+            if exchange.trace is not None:
+                exchange.trace.end(exchange.request_id, exchange.caller, exchange.refusal)
             if counted:
                 address_limits.leave(ip)
             if run is not None:
@@ -230,6 +237,8 @@ class RelayHandler(ASGIHandler):
             )
         if self._cors_origins:
             headers.extend(_cors(exchange, self._cors_origins))
+        if exchange.trace is not None:
+            exchange.trace.status = response.status_code
         return {"type": "http.response.start", "status": response.status_code, "headers": headers}
 
 

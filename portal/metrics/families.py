@@ -90,6 +90,10 @@ POOL_REFUSALS: Final = Family(
     "airelays_upstream_pool_refusals", "counter", _by(),
     "Attempts that got no connection to an upstream in time, since all were in use.",
 )  # fmt: skip
+SPANS: Final = Family(
+    "airelays_trace_spans", "counter", _by("result"),
+    "Spans of traces that a collector took, or that were dropped: it did not take them, or not in time.",
+)  # fmt: skip
 BATCH: Final = Family(
     "airelays_writer_batch_records", "histogram", _by(), "Usage records that were committed together."
 )
@@ -130,6 +134,6 @@ STARTED: Final = Family(
 ALL: Final = (
     BUILD, BEGAN, WORKERS, REQUESTS, *AMOUNTS, FIRST_TOKEN, DURATION, CHANNEL_REQUESTS, CHANNEL_ATTEMPTS, CHANNEL_COST,
     CHANNEL_FIRST_TOKEN, CHANNEL_DURATION, CHANNEL_BALANCE, CHANNELS, KEYS, CIRCUITS, REFUSED, DATABASE_REFUSALS,
-    POOL_REFUSALS, BATCH, COMMIT, IN_FLIGHT, WRITER_PENDING, WRITER_STALLED, CONNECTIONS, CONNECTIONS_MOST,
+    POOL_REFUSALS, SPANS, BATCH, COMMIT, IN_FLIGHT, WRITER_PENDING, WRITER_STALLED, CONNECTIONS, CONNECTIONS_MOST,
     CONNECTIONS_WAITING, FEED_AGE, LOOP_LAG, MEMORY, FILES, CPU, STARTED,
 )  # fmt: skip

@@ -14,6 +14,7 @@ from portal.metrics.counts.memory import Slot
 from portal.metrics.counts.recovery import Recovery
 from portal.metrics.installed import installed
 from portal.services.timeouts import refusals
+from portal.tracing.counts import counts as spans
 from relay.billing.ledger.writer import writer
 from relay.errors import RelayUnavailable
 from relay.gateway.runtime import Runtime
@@ -88,7 +89,7 @@ class Gauges:
         for place, name in enumerate(worker.GAUGES, worker.GAUGES_AT):
             numbers[place] = found[name]
         statuses = dict(run.refusals.statuses)
-        counts = [connections["upstream_refused"], refusals.number - self._refused]
+        counts = [connections["upstream_refused"], refusals.number - self._refused, spans.exported, spans.dropped]
         counts += [statuses.pop(status, 0) for status in worker.STATUSES]
         counts.append(sum(statuses.values()))
         for place, (before, now) in enumerate(zip(self._before, counts, strict=True), worker.COUNTS_AT):

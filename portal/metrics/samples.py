@@ -215,6 +215,7 @@ def _of_workers_counts(total: memoryview[int]) -> Samples:
         (families.REFUSED, refused),
         (families.DATABASE_REFUSALS, [("_total", (), counts["database_refused"])]),
         (families.POOL_REFUSALS, [("_total", (), counts["pool_refused"])]),
+        (families.SPANS, [("_total", (name,), counts[f"spans_{name}"]) for name in ("dropped", "exported")]),
         (families.BATCH, _histogram(total, worker.BATCH_AT, _BATCH, 1, ())),
         (families.COMMIT, _histogram(total, worker.COMMIT_AT, _COMMIT, 1_000_000, ())),
     ]

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from typing import Final
 
-from django.db.models import Sum
+from django.db.models import Count, Sum
 
 from portal.metrics.samples import Upstreams
 from relay.errors import RelayUnavailable
@@ -53,8 +53,10 @@ def _read() -> Upstreams:
     keys = ApiKey.objects.filter(balance__isnull=False).exclude(balance_currency="")
     balances = keys.values_list("channel_id", "balance_currency").annotate(Sum("balance")).order_by("channel_id")
     states = Counter({"enabled": 0, "out_of_service": 0, "disabled": 0})
-    for enabled, taken_out in ApiKey.objects.values_list("enabled", "auto_disabled_at"):
-        states["disabled" if not enabled else "out_of_service" if taken_out else "enabled"] += 1
+    numbers = ApiKey.objects.order_by().values_list("enabled").annotate(Count("pk"), Count("auto_disabled_at"))
+    for enabled, number, taken_out in numbers:
+        states["enabled" if enabled else "disabled"] += number - taken_out * enabled
+        states["out_of_service"] += taken_out * enabled
     on = sum(enabled for _, _, enabled in channels)
     return Upstreams(
         {channel: name for channel, name, _ in channels},

@@ -9,15 +9,21 @@ from __future__ import annotations
 from typing import Final
 
 from channels.routing import ProtocolTypeRouter
+from django.conf import settings
 
 from portal.doctor.deployment import question
+from portal.metrics import endpoint as metrics
+from portal.metrics.gauges import keep_gauges
+from portal.metrics.installed import PATH as METRICS
+from portal.metrics.installed import on_the_portals_port
 from portal.relay_handler import RelayHandler
 from portal.relay_only.others import look_for_others
-from portal.serving.entrance import entrance
+from portal.serving.entrance import entrance, restricted
 from portal.serving.http.sockets import relay_socket
 from portal.serving.page_body import PROBES
 from portal.serving.probes import health, seen
 from portal.serving.workers.lifespan import BACKGROUND, lifespan
+from portal.tracing.installed import keep_tracing
 from relay.api.paths import is_relay, relay_path
 from relay.gateway.exchange.exchange import AsgiScope, Receive, Send
 from relay.gateway.runtime import Runtime
@@ -26,7 +32,7 @@ _NOT_HERE: Final = b"This process only relays: it serves /v1 and health checks. 
 
 relay: Final = RelayHandler()
 Runtime.periodic_tasks = {"looking for a process with pages": look_for_others}
-Runtime.background_tasks = BACKGROUND
+Runtime.background_tasks = (keep_gauges, keep_tracing, *BACKGROUND)
 
 
 async def http(scope: AsgiScope, receive: Receive, send: Send) -> None:
@@ -37,6 +43,8 @@ async def http(scope: AsgiScope, receive: Receive, send: Send) -> None:
         await seen.answer(purpose, scope, receive, send)
     elif path in PROBES and method in ("GET", "HEAD"):
         await health.answer(scope, receive, send)
+    elif path == METRICS and on_the_portals_port(settings.CONFIG):
+        await metrics.answer(scope, receive, send)
     else:
         headers = [
             (b"content-type", b"text/plain; charset=utf-8"),
@@ -59,4 +67,5 @@ async def websocket(scope: AsgiScope, receive: Receive, send: Send) -> None:
     await send({"type": "websocket.close", "code": 1008})  # before it is accepted: servers answer with 403
 
 
+metrics_application = restricted(metrics.answer)  # on their own port
 application = entrance(ProtocolTypeRouter({"http": http, "websocket": websocket, "lifespan": lifespan}))

@@ -48,7 +48,7 @@ class Entrance:
     def __init__(self, app: Any, logged: bool) -> None:
         self._app = app
         self._scope = settings.CONFIG.network_scope
-        self._logged = logged
+        self._logged, self._share = logged, settings.CONFIG.access_log_sample
         self._trusted = settings.TRUSTED_PROXIES
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
@@ -59,7 +59,7 @@ class Entrance:
         forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
         ip = net.client_ip(peer, forwarded.decode("latin-1"), self._trusted)
         if self._logged:
-            await logged(self._let_in, ip, scope, receive, send)
+            await logged(self._let_in, ip, self._share, scope, receive, send)
         else:
             await self._let_in(scope, receive, send, ip)
 

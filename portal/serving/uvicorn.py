@@ -87,7 +87,7 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             if self._metrics is not None:
-                self._beside = MetricsServer("portal.asgi:metrics_application", HttpProtocol, self._metrics)
+                self._beside = MetricsServer(_place("metrics_application"), HttpProtocol, self._metrics)
             self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -153,4 +153,10 @@ def _config(host: str, port: int) -> uvicorn.Config:
         "ws_max_size": limits.WEBSOCKET_BYTES,
         "backlog": 2048,
     }
-    return uvicorn.Config(":".join(settings.ASGI_APPLICATION.rsplit(".", 1)), **options)
+    return uvicorn.Config(_place(settings.ASGI_APPLICATION.rpartition(".")[2]), **options)
+
+
+def _place(name: str) -> str:
+    """Where an application is, beside that of the portal, in the form of uvicorn."""
+    module: str = settings.ASGI_APPLICATION.rpartition(".")[0]
+    return f"{module}:{name}"

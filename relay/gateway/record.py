@@ -131,6 +131,8 @@ class Record:
         self.upstream_model = candidate.route.upstream_name
         self.sent, self.resent, self.unseen = False, False, None
         self.dropped = []
+        if self.exchange.trace is not None:
+            self.exchange.trace.begin_attempt(candidate)
         if self.request.added:  # by overrides of some channel, perhaps not of this one
             self.prompt_tokens = self.request.prompt_tokens - self.request.added
 
@@ -143,6 +145,8 @@ class Record:
         }
         if failure:
             entry["status"], entry["detail"] = failure.status, failure.detail
+            if self.exchange.trace is not None:
+                self.exchange.trace.fail_attempt(failure.kind.word, failure.status)
             if failure.wait is not None:
                 entry["wait"] = round(failure.wait, 1)
         if self.resent:
@@ -196,9 +200,10 @@ class Record:
         charge.finish(self.candidate, usage, source, unfinished, outcome.reason == INTERNAL)
         if outcome.reason == CLIENT_GONE and exchange.ended_by is not None:
             outcome = told(outcome, exchange.ended_by, self.streamed)
-        return self._reservations.submit(
-            self._row(outcome, usage, source), charge.grant, charge.cost, exchange, wait, rows
-        )
+        row = self._row(outcome, usage, source)
+        if exchange.trace is not None:
+            exchange.trace.record(row)
+        return self._reservations.submit(row, charge.grant, charge.cost, exchange, wait, rows)
 
     async def commit(self, outcome: Outcome, rows: Sequence[RowWrite] = ()) -> None:
         """Submit the record of an answer that is given once it is on disk, and wait for that.

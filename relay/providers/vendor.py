@@ -96,6 +96,8 @@ class Vendor:
     headers: Mapping[str, str] = field(default_factory=dict)
     # A header that names the conversation, by a digest, so that the vendor finds what it has cached of it; empty: none.
     session_header: str = ""
+    # Its name in OpenTelemetry's conventions (gen_ai.provider.name); empty: as `key`.
+    telemetry_name: str = ""
     # It serves certain client apps only, and is told which one asks, as that says it itself.
     tells_agent: bool = False
     # Whether a channel without a key makes no sense.

@@ -72,7 +72,7 @@ def test_every_metric_about_requests_is_on_the_dashboard_or_in_an_alert() -> Non
         "airelays_build_info", "airelays_cache_write_tokens",
         "airelays_workers", "airelays_channels", "airelays_channel_duration_seconds",
         "airelays_channel_upstream_cost_usd", "airelays_upstream_connections", "airelays_upstream_connections_limit",
-        "airelays_worker_open_fds", "airelays_writer_batch_records",
+        "airelays_trace_spans", "airelays_worker_open_fds", "airelays_writer_batch_records",
     }  # fmt: skip
 
 

@@ -25,8 +25,17 @@ class Logs(BaseModel):
     access_log: bool = Field(
         False,
         description=(
-            "A line in the log for each request: time, address of the client, name of the token, method, path without "
-            "its query, status, milliseconds, bytes. With `LOG_FORMAT=json` these are members."
+            "[A line in the log](monitoring.md#the-access-log) for each request: time, address of the client, name of "
+            "the token, method, path without its query, status, milliseconds, bytes, id. With `LOG_FORMAT=json` these "
+            "are members, beside ids of user and token, model, channel and trace."
+        ),
+    )
+    access_log_sample: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description=(
+            "Share of the requests below 400 that have a line in that log, such as 0.01. All others always have one."
         ),
     )
     logs_dir: values.OptionalFolder = Field(

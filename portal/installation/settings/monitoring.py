@@ -30,3 +30,17 @@ class Monitoring(BaseModel):
             "`openssl rand -hex 32`. Empty: there are no metrics, but for this machine on `METRICS_PORT`."
         ),
     )
+    otlp_endpoint: values.ServerUrl = Field(
+        "",
+        description=(
+            "Address of a collector that takes [traces](monitoring.md#traces) over OTLP/HTTP, such as "
+            "`http://127.0.0.1:4318`; `/v1/traces` is appended. Empty: there are none. Needs the extra `tracing`."
+        ),
+    )
+    trace_upstreams: bool = Field(
+        False,
+        description=(
+            "Whether upstreams are sent `traceparent` and `tracestate`, so that their spans come below those of the "
+            "portal. For upstreams of your own: others learn the id of the trace."
+        ),
+    )

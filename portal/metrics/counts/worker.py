@@ -19,7 +19,14 @@ GAUGES_AT: Final = 8
 
 # What only grows; counts of the same process, so that up to a second of them is lost with it.
 STATUSES: Final = (400, 401, 402, 403, 404, 405, 408, 409, 413, 415, 422, 429, 499, 500, 502, 503, 504)
-COUNTS: Final = ("pool_refused", "database_refused", *(f"status_{status}" for status in STATUSES), "status_other")
+COUNTS: Final = (
+    "pool_refused",
+    "database_refused",
+    "spans_exported",
+    "spans_dropped",
+    *(f"status_{status}" for status in STATUSES),
+    "status_other",
+)
 COUNTS_AT: Final = 32
 
 # Written with each batch of the writer.

@@ -8,7 +8,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from accounts.models import Change
 from portal.lib import clock, net
@@ -25,7 +25,9 @@ from relay.gateway.snapshot.callers import Caller, CallerState
 from relay.models.token import TOKEN_LENGTH, digest_of
 
 # Takes the names of the tokens that a request was known by, where somebody wants to know: the access log.
-callers_seen: Final[ContextVar[list[str] | None]] = ContextVar("callers_seen", default=None)
+callers_seen: Final[ContextVar[list[Caller] | None]] = ContextVar("callers_seen", default=None)
+# The exchange of a request that has a line in the access log, and its last state; None: it has none.
+exchanges_seen: Final[ContextVar[list[tuple[Exchange, dict[str, Any]]] | None]] = ContextVar("exchanges", default=None)
 _REFUSAL: Final = (
     "The token is missing or not valid here. Send “Authorization: Bearer sk-…” with a token of this portal; you can "
     "see yours after signing in with a browser."
@@ -133,7 +135,7 @@ async def _known(digest: str) -> Caller | None:
     """The caller of a token's digest, of which the access log hears."""
     caller = snapshot_cache.cached(digest) or await snapshot_cache.caller(digest)
     if caller is not None and (seen := callers_seen.get()) is not None:
-        seen.append(caller.token_name)
+        seen.append(caller)
     return caller
 
 

@@ -16,6 +16,7 @@ from relay.billing.prices import ONE
 from relay.errors import OPENAI_ERRORS, ErrorShape, RelayError, RelayUnavailable, RequestTooLarge
 from relay.gateway.exchange.client import Client
 from relay.gateway.exchange.interrupts import Ended, Interrupt
+from relay.gateway.exchange.trace import Trace
 from relay.gateway.exchange.waiting import follower
 from relay.gateway.limits.memory import HeldBytes
 from relay.gateway.snapshot.callers import Caller
@@ -80,6 +81,7 @@ class Exchange:
         "task",
         "tokens_used",
         "total_at",
+        "trace",
         "unsent",
         "upstream_seconds",
         "wait_limit",
@@ -104,6 +106,7 @@ class Exchange:
         self.model_asked = ""  # as the client wrote it, once it has been read
         self.caller: Caller | None = None
         self.recorded = False  # it has a usage record
+        self.trace: Trace | None = None
         self.refusal: RelayError | None = None  # the error that it was answered with, unless it was raised
         self.task: asyncio.Task[Any] | None = asyncio.current_task()
         self.listener: asyncio.Task[None] | None = None  # detects that the client disconnects

@@ -18,6 +18,8 @@ def told_of_client(vendor: Vendor, exchange: Exchange, user: int, conversation: 
         found[vendor.session_header] = _digest(f"{user} {conversation or exchange.request_id}")
     if vendor.tells_agent and (agent := exchange.headers.get(b"user-agent")):
         found["user-agent"] = agent.decode("latin-1")
+    if exchange.trace is not None:
+        found.update(exchange.trace.headers)
     return found
 
 

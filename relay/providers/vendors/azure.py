@@ -15,6 +15,7 @@ from relay.providers.vendors import openai
 
 VENDOR: Final = Vendor(
     key="azure",
+    telemetry_name="azure.ai.openai",
     label="Azure OpenAI (v1 API)",
     position=30,
     version_path="/openai/v1",

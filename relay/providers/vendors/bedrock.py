@@ -12,6 +12,7 @@ from relay.providers.vendor import Vendor
 
 VENDOR: Final = Vendor(
     key="bedrock",
+    telemetry_name="aws.bedrock",
     label="Amazon Bedrock (OpenAI API)",
     position=300,
     version_path="/openai/v1",

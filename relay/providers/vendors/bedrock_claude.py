@@ -20,6 +20,7 @@ from relay.providers.vendors import anthropic
 
 VENDOR: Final = Vendor(
     key="bedrock_claude",
+    telemetry_name="aws.bedrock",
     label="Amazon Bedrock",
     position=301,
     protocol="anthropic",

@@ -16,6 +16,7 @@ _CLAIMS: Final = "https://api.openai.com"
 
 VENDOR: Final = Vendor(
     key="chatgpt",
+    telemetry_name="openai",
     label="ChatGPT plan of one user",
     position=21,
     base_url="https://api.openai.com/v1",

@@ -13,6 +13,7 @@ from relay.providers.vendors import cohere
 
 VENDOR: Final = Vendor(
     key="cohere_v2",
+    telemetry_name="cohere",
     label="Cohere (its own API)",
     position=201,
     protocol="cohere",

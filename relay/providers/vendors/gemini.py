@@ -14,6 +14,7 @@ from relay.providers.vendor import PromptCache, Vendor
 
 VENDOR: Final = Vendor(
     key="gemini",
+    telemetry_name="gcp.gemini",
     label="Google Gemini",
     position=50,
     protocol="gemini",

@@ -13,6 +13,7 @@ from relay.providers.vendor import Vendor
 
 VENDOR: Final = Vendor(
     key="mistral",
+    telemetry_name="mistral_ai",
     label="Mistral",
     position=100,
     base_url="https://api.mistral.ai/v1",

@@ -46,6 +46,7 @@ CLOUD_FAILURES: Final = (
 
 VENDOR: Final = Vendor(
     key="vertex",
+    telemetry_name="gcp.vertex_ai",
     label="Google Vertex AI (Gemini)",
     position=310,
     protocol="gemini",

@@ -19,6 +19,7 @@ _MODELS: Final = "/publishers/anthropic/models"
 
 VENDOR: Final = Vendor(
     key="vertex_claude",
+    telemetry_name="gcp.vertex_ai",
     label="Google Vertex AI (Claude)",
     position=311,
     protocol="anthropic",

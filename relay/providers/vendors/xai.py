@@ -13,6 +13,7 @@ from relay.providers.vendor import Vendor
 
 VENDOR: Final = Vendor(
     key="xai",
+    telemetry_name="x_ai",
     label="xAI",
     position=110,
     base_url="https://api.x.ai/v1",

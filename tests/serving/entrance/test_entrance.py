@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 import threading
 from collections.abc import Iterator
@@ -17,12 +18,13 @@ from websockets.exceptions import InvalidStatus
 
 from portal.lib.redaction.paths import shown_path
 from portal.serving.entrance import refused
+from portal.serving.logs.access import logged
 from relay.errors import RateLimited
 from relay.gateway.access.address_limits import AddressLimits
 from tests.support.asserts import until
 from tests.support.portal import Portal
 from tests.support.server import Server, serving
-from tests.support.upstream import Call, chunk
+from tests.support.upstream import Call, chunk, completion
 
 # A token of AIRelays 0.x: nothing in its form says that it is one.
 FORMER = "qR7-xT2mZ0aLw_93KdPvYb5NcHs8EuJgFi1MoVtXyQk"
@@ -253,10 +255,51 @@ def test_each_request_has_a_line(guarded: Server, live: Portal) -> None:
     entry = line_of(guarded, "/v1/models", "10.9.2.1")
     assert (entry["token"], entry["method"], entry["status"]) == (name, "GET", 200)
     assert entry["bytes"] == len(answer.content) and 0 <= entry["ms"] < 30_000 and "time" in entry
+    assert entry["request_id"] == answer.headers["x-request-id"] and entry["user_id"] and entry["token_id"]
     entry = line_of(guarded, "/v1/files/nobody", "10.9.2.2")
     assert (entry["token"], entry["method"], entry["status"]) == ("", "DELETE", 401)
     assert line_of(guarded, "/", "10.9.2.3")["status"] == 302
     assert "hidden" not in written(guarded)
+
+
+def test_a_line_says_which_model_and_channel_and_names_the_id_that_the_client_got(
+    guarded: Server, live: Portal
+) -> None:
+    async def script(call: Call) -> None:
+        await call.reply(200, completion())
+
+    token, model = live.token(), live.model(script)
+    guarded.catch_up()
+    headers = {"authorization": f"Bearer {token}"}
+    body = {"model": model, "messages": [{"role": "user", "content": "A secret of mine"}]}
+    answer = ask(guarded, "/v1/chat/completions", "10.9.2.4", "POST", headers=headers, json=body)
+    refused = ask(
+        guarded, "/v1/chat/completions", "10.9.2.5", "POST", headers=headers, json={**body, "model": f"x\n{FORMER}"}
+    )
+    entry = line_of(guarded, "/v1/chat/completions", "10.9.2.4")
+    assert (entry["model"], entry["attempts"], entry["request_id"]) == (model, 1, answer.headers["x-request-id"])
+    assert entry["channel"].startswith("channel-")
+    entry = line_of(guarded, "/v1/chat/completions", "10.9.2.5")
+    assert entry["status"] == refused.status_code == 404 and "channel" not in entry
+    assert entry["request_id"] == refused.headers["x-request-id"] and "model" not in entry
+    assert "A secret of mine" not in written(guarded) and FORMER not in written(guarded)
+
+
+@pytest.mark.parametrize(("share", "lines"), [(0.0, 1), (1.0, 3)])
+async def test_of_requests_that_succeed_a_share_has_a_line(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, share: float, lines: int
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any, ip: str) -> None:
+        await send({"type": "http.response.start", "status": scope["status"], "headers": []})
+
+    async def send(message: Any) -> None:
+        return
+
+    monkeypatch.setattr(logging.getLogger("airelays.access"), "propagate", True)
+    with caplog.at_level("INFO", "airelays.access"):
+        for status in (200, 302, 500):
+            await logged(app, "10.0.0.1", share, {"path": "/", "status": status}, send, send)  # type: ignore[arg-type]
+    assert len([one for one in caplog.records if one.name == "airelays.access"]) == lines
 
 
 @pytest.mark.parametrize(

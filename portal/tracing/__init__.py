@@ -1,0 +1,1 @@
+"""Traces of requests for OpenTelemetry, which is imported where they are on."""
