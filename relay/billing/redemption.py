@@ -72,6 +72,14 @@ def disable_code(code: RedemptionCode, *, actor: Any, ip: str | None = None) -> 
         return True
 
 
+def disable_codes(batch: RedemptionBatch, *, actor: Any, ip: str | None = None) -> int:
+    """Make those codes of a batch worthless that nobody has redeemed. Returns how many."""
+    with transaction.atomic():
+        count = batch.codes.filter(redeemed_at__isnull=True, enabled=True).update(enabled=False)
+        AuditEvent.write("codes.disable", actor, batch, ip, count=count)
+    return count
+
+
 def _random_code() -> str:
     letters = "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
     return "-".join(letters[at : at + _GROUP] for at in range(0, _LENGTH, _GROUP))

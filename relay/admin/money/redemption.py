@@ -11,7 +11,6 @@ from django import forms
 from django.contrib import admin, messages
 from django.core import signing
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -22,7 +21,15 @@ from accounts.admin.base import BaseAdmin, action, display, request_ip
 from accounts.models import AuditEvent
 from portal.lib import clock, money
 from portal.lib.crypto import Undecryptable
-from relay.billing.redemption import MAX_CODES, create_codes, decrypt_codes, disable_code, find_code, is_whole_code
+from relay.billing.redemption import (
+    MAX_CODES,
+    create_codes,
+    decrypt_codes,
+    disable_code,
+    disable_codes,
+    find_code,
+    is_whole_code,
+)
 from relay.models import RedemptionBatch, RedemptionCode
 from relay.models.fields import UsdField
 
@@ -265,9 +272,7 @@ class RedemptionBatchAdmin(BaseAdmin):
                 _("Disable"),
                 danger=True,
             )
-        with transaction.atomic():
-            count = batch.codes.filter(redeemed_at__isnull=True, enabled=True).update(enabled=False)
-            AuditEvent.write("codes.disable", request.user, batch, request_ip(request), count=count)
+        count = disable_codes(batch, actor=request.user, ip=request_ip(request))
         self.message_user(request, _("%(count)s code(s) disabled.") % {"count": count}, messages.SUCCESS)
         return redirect("admin:relay_redemptionbatch_change", batch.pk)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar, Final
 from urllib.parse import urlencode
 
 from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db import transaction
 from django.db.models import F, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -18,12 +18,13 @@ from django.utils.translation import gettext_lazy as _
 from accounts.admin.base import action, display, request_ip
 from accounts.admin.inlines import PagedInline
 from accounts.admin.recovery import HelpedUserAdmin
-from accounts.models import LIMIT_FIELDS, AuditEvent, User
+from accounts.models import LIMIT_FIELDS, User
 from accounts.rights import exceeds, may
 from accounts.view_as import may_view_as
 from portal.lib import money
 from relay.admin.forms import EXCEEDS
-from relay.admin.people.wallet import AmountForm, Meanwhile, check_room, check_seen, newest_seen
+from relay.admin.people.wallet import AmountForm, Meanwhile, check_seen, newest_seen
+from relay.billing import wallets
 from relay.billing.ledger import movements
 from relay.models import Budget, LedgerAccount, ModelPermission
 from relay.models.ledger import AMOUNTS
@@ -160,35 +161,29 @@ class PayingUserAdmin(HelpedUserAdmin):
 
     @action(description=_("Top up"), url_path="top-up", icon="add_card", permissions=["wallet"])
     def top_up(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        return self._move(request, object_id, movements.top_up)
+        return self._move(request, object_id, adds=True)
 
     @action(description=_("Deduct"), url_path="deduct", icon="money_off", permissions=["wallet"])
     def deduct(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        return self._move(request, object_id, movements.deduct)
+        return self._move(request, object_id, adds=False)
 
-    def _move(self, request: HttpRequest, object_id: Any, move: Any) -> HttpResponse:
+    def _move(self, request: HttpRequest, object_id: Any, *, adds: bool) -> HttpResponse:
         """Ask for an amount and a reason, then top up or deduct."""
         user = get_object_or_404(User, pk=object_id)
-        adds = move is movements.top_up
         # A link may say what is meant, such as that of a receipt to give back; nothing moves before it is sent.
         wanted = {name: value[:200] for name in ("amount", "reason") if (value := request.GET.get(name, ""))}
         form = AmountForm(request.POST if request.method == "POST" else None, initial=wanted)
         if request.method == "POST" and form.is_valid():
             amount, reason = money.nano(form.cleaned_data["amount"]), form.cleaned_data["reason"]
             try:
-                if adds:
-                    check_room(user, amount)
-                with transaction.atomic():
-                    check_seen(user, request.POST.get("seen", ""))
-                    move(user, amount, actor=request.user, reason=reason)
-                    AuditEvent.write(
-                        "wallet.top-up" if adds else "wallet.deduct",
-                        request.user,
-                        user,
-                        request_ip(request),
-                        usd=money.plain(amount),
-                        reason=reason,
-                    )
+                wallets.book(
+                    user,
+                    amount if adds else -amount,
+                    reason,
+                    actor=request.user,
+                    ip=request_ip(request),
+                    check=partial(check_seen, user, request.POST.get("seen", "")),
+                )
             except movements.NotEnough as error:
                 form.add_error("amount", str(error))
             except Meanwhile as error:
@@ -256,11 +251,7 @@ class PayingUserAdmin(HelpedUserAdmin):
                 _("Make unlimited") if limited else _("Limit to the balance"),
                 wanted="unlimited" if limited else "limited",
             )
-        with transaction.atomic():
-            movements.set_unlimited(user, limited)
-            AuditEvent.write(
-                "wallet.unlimited" if limited else "wallet.limited", request.user, user, request_ip(request)
-            )
+        wallets.set_unlimited(user, limited, actor=request.user, ip=request_ip(request))
         said = _("%(user)s is unlimited now.") if limited else _("%(user)s is limited to the balance now.")
         self.message_user(request, said % {"user": user}, messages.SUCCESS)
         return redirect("admin:accounts_user_change", user.pk)

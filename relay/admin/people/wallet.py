@@ -13,7 +13,6 @@ from accounts.admin.base import format_time
 from accounts.models import User
 from portal.lib import money
 from relay.billing.ledger import movements
-from relay.models import LedgerAccount
 from relay.models.fields import UsdField
 
 
@@ -65,14 +64,4 @@ def check_seen(user: User, seen: str) -> None:
                 "reason": entry.reason,
                 "at": format_time(entry.at),
             }
-        )
-
-
-def check_room(user: User, amount: int) -> None:
-    """Raise ValidationError if a wallet cannot hold `amount` nano-USD more."""
-    granted = LedgerAccount.objects.filter(user=user, kind="wallet").values_list("granted", flat=True).first() or 0
-    if granted + amount > money.LARGEST:
-        raise ValidationError(
-            _("A wallet can hold %(most)s in all, spent amounts included. Make it unlimited instead.")
-            % {"most": money.show(money.LARGEST)}
         )
