@@ -108,6 +108,7 @@ ACTIONS: Final[dict[str, Any]] = {
             "reauthenticate",
             "second-factor",
             "passkey",
+            "staff-key",
         )
     },
 }

@@ -23,7 +23,7 @@ from accounts.models import AuditEvent, User
 from accounts.rights import may
 
 SESSION_KEY = "view_as"
-_EXEMPT_PATHS = ("/admin/", "/accounts/", "/static/", "/healthz", "/readyz")
+_EXEMPT_PATHS = ("/admin/", "/api/", "/accounts/", "/static/", "/healthz", "/readyz")
 
 
 def may_view_as(person: Any, user: User) -> bool:

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urljoin
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
-from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
 from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
 from django.utils.decorators import async_only_middleware
@@ -47,6 +47,9 @@ def readable_address(get_response: GetResponse) -> GetResponse:
     async def middleware(request: HttpRequest) -> HttpResponseBase:
         parts = (unquote(request.META.get("QUERY_STRING", "")), request.path, *request.COOKIES.values())
         if any("\x00" in part for part in parts):
+            if request.path.startswith("/api/"):
+                said = {"code": "bad_request", "message": _("No address has a NUL character in it."), "fields": {}}
+                return JsonResponse({"error": said}, status=400)
             return HttpResponseBadRequest(render_to_string("400.html"))
         return await get_response(request)
 

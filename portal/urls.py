@@ -86,6 +86,7 @@ urlpatterns = [
     path("status/", status.status, name="status"),
     path("i18n/", include("django.conf.urls.i18n")),
     path("favicon.ico", RedirectView.as_view(url="/static/portal/icon.svg", permanent=True)),
+    path("", include("relay.manage.urls")),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
 ]

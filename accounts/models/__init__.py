@@ -5,6 +5,7 @@ from accounts.models.form_key import FormKey
 from accounts.models.group import GroupSettings, Role
 from accounts.models.invitation import Invitation
 from accounts.models.limits import LIMIT_FIELDS, Limited
+from accounts.models.staff_key import KeptAnswer, StaffKey
 from accounts.models.user import User
 
 __all__ = [
@@ -17,7 +18,9 @@ __all__ = [
     "FormKey",
     "GroupSettings",
     "Invitation",
+    "KeptAnswer",
     "Limited",
     "Role",
+    "StaffKey",
     "User",
 ]

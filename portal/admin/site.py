@@ -42,6 +42,7 @@ _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             (gettext_noop("Groups and roles"), "group", "auth_group"),
             (gettext_noop("Tokens"), "vpn_key", "relay_token"),
             (gettext_noop("ChatGPT sign-ins"), "account_circle", "relay_chatgptaccount"),
+            (gettext_noop("Staff keys"), "badge", "accounts_staffkey"),
             (gettext_noop("Invitations"), "mail", "accounts_invitation"),
             (gettext_noop("Sign-in providers"), "login", "socialaccount_socialapp"),
         ),

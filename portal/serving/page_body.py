@@ -20,6 +20,7 @@ from django.db import DatabaseError, connection
 
 from portal import limits
 from portal.lib import net
+from portal.lib.json import encode
 from portal.services.outside import PageTurn, page_turn
 from portal.serving.connections import largest_body
 from relay.api.paths import relay_path
@@ -28,6 +29,7 @@ from relay.gateway.limits.memory import forms
 
 App = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 PROBES: Final = frozenset(("/healthz", "/readyz"))
+_API: Final = "/api/"
 _asking: Final = asyncio.Semaphore(4)  # looks at sessions at a time
 _WITHOUT_BODY: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 
@@ -103,16 +105,17 @@ class Pages:
         self._probes = {path: Turns(limits.PAGES_AT_ONCE) for path in PROBES}
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        most, announced = page_body(scope["method"], scope["path"]), _announced(scope)
+        path: str = scope["path"]
+        most, announced = page_body(scope["method"], path), _announced(scope)
         large = announced is None or limits.ANONYMOUS_PAGE_BYTES < announced <= most
         try:
             if most and large and not await self._is_signed_in(scope):
                 most = limits.ANONYMOUS_PAGE_BYTES
         except (DatabaseError, TimeoutError):
-            await _answer(send, 503, "The portal's database cannot be reached. Try again in a few seconds.")
+            await _answer(send, path, 503, "The portal's database cannot be reached. Try again in a few seconds.")
             return
         if announced is not None and announced > most:
-            await _refuse(send, most)
+            await _refuse(send, path, most)
             return
         address = _address(scope)
         body = _Body(receive, most, address)
@@ -122,9 +125,9 @@ class Pages:
                 turns = self._probes.get(scope["path"], self._turns)
                 await self._make(turns, address, scope, body.replay, send)
         except _TooLarge:
-            await _refuse(send, most)
+            await _refuse(send, path, most)
         except _Busy:
-            await _answer(send, 503, "Too many pages are asked for at once. Try again in a few seconds.")
+            await _answer(send, path, 503, "Too many pages are asked for at once. Try again in a few seconds.")
         finally:
             body.forget()
 
@@ -255,9 +258,11 @@ def _address(scope: AsgiScope) -> str:
     return net.block_key(net.client_ip(peer, forwarded.decode("latin-1"), settings.TRUSTED_PROXIES))
 
 
-async def _refuse(send: Send, most: int) -> None:
+async def _refuse(send: Send, path: str, most: int) -> None:
     if not most:
         text = "This page takes no request body. Leave it out."
+    elif path.startswith(_API):
+        text = f"The request is larger than the {most // limits.KIB} KiB that one may have here. Send less at a time."
     elif most == limits.ANONYMOUS_PAGE_BYTES:
         text = (
             f"The request is larger than the {most // limits.KIB} KiB that a page takes before you have signed in. "
@@ -265,12 +270,17 @@ async def _refuse(send: Send, most: int) -> None:
         )
     else:
         text = f"The request is larger than the {most // limits.MIB} MiB that a page takes. Send less at a time."
-    await _answer(send, 413, text)
+    await _answer(send, path, 413, text)
 
 
-async def _answer(send: Send, status: int, text: str) -> None:
-    body = text.encode()
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+async def _answer(send: Send, path: str, status: int, text: str) -> None:
+    """Say why nothing is done: to people in plain text, to scripts as the management API does."""
+    if path.startswith(_API):
+        code = "too_large" if status == 413 else "busy"
+        kind, body = b"application/json", encode({"error": {"code": code, "message": text, "fields": {}}})
+    else:
+        kind, body = b"text/plain; charset=utf-8", text.encode()
+    headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
     if status == 503:
         headers.append((b"retry-after", b"5"))
     await send({"type": "http.response.start", "status": status, "headers": headers})

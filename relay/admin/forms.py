@@ -66,6 +66,13 @@ class IncidentForm(LimitingListForm):
         fields = ("title", "text", "severity", "started_at", "resolved_at", "affected", "models_limited")
 
 
+def _with_button(reason: str, entry: str) -> str:
+    button = gettext("Allow %(address)s and save") % {"address": entry}
+    return format_html(
+        '{} <button class="ar-button" name="allow_address" value="{}">{}</button>', reason, entry, button
+    )
+
+
 class BaseUrlForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
     """A form of a channel with the fields `provider` and `base_url`, which are checked together.
 
@@ -74,6 +81,7 @@ class BaseUrlForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
     """
 
     allows_addresses = False  # whether its reader may allow addresses that are not public
+    offer = staticmethod(_with_button)  # says how such an address is allowed
     to_allow = ""  # what is to be allowed when the form is saved, see `allow_address`
     completed = ""  # what was made of the typed base URL, in words; empty: it is stored as it was typed
 
@@ -92,7 +100,7 @@ class BaseUrlForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
             self.to_allow = entry if also else ""
             self.completed = said_of_base_url(typed, data["base_url"])
         except net.NotPublic as reason:
-            self.add_error("base_url", _with_button(str(reason), entry) if self.allows_addresses else str(reason))
+            self.add_error("base_url", self.offer(str(reason), entry) if self.allows_addresses else str(reason))
         except (net.AddressRefused, ValueError) as reason:  # ValueError: it is no URL at all
             refused = reason if isinstance(reason, net.AddressRefused) else gettext("This is not a valid URL.")
             self.add_error("base_url", str(refused))
@@ -110,13 +118,6 @@ class BaseUrlForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
         )
         if made:
             AuditEvent.write("allowedupstream.add", actor, row, ip, address=self.to_allow)
-
-
-def _with_button(reason: str, entry: str) -> str:
-    button = gettext("Allow %(address)s and save") % {"address": entry}
-    return format_html(
-        '{} <button class="ar-button" name="allow_address" value="{}">{}</button>', reason, entry, button
-    )
 
 
 class ChannelForm(LimitingListForm, BaseUrlForm, HasOverrides):

@@ -24,7 +24,6 @@ _BY_TELEPHONE: Final = re.compile(r"/v1/realtime/calls/[^/]+/(?:accept|reject|re
 _AUTH_TOKENS: Final = "/v1/interactions/auth_tokens"
 _GEMINI_ACTION: Final = re.compile(r"(?<=:)[a-z]+[A-Z][A-Za-z]*$")  # such as embedContent
 _HINTS: Final = (
-    ("/api/v1", _API),
     ("/api", f"This is no Ollama server; choose “OpenAI compatible” in your client. {_API}"),
     ("/health", "Whether the portal serves is at GET /readyz."),
     ("/livez", "Whether the portal runs is at GET /healthz."),

@@ -45,6 +45,8 @@ _PASTED: Final = re.compile(
 )
 _REPEATED: Final = re.compile(r"^(?:/v1)+(?=/v1(?:/|$))")
 _OF_APPS: Final = ("POST", "HEAD")  # methods at the address itself, which apps use and browsers do not
+# The management API, with the routes of one-api's that it has: pages of the portal serve them.
+_MANAGEMENT: Final = re.compile(r"^/api/(?:v1|user|token|channel|redemption|topup|log|status|models|group)(?=/|$)")
 _LONGEST: Final = 2048  # characters; a path with a model's name, or an id, and all that is corrected here is shorter
 
 
@@ -75,6 +77,8 @@ def _relay_path(path: str) -> str | None:
     if head != "v1":
         if clean.startswith(_BILLING):
             return "/v1" + clean
+        if head == "api" and _MANAGEMENT.match(clean):
+            return None
         if head not in _ROOTS:
             known = head in _PROBES or (clean.startswith(_OTHER_PREFIXES) and _is_prefix(clean))
             return clean if known else None

@@ -38,7 +38,7 @@ def explain_view(request: HttpRequest) -> HttpResponse:
     asked = {name: request.GET.get(name, "").strip() for name in ("user", "token", "model")}
     error, found = "", None
     if asked["user"] and asked["model"]:
-        found, error = _explain(asked, request.user)
+        found, error = explain_for(asked, request.user)
     chosen = User.objects.named(asked["user"])
     context = {
         **admin.site.each_context(request),
@@ -77,11 +77,11 @@ def _json_answer(request: HttpRequest) -> HttpResponse:
         asked = {name: request.POST.get(name, "").strip() for name in ("user", "token", "model")}
     if not asked["user"] or not asked["model"]:
         return JsonResponse({"error": _("Name a “user” and a “model”.")}, status=400)
-    found, error = _explain(asked, request.user)
+    found, error = explain_for(asked, request.user)
     return JsonResponse(found.as_json()) if found is not None else JsonResponse({"error": error}, status=404)
 
 
-def _explain(asked: dict[str, str], reader: Any) -> tuple[Explanation | None, str]:
+def explain_for(asked: dict[str, str], reader: Any) -> tuple[Explanation | None, str]:
     """Return the explanation as somebody may read it, or None and what is wrong with the parameters."""
     user = User.objects.named(asked["user"])
     if user is None:

@@ -48,6 +48,7 @@ GIVE: Final = {
     "relay.BillingKey.also",
     "relay.Model.channels",
     "relay.Model.abilities",
+    "accounts.StaffKey.scopes",
 }
 """Lists and references that give something: an empty one gives nothing."""
 GO_TOGETHER: Final = {

@@ -1,0 +1,1 @@
+"""The management API: what staff do in the administration, for scripts."""
