@@ -18,7 +18,7 @@ from portal.cli.usage_errors import said
 
 NAMES: Final = (
     "init", "serve", "login", "logout", "status", "doctor", "check", "token", "accounts", "models", "usage", "connect",
-    "password", "manage", "completion",
+    "password", "import", "manage", "completion",
 )  # fmt: skip
 _COMMANDS: Final = "portal.cli.commands"
 

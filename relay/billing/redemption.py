@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 
 from accounts.models import AuditEvent
-from portal.lib import money
+from portal.lib import clock, money
 from portal.lib.crypto import keyed_digest
 from relay.models import RedemptionBatch, RedemptionCode
 from relay.models.fields import box
@@ -36,13 +38,51 @@ def create_codes(
         )
         RedemptionCode.objects.bulk_create(
             (
-                RedemptionCode(batch=batch, digest=_digest(code), sealed=encrypt(code), hint=f"{code[:5]}…{code[-2:]}")
+                RedemptionCode(
+                    batch=batch, digest=digest_of_code(code), sealed=encrypt(code), hint=f"{code[:5]}…{code[-2:]}"
+                )
                 for code in codes
             ),
             batch_size=500,
         )
         AuditEvent.write("codes.create", actor, batch, ip, count=count, usd=money.plain(amount))
     return batch, codes
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignCode:
+    """A code that another program made."""
+
+    code: str = field(repr=False)
+    enabled: bool
+    redeemed_by: int | None = None  # id of a user
+    redeemed_at: datetime | None = None
+
+
+def add_codes(
+    name: str, amount: int, codes: Sequence[ForeignCode], *, expires_at: datetime | None = None
+) -> list[RedemptionCode]:
+    """Add a batch of codes of another program, worth `amount` nano-USD each. Inside the caller's transaction."""
+    encrypt = box(RedemptionCode.PURPOSE).seal
+    batch = RedemptionBatch.objects.create(name=name, amount=amount, count=len(codes), expires_at=expires_at)
+    rows = [
+        RedemptionCode(
+            batch=batch,
+            digest=digest_of_code(one.code),
+            sealed=encrypt(one.code),
+            hint=f"{one.code[:5]}…{one.code[-2:]}" if len(one.code) >= 16 else "…",
+            enabled=one.enabled or one.redeemed_by is not None,
+            redeemed_by_id=one.redeemed_by,
+            redeemed_at=(one.redeemed_at or clock.now()) if one.redeemed_by is not None else None,
+        )
+        for one in codes
+    ]
+    RedemptionCode.objects.bulk_create(rows, batch_size=500)
+    if not connection.features.can_return_rows_from_bulk_insert:  # MySQL
+        ids = dict(batch.codes.values_list("digest", "pk"))
+        for row in rows:
+            row.pk = ids[row.digest]
+    return rows
 
 
 def decrypt_codes(batch: RedemptionBatch) -> list[tuple[RedemptionCode, str]]:
@@ -53,7 +93,7 @@ def decrypt_codes(batch: RedemptionBatch) -> list[tuple[RedemptionCode, str]]:
 
 def find_code(typed: str) -> RedemptionCode | None:
     """Find the code that a user typed, None when there is none. Case, spaces and dashes do not matter."""
-    return RedemptionCode.objects.select_related("batch", "redeemed_by").filter(digest=_digest(typed)).first()
+    return RedemptionCode.objects.select_related("batch", "redeemed_by").filter(digest=digest_of_code(typed)).first()
 
 
 def is_whole_code(typed: str) -> bool:
@@ -85,7 +125,8 @@ def _random_code() -> str:
     return "-".join(letters[at : at + _GROUP] for at in range(0, _LENGTH, _GROUP))
 
 
-def _digest(code: str) -> str:
+def digest_of_code(code: str) -> str:
+    """The digest by which a code is stored and found."""
     return keyed_digest(settings.TOKEN_KEY, b"code:" + _clean(code).encode())
 
 

@@ -15,6 +15,7 @@ from relay.models.cooldown import Cooldown
 from relay.models.diagnosis import Diagnosis
 from relay.models.error_text import ErrorText
 from relay.models.failure_rule import FailureRule
+from relay.models.imported import ImportedDay, ImportedRow, Installation
 from relay.models.incident import Incident
 from relay.models.job_fault import JobFault
 from relay.models.lease import Lease
@@ -57,7 +58,10 @@ __all__ = [
     "Diagnosis",
     "ErrorText",
     "FailureRule",
+    "ImportedDay",
+    "ImportedRow",
     "Incident",
+    "Installation",
     "JobFault",
     "KeyDay",
     "Lease",

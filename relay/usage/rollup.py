@@ -13,7 +13,7 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final
@@ -26,6 +26,8 @@ from accounts.transactions import consistent_read
 from portal.lib.days import Days
 from relay.models import (
     ChannelDay,
+    ImportedDay,
+    Installation,
     KeyDay,
     Lease,
     MonthSum,
@@ -37,6 +39,7 @@ from relay.models import (
     UserDay,
 )
 from relay.usage.conversations.switches import write_switches
+from relay.usage.imported.sums import ImportedSum, add_imported, by_table, imported_sums
 from relay.usage.sessions import sums as sessions
 from relay.usage.sessions.sum_table import SumTable
 
@@ -147,6 +150,7 @@ def rebuild(progress: Callable[[int], None] = lambda _: None) -> int:
             table.objects.all()._raw_delete(using=connection.alias)
         mark.last_id, mark.gaps = 0, []
         mark.save()
+        _write_sums(*by_table(imported_sums()))
     done = 0
     while found := _roll_up_chunk(again=True):
         done += found
@@ -164,6 +168,9 @@ def differences() -> list[str]:
         _add_record(sums, row, _days())
         of_sessions.add(row, _values(row))
     oldest = KeyDay.objects.order_by("day").values_list("day", flat=True).first()  # sums of keys are younger than most
+    for into, imported in zip((sums.users, sums.channels), by_table(imported_sums()), strict=True):
+        for key, values in imported.items():
+            into[key] = [one + other for one, other in zip(into[key], values, strict=True)]
     sums.keys = {key: value for key, value in sums.keys.items() if oldest is not None and key[0] >= oldest}
     found = of_sessions.differences()
     for table, names, expected in (
@@ -219,13 +226,8 @@ def _roll_up_chunk(again: bool = False) -> int:
         current = _mark()
         if current is None or (current.last_id, current.gaps) != (last, gaps):
             return 0  # another worker has rolled these up meanwhile
-        for table, key, sums in (
-            (UserDay, _USER, added.users),
-            (ChannelDay, _CHANNEL, added.channels),
-            (KeyDay, _KEY, added.keys),
-            (MonthSum, _MONTH, _months(added.users)),
-        ):
-            SumTable(table, key, SUMS).upsert(((*of, *values) for of, values in sorted(sums.items())))
+        _write_sums(added.users, added.channels)
+        SumTable(KeyDay, _KEY, SUMS).upsert(((*of, *values) for of, values in sorted(added.keys.items())))
         counts = ((*of, count) for of, count in sorted(added.tally.items()))
         SumTable(TallyDay, _TALLY, ("count",)).upsert(counts)
         of_sessions.write()
@@ -234,6 +236,35 @@ def _roll_up_chunk(again: bool = False) -> int:
         current.last_id, current.gaps = max(last, max((row[0] for row in rows), default=0)), left
         current.save()
     return len(rows)
+
+
+def _write_sums(users: dict[Any, list[int]], channels: dict[Any, list[int]]) -> None:
+    """Add to the sums by user and by channel, and by month. Inside the caller's transaction."""
+    for table, key, sums in (
+        (UserDay, _USER, users),
+        (ChannelDay, _CHANNEL, channels),
+        (MonthSum, _MONTH, _months(users)),
+    ):
+        SumTable(table, key, SUMS).upsert(((*of, *values) for of, values in sorted(sums.items())))
+
+
+def import_sums(installation: Installation, sums: Mapping[ImportedSum, list[int]]) -> None:
+    """Add usage of the time before an import, which has no records. Inside the caller's transaction."""
+    add_imported(installation, sums)
+    _write_sums(*by_table(sums.items()))
+
+
+def forget_imported(installation: Installation) -> int:
+    """Take what was imported from an installation out of the sums. Returns the number of requests.
+
+    Inside the caller's transaction.
+    """
+    found = {key: [-value for value in values] for key, values in imported_sums(installation)}
+    _write_sums(*by_table(found.items()))
+    for table in (UserDay, ChannelDay, MonthSum):
+        table.objects.filter(requests=0).delete()
+    ImportedDay.objects.filter(installation=installation).delete()
+    return -sum(values[0] for values in found.values())
 
 
 def token_days(user_id: int, token_id: int) -> dict[int, list[int]]:

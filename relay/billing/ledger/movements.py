@@ -6,6 +6,7 @@ Each function is one transaction, or part of the caller's. Changes that workers 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -31,6 +32,12 @@ _NOT_REDEEMABLE: Final = {
     "expired": gettext_noop("This code has expired."),
     "disabled": gettext_noop("This code is no longer valid."),
 }
+
+
+_OPEN: Final = (  # an account without use, of all time
+    "INSERT INTO relay_ledgeraccount ({key}, kind, user_id, token_id, limited, granted, period, first_day, last_day, "
+    "used, reserved) VALUES (%s, %s, %s, %s, %s, %s, '', 0, {end}, 0, 0)"
+)
 
 
 class NotEnough(Exception):
@@ -113,6 +120,64 @@ def deduct(user: User, amount: int, *, actor: Any, reason: str) -> None:
             wallet = LedgerAccount.objects.filter(user=user, kind="wallet").first()
             raise NotEnough(wallet.free if wallet else 0)
         db.write([_entry_by(db, user.pk, EntryKind.DEDUCT, "wallet", "funding", amount, actor, reason)])
+
+
+def deduct_up_to(user: User, amount: int, *, actor: Any, reason: str) -> int:
+    """Take `amount` nano-USD out of a wallet, or as much of it as is free. Returns what was taken."""
+    for _try in range(3):  # what is free may change meanwhile
+        wallet = LedgerAccount.objects.filter(user=user, kind="wallet").first()
+        possible = min(amount, wallet.free if wallet is not None else 0)
+        if possible <= 0:
+            return 0
+        try:
+            deduct(user, possible, actor=actor, reason=reason)
+        except NotEnough:
+            continue
+        return possible
+    return 0
+
+
+def open_wallets(opened: Sequence[tuple[int, int | None]], reason: str) -> None:
+    """Open the wallets of users who were made at once, by id, with a balance in nano-USD; None: unlimited.
+
+    Inside the caller's transaction, which made the users.
+    """
+    db = LedgerSql()
+    db.insert(
+        _OPEN.format(key=db.key, end=LedgerAccount.FOR_EVER),
+        [(f"wallet:{user}", "wallet", user, None, amount is not None, amount or 0) for user, amount in opened],
+    )
+    db.write(
+        [
+            _entry_by(db, user, EntryKind.STARTING, "house", "wallet", amount, None, reason)
+            for user, amount in opened
+            if amount
+        ]
+    )
+
+
+def open_quotas(opened: Sequence[tuple[int, int, int | None]]) -> None:
+    """Open the quotas of tokens that were made at once: `(token, its user, nano-USD)`; None: no limit of its own.
+
+    Inside the caller's transaction, which made the tokens. The users have wallets.
+    """
+    db = LedgerSql()
+    db.insert(
+        _OPEN.format(key=db.key, end=LedgerAccount.FOR_EVER),
+        [(f"quota:{token}", "quota", user, token, quota is not None, quota or 0) for token, user, quota in opened],
+    )
+
+
+def change_quota(token: Token, amount: int) -> None:
+    """Let a token that has a quota spend so many nano-USD more, or less; never less than nothing."""
+    with transaction.atomic():
+        db = LedgerSql()
+        db.run(
+            "UPDATE relay_ledgeraccount SET granted = CASE WHEN granted + %s < 0 THEN 0 ELSE granted + %s END "
+            "WHERE token_id = %s AND kind = 'quota' AND limited = %s",
+            (amount, amount, token.pk, True),
+        )
+        announce(Change.TOKEN, [token.digest])
 
 
 def redeem(code: RedemptionCode, user: User) -> int:

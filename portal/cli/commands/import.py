@@ -1,0 +1,135 @@
+"""`airelays import`: users, tokens, channels, prices, balances and codes of another program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from portal.cli import options, output, startup, values
+from portal.cli.errors import Refusal
+from relay.importers.sources import PROGRAMS
+
+if TYPE_CHECKING:
+    from relay.importers.report import Report
+
+_SHOWN: Final = 40  # remarks of one level on a terminal
+_NAMED: Final = 3  # things of which one remark is shown
+_HEADINGS: Final = {"left_out": "Not carried over", "changed": "Different here", "note": "Good to know"}
+
+
+@options.group("import")
+def command() -> None:
+    """Move in from another program: its users, tokens, channels, prices and balances.
+
+    Nothing is written without --apply: the report says what would be. It can be run again at any time.
+    """
+
+
+def _program(name: str) -> None:
+    """Make the command of one program."""
+
+    @command.command(name, help=f"Import a database of {name}: the path of an SQLite file, mysql:// or postgres://.")
+    @click.argument("source", type=values.Text("a path or an address; - asks for it", 2000, secret=True))
+    @click.option("--apply", is_flag=True, help="Write; otherwise only report.")
+    @click.option("--name", type=values.Text("a name of 1 to 40 characters", 40), help="Of the installation there.")
+    @click.option("--staff", is_flag=True, help="Administrators there become staff here.")
+    @click.option("--merge", multiple=True, metavar="USER", help="The user of this name here is the same person.")
+    @click.option("--allow", multiple=True, metavar="ADDRESS", help="A private address that channels may use.")
+    @click.option("--direct", is_flag=True, help="Enable channels whose proxy cannot be used here without one.")
+    @click.option("--usage", is_flag=True, help="Carry the log over, as sums by day.")
+    @click.option(
+        "--logs", type=values.Text("a path or an address", 2000, secret=True), help="Where the log is, if apart."
+    )
+    @options.json_option
+    def run(source: str, logs: str | None, as_json: bool, merge: tuple[str, ...], **chosen: Any) -> None:
+        address = click.prompt("Source", hide_input=True) if source == "-" else source
+
+        def work() -> Report:
+            from relay.importers.run import Options, carry_over
+            from relay.importers.sources import open_source
+
+            opened = open_source(name, address, logs or "")
+            try:
+                wanted = {key: value for key, value in chosen.items() if value is not None}
+                return carry_over(opened, Options(merge=frozenset(merge), **wanted), opened.shown)
+            finally:
+                opened.close()
+
+        _tell(_done(work), as_json)
+
+
+for _name in PROGRAMS:
+    _program(_name)
+
+
+@command.command("undo")
+@click.argument("name", type=values.Text("the name of an installation", 40))
+@click.option("--apply", is_flag=True, help="Write; otherwise only report.")
+@options.json_option
+def undo(name: str, apply: bool, as_json: bool) -> None:
+    """Take back what was imported, as far as it was not used since."""
+
+    def work() -> Report:
+        from relay.importers.undo import take_back
+
+        return take_back(name, apply=apply)
+
+    _tell(_done(work), as_json)
+
+
+def _done(work: Callable[[], Report]) -> Report:
+    """Do it with the database. What cannot be done is one line."""
+    with startup.database(), output.progress("Importing"):
+        from relay.importers.description import SourceUnreadable
+        from relay.importers.run import ImportRefused
+
+        try:
+            return work()
+        except (SourceUnreadable, ImportRefused) as error:
+            raise Refusal(str(error)) from None
+
+
+def _tell(report: Report, as_json: bool) -> None:
+    if as_json:
+        output.as_json(report.as_json())
+        return
+    from portal.lib import money
+    from relay.importers.report import KINDS
+
+    output.title("Import" if report.applied else "Import (nothing is written)")
+    output.section("Source")
+    output.field("Program", report.program)
+    output.field("Database", report.source)
+    output.field("Name here", report.installation)
+    output.section("Rows")
+    for kind, title in KINDS.items():
+        if kind in report.counts:
+            found = report.counts[kind]
+            told = [f"{found.new:,} new", f"{found.changed:,} changed", f"{found.unchanged:,} as they were"]
+            told += [f"{found.removed:,} taken back"] if found.removed else []
+            output.field(title.capitalize(), ", ".join([*told, f"{found.left_out:,} left out"]))
+    output.field("Balances", money.exact(report.balances))
+    output.field("Quotas", money.exact(report.quotas))
+    for level, heading in _HEADINGS.items():
+        _remarks(report, level, heading)
+    if not report.applied:
+        output.next_steps(["Run the same command with --apply to do it."])
+
+
+def _remarks(report: Report, level: str, heading: str) -> None:
+    """The remarks of one level, each text once with the first things that it is about."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for line in report.lines:
+        if line.level == level:
+            found.setdefault((line.kind, line.text), []).append(line.name or line.id)
+    if not found:
+        return
+    output.section(heading)
+    for (kind, text), names in list(found.items())[:_SHOWN]:
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        about = f"{kind} {', '.join(names[:_NAMED])}{more}: " if any(names) else ""
+        output.line(f"{about}{text}")
+    if len(found) > _SHOWN:
+        output.line(f"… and {len(found) - _SHOWN:,} more remarks: --json has all of them.")

@@ -1,0 +1,131 @@
+"""One import: reads a source and carries it over part by part, or only reports what would become of it.
+
+Every batch of rows is one transaction with the notes of what came from where, so that an import that was killed goes
+on where it was. Balances change by entries of the ledger alone; what is made or changed is in the audit log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+from django.db import transaction
+
+from accounts.models import AuditEvent
+from portal.lib import clock
+from relay.importers.description import Source
+from relay.importers.mapping import AT_ONCE, Rows
+from relay.importers.report import Report
+from relay.models import Installation, Lease
+
+_T = TypeVar("_T")
+LEASE: Final = "import"
+_LEASE_SECONDS: Final = 120.0  # a batch takes far less
+
+
+class ImportRefused(Exception):
+    """The import cannot be made. The message is one sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the person who imports has decided."""
+
+    apply: bool = False  # otherwise nothing is written
+    name: str = ""  # of the installation; empty: that of its program
+    staff: bool = False  # administrators there become staff here
+    merge: frozenset[str] = frozenset()  # names of users who are the same person as the user of that name here
+    allow: tuple[str, ...] = ()  # addresses outside the public Internet that channels may use
+    direct: bool = False  # channels whose proxy cannot be used here are called without one
+    usage: bool = False  # the log is carried over, into sums by day
+    progress: Callable[[str], None] = lambda _: None
+
+
+@dataclass(slots=True)
+class Run:
+    """The state of one import."""
+
+    source: Source
+    options: Options
+    report: Report
+    rows: Rows
+    memory: dict[str, Any] = field(default_factory=dict)  # of parts, such as names that are taken
+
+    @property
+    def applies(self) -> bool:
+        return self.options.apply
+
+    @property
+    def installation(self) -> Installation:
+        return self.rows.written
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """One transaction, while this process may import. Raises ImportRefused when another one does."""
+        if not Lease.hold(LEASE, _LEASE_SECONDS):
+            raise ImportRefused("Another import is running. Wait for its end, or two minutes after it was killed.")
+        with transaction.atomic():
+            yield
+
+    def audit(self, action: str, targets: Iterable[tuple[Any, str]]) -> None:
+        """Write that rows were made or changed: `(row here, id in the source)`. Inside the caller's transaction."""
+        name = self.installation.name
+        AuditEvent.objects.bulk_create(
+            [AuditEvent.entry(action, None, target, source=name, source_id=of) for target, of in targets],
+            batch_size=AT_ONCE,
+        )
+
+
+def batched(items: Iterable[_T], size: int = AT_ONCE) -> Iterator[list[_T]]:
+    """Lists of so many items each."""
+    iterator = iter(items)
+    while found := list(islice(iterator, size)):
+        yield found
+
+
+def carry_over(source: Source, options: Options, shown: str) -> Report:
+    """Import a source, or plan it. `shown`: its address without a password. Raises ImportRefused, SourceUnreadable."""
+    from relay.importers.writing import PARTS
+
+    name = options.name or source.program
+    installation = Installation.objects.filter(name=name).first()
+    if installation is not None and installation.program != source.program:
+        raise ImportRefused(f"“{name}” was imported from {installation.program}. Give this one another name.")
+    if options.apply and installation is None:
+        installation = Installation.objects.create(name=name, program=source.program)
+    report = Report(source.program, shown, name, options.apply)
+    run = Run(source, options, report, Rows(installation))
+    report.remarks("source", None, source.about())
+    try:
+        _check_same(run)
+        for title, carry in PARTS:
+            options.progress(title)
+            carry(run)
+    finally:
+        Lease.release(LEASE)
+    if options.apply:
+        Installation.objects.filter(pk=run.installation.pk).update(imported_at=clock.now())
+        AuditEvent.write("import.apply", None, run.installation, changes=report.changes)
+    return report
+
+
+def _check_same(run: Run) -> None:
+    """Refuse another installation of the same program under a name that is taken: its ids mean others."""
+    known = run.rows.of("user")
+    same = different = 0
+    for user in islice(run.source.users(), 2000) if known else ():
+        before = known.get(user.id)
+        if before is not None and not user.left_out:
+            same, different = (same + 1, different) if before.seen.get("name") == user.name else (same, different + 1)
+    if different > same:
+        raise ImportRefused(
+            f"This is another installation than the one that was imported as “{run.report.installation}”: its users "
+            "have other names. Import it under a name of its own with --name."
+        )
+
+
+Part = tuple[str, Callable[[Run], None]]
+Parts = Sequence[Part]

@@ -1,0 +1,279 @@
+"""Takes back what an import brought, as far as it was not used since. What is left says why.
+
+The books never lose anybody: users and tokens that were made stay as disabled rows, with an opposite entry for what is
+left of the balance. The next import brings them back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from django.contrib.auth.hashers import make_password
+from django.contrib.auth.models import Group
+from django.db.models import Model as Row
+from django.db.models import ProtectedError
+
+from accounts.models import AuditEvent, User
+from portal.lib import clock, money
+from relay.billing.ledger import movements
+from relay.importers.description import Item, Level
+from relay.importers.mapping import Known, Rows
+from relay.importers.report import Report
+from relay.importers.run import ImportRefused, Options, Run, batched
+from relay.models import (
+    Channel,
+    ChannelModel,
+    ImportedRow,
+    Installation,
+    Lease,
+    LedgerAccount,
+    LedgerEntry,
+    Model,
+    ModelPrice,
+    RedemptionCode,
+    Token,
+    UsageRecord,
+)
+from relay.usage.rollup import forget_imported
+
+_USED: Final = "It was used since, and stays."
+
+
+def take_back(name: str, *, apply: bool) -> Report:
+    """Undo the import of an installation, or report what would be undone. Raises ImportRefused."""
+    installation = Installation.objects.filter(name=name).first()
+    if installation is None:
+        known = ", ".join(Installation.objects.values_list("name", flat=True)) or "nothing"
+        raise ImportRefused(f"Nothing was imported as “{name}”. Imported so far: {known}.")
+    report = Report(installation.program, "", name, apply)
+    run = Run(_NoSource(), Options(apply=apply), report, Rows(installation))  # type: ignore[arg-type]  # reads nothing
+    try:
+        for kind, undo in _PARTS:
+            for some in batched(list(run.rows.of(kind).items())):
+                if apply:
+                    with run.batch():
+                        undo(run, some)
+                else:
+                    undo(run, some)
+        _usage(run)
+        if apply:
+            with run.batch():
+                AuditEvent.write("import.undo", None, installation, removed=report.changes)
+                if not ImportedRow.objects.filter(installation=installation).exists():
+                    installation.delete()
+    finally:
+        Lease.release("import")
+    return report
+
+
+class _NoSource:
+    """Nothing is read to undo an import."""
+
+
+_Some = Iterable[tuple[str, Known]]
+
+
+def _usage(run: Run) -> None:
+    installation = run.installation
+    if not installation.usage_mark:
+        return
+    run.report.counts["usage"].removed = installation.usage_mark and 1
+    if run.applies:
+        with run.batch():
+            run.report.counts["usage"].removed = forget_imported(installation)
+            installation.usage_mark = 0
+            installation.save(update_fields=["usage_mark"])
+
+
+def _item(source_id: str, known: Known) -> Item:
+    return Item(id=source_id, name=str(known.seen.get("name", "")))
+
+
+def _left(run: Run, kind: str, source_id: str, known: Known, why: str = _USED) -> None:
+    run.report.counts[kind].left_out += 1
+    run.report.tell(kind, _item(source_id, known), why, Level.LEFT_OUT)
+
+
+def _gone(run: Run, kind: str, known: Known, row: Row | None) -> None:
+    """Note that a row was taken away, or never was this import's."""
+    run.report.counts[kind].removed += 1
+    if run.applies:
+        ImportedRow.objects.filter(pk=known.pk).delete()
+        if row is not None:
+            AuditEvent.write("import.undo", None, row, source=run.installation.name)
+
+
+def _codes(run: Run, some: _Some) -> None:
+    rows = RedemptionCode.objects.select_related("batch").in_bulk([known.object_id for _id, known in some])
+    for source_id, known in some:
+        row = rows.get(known.object_id)
+        if row is not None and row.redeemed_at and known.seen.get("state") != "redeemed":
+            _left(run, "code", source_id, known)
+            continue
+        _gone(run, "code", known, None)
+        if run.applies and row is not None:
+            batch = row.batch
+            row.delete()
+            if not batch.codes.exists():
+                batch.delete()
+
+
+def _tokens(run: Run, some: _Some) -> None:
+    rows = Token.objects.in_bulk([known.object_id for _id, known in some])
+    used = set(
+        LedgerAccount.objects.filter(token__in=rows, kind="quota")
+        .exclude(used=0, reserved=0)
+        .values_list("token_id", flat=True)
+    )
+    for source_id, known in some:
+        row = rows.get(known.object_id)
+        if known.undone or row is None:
+            continue
+        if row.pk in used or UsageRecord.objects.filter(token=row.pk).exists():
+            _left(run, "token", source_id, known)
+            continue
+        run.report.counts["token"].removed += 1
+        run.report.quotas -= known.amount
+        if run.applies:
+            row.revoked_at, row.enabled, row.sealed = clock.now(), False, ""
+            row.save()
+            _put_away(run, known, row)
+
+
+def _users(run: Run, some: _Some) -> None:
+    rows = User.objects.in_bulk([known.object_id for _id, known in some])
+    for source_id, known in some:
+        row = rows.get(known.object_id)
+        if known.undone or row is None:
+            continue
+        if not known.made:
+            _merged(run, source_id, known, row)
+        elif row.last_login is not None or _was_used(row, run.installation.name):
+            _left(run, "user", source_id, known)
+        else:
+            run.report.counts["user"].removed += 1
+            run.report.balances -= known.amount
+            if run.applies:
+                if known.amount:
+                    reason = f"Import of {run.installation.name} undone"
+                    movements.deduct_up_to(row, known.amount, actor=None, reason=reason)
+                row.is_active, row.is_staff, row.is_superuser = False, False, False
+                row.password = make_password(None)
+                row.save()
+                row.groups.clear()
+                _put_away(run, known, row)
+
+
+def _merged(run: Run, source_id: str, known: Known, row: User) -> None:
+    """What was added to somebody who was here before is taken as far as it is left."""
+    taken = 0
+    if run.applies and known.amount:
+        reason = f"Import of {run.installation.name} undone"
+        taken = movements.deduct_up_to(row, known.amount, actor=None, reason=reason)
+    if run.applies and taken < known.amount:
+        text = f"Of the {money.exact(known.amount)} that it brought, {money.exact(known.amount - taken)} are spent."
+        run.report.tell("user", _item(source_id, known), text)
+    run.report.balances -= taken if run.applies else known.amount
+    _gone(run, "user", known, row)
+
+
+def _was_used(row: User, name: str) -> bool:
+    """Whether somebody has signed in, asked a model, or got or spent money other than by the import."""
+    if UsageRecord.objects.filter(user=row.pk).exists():
+        return True
+    entries = LedgerEntry.objects.filter(user=row.pk).exclude(reason=f"Balance from {name}")
+    return entries.exclude(reason=f"Import of {name} undone").exists()
+
+
+def _put_away(run: Run, known: Known, row: Row) -> None:
+    known.undone, known.amount = True, 0
+    ImportedRow.objects.filter(pk=known.pk).update(undone=True, amount=0)
+    AuditEvent.write("import.undo", None, row, source=run.installation.name)
+
+
+def _prices(run: Run, some: _Some) -> None:
+    for source_id, known in some:
+        rows = ModelPrice.objects.filter(pk=known.object_id).first()
+        same = rows and ModelPrice.objects.filter(
+            model=rows.model_id, channel=rows.channel_id, purpose=rows.purpose, source=run.installation.name
+        )
+        if same and _recorded(run, "price_id") & set(same.values_list("pk", flat=True)):
+            _left(run, "price", source_id, known)
+            continue
+        _gone(run, "price", known, None)
+        if run.applies and same:
+            same.delete()
+
+
+def _recorded(run: Run, column: str) -> set[Any]:
+    """The values of a column of all usage records, read once."""
+    found: set[Any] = run.memory.get(column) or set()
+    if column not in run.memory:
+        found = run.memory[column] = set(UsageRecord.objects.order_by().values_list(column, flat=True).distinct())
+    return found
+
+
+def _channels(run: Run, some: _Some) -> None:
+    rows = Channel.objects.in_bulk([known.object_id for _id, known in some])
+    for source_id, known in some:
+        row = rows.get(known.object_id)
+        if known.undone:
+            continue
+        if row is not None and UsageRecord.objects.filter(channel=row.pk).exists():
+            _left(run, "channel", source_id, known, "It was used since: it stays, disabled.")
+            if run.applies:
+                row.enabled = False
+                row.save()
+                _put_away(run, known, row)
+            continue
+        _gone(run, "channel", known, row)
+        if run.applies and row is not None:
+            row.delete()
+
+
+def _models(run: Run, some: _Some) -> None:
+    rows = Model.objects.in_bulk([known.object_id for _id, known in some])
+    for source_id, known in some:
+        row = rows.get(known.object_id)
+        if row is None or not known.made:
+            _gone(run, "model", known, None)
+            continue
+        mine = [one.object_id for one in run.rows.of("channel").values()]
+        elsewhere = ChannelModel.objects.filter(model=row).exclude(channel__in=mine).exists()
+        tokens = [one.object_id for one in run.rows.of("token").values()]
+        kept = row.tokens.exclude(pk__in=tokens).exists() or row.name in _recorded(run, "model")
+        if elsewhere or kept:
+            _left(run, "model", source_id, known)
+            continue
+        _gone(run, "model", known, row)
+        if run.applies:
+            row.prices.all().delete()
+            row.delete()
+
+
+def _groups(run: Run, some: _Some) -> None:
+    mine = {known.object_id for known in run.rows.of("user").values()}
+    for source_id, known in some:
+        row = Group.objects.filter(pk=known.object_id).first()
+        others = row is not None and row.user_set.exclude(pk__in=mine).exists()
+        if others or (row is not None and run.applies and row.user_set.exists()):
+            _left(run, "group", source_id, known, "It has members, and stays.")
+            continue
+        _gone(run, "group", known, row)
+        if run.applies and row is not None:
+            try:
+                row.delete()
+            except ProtectedError:
+                _left(run, "group", source_id, known)
+
+
+_PARTS: Final[tuple[tuple[str, Callable[[Run, _Some], None]], ...]] = (
+    ("code", _codes),
+    ("token", _tokens),
+    ("price", _prices),
+    ("channel", _channels),
+    ("model", _models),
+    ("user", _users),
+    ("group", _groups),
+)
