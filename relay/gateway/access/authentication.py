@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -58,6 +59,9 @@ _CLOSED: Final = (
     "This relay answers without a token, but the token that stands for it, “Open relay”, is disabled or has expired, "
     "or its owner is disabled. Enable it on the portal, or send a token."
 )
+_PREFIX: Final = "sk-"
+# A token without its prefix, as clients of one-api and new-api may send it.
+_BARE: Final = re.compile(r"[A-Za-z0-9]{48}(-\d{1,18})?")
 _KEYS: Final = (b"x-api-key", b"api-key", b"x-goog-api-key")
 
 
@@ -113,7 +117,8 @@ async def _open_caller(exchange: Exchange, secret: str) -> Caller | None:
     """The caller that stands for a request whose key is unknown; None if it needs a token. Raises Forbidden."""
     if secret.startswith(PLAYGROUND_PREFIX) or not comes_from_here(exchange.ip, exchange.headers):
         return None  # a key of the playground has expired: it was somebody's
-    if any(snapshot_cache.was_revoked(digest_of(one)) for one in (secret, secret[:TOKEN_LENGTH]) if one):
+    whole = f"{_PREFIX}{secret}" if _BARE.fullmatch(secret) else secret
+    if any(snapshot_cache.was_revoked(digest_of(one)) for one in (secret, whole, whole[:TOKEN_LENGTH]) if one):
         return None  # with a channel at its end, or without
     check_site(exchange.headers)
     exchange.pinned = 0  # what an unknown key ends with names no channel
@@ -123,6 +128,14 @@ async def _open_caller(exchange: Exchange, secret: str) -> Caller | None:
 async def _caller(exchange: Exchange, secret: str) -> Caller | None:
     if not secret and open_relay.digest:
         return None
+    caller = await _named(exchange, secret)
+    if caller is None and _BARE.fullmatch(secret):
+        caller = await _named(exchange, f"{_PREFIX}{secret}")
+    return caller
+
+
+async def _named(exchange: Exchange, secret: str) -> Caller | None:
+    """The caller of a token as it is written, perhaps with a channel at its end."""
     if secret[TOKEN_LENGTH : TOKEN_LENGTH + 1] == "-" and (pin := whole_number(secret[TOKEN_LENGTH + 1 :])) is not None:
         secret, exchange.pinned = secret[:TOKEN_LENGTH], pin
     playground = secret.startswith(PLAYGROUND_PREFIX)

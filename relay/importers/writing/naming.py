@@ -16,6 +16,7 @@ class Names:
 
     def __init__(self, taken: Iterable[str], longest: int) -> None:
         self._taken = {name.casefold() for name in taken}
+        self._given: set[str] = set()
         self._longest = longest
 
     def __contains__(self, name: str) -> bool:
@@ -28,8 +29,11 @@ class Names:
         while wanted in self:
             number += 1
             end = f"-{installation}" if number == 2 else f"-{installation}-{number - 1}"
+            if name.casefold() in self._given:  # by this import itself
+                end = f" ({number})"
             wanted = f"{name[: self._longest - len(end)]}{end}"
         self._taken.add(wanted.casefold())
+        self._given.add(wanted.casefold())
         return wanted
 
 
