@@ -45,7 +45,7 @@ def _create(run: Run, codes: Sequence[SourceCode]) -> None:
     groups: dict[Any, list[SourceCode]] = {}
     for code in codes:
         groups.setdefault((code.name, code.amount, code.expires_at), []).append(code)
-        if code.state == CodeState.REDEEMED and not run.rows.here("user", code.redeemed_by):
+        if code.state == CodeState.REDEEMED and run.rows.here("user", code.redeemed_by) is None:
             text = "It was redeemed by somebody who is not known here: it is a disabled code."
             run.report.tell("code", code, text, Level.NOTE)
     if not run.applies:
