@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
+from hashlib import sha256
 from typing import Final
 
 from relay.importers.description import Level, Remark, SourceChannel, SourcePrice
@@ -50,11 +51,15 @@ class Prices:
                     found, remarks = own
                     first[route.model] = found
                     yield SourcePrice(
-                        id=route.model, name=route.model, tiers=found, remarks=remarks, left_out=_why(found, remarks)
+                        id=id_of_model(route.model),
+                        name=route.model,
+                        tiers=found,
+                        remarks=remarks,
+                        left_out=_why(found, remarks),
                     )
                 elif own[0] and own[0] != first[route.model]:
                     yield SourcePrice(
-                        id=f"{channel.id}:{route.model}",
+                        id=f"{channel.id}:{id_of_model(route.model)}",
                         name=route.model,
                         channel=channel.id,
                         tiers=own[0],
@@ -137,6 +142,11 @@ class Prices:
             found["audio_input"] = price * audio
             found["audio_output"] = price * audio * tables["AudioCompletionRatio"].get(name, Decimal(1))
         return found
+
+
+def id_of_model(name: str) -> str:
+    """An id for a name that other letter cases do not share: MySQL keeps them not apart."""
+    return name if name == name.lower() else f"{name[:100]}#{sha256(name.encode()).hexdigest()[:16]}"
 
 
 def _why(tiers: Tiers, remarks: tuple[Remark, ...]) -> str:

@@ -25,7 +25,7 @@ from relay.importers.one_api import people
 from relay.importers.one_api.channels import ChannelReader, ReadChannel
 from relay.importers.one_api.logs import LogReader
 from relay.importers.one_api.people import PeopleReader, TokenGroups
-from relay.importers.one_api.prices import Prices
+from relay.importers.one_api.prices import Prices, id_of_model
 from relay.importers.one_api.settings import ProgramOptions
 from relay.importers.reading.database import Database, open_database
 from relay.importers.usage_sums import UsageChunk
@@ -92,7 +92,7 @@ class OneApiSource:
                 for route in read.channel.routes:
                     groups.setdefault(route.model, set()).update(read.channel.groups or ())
         for name, permitted in groups.items():
-            yield SourceModel(id=name, name=name, groups=tuple(sorted(permitted)))
+            yield SourceModel(id=id_of_model(name), name=name, groups=tuple(sorted(permitted)))
 
     def channels(self) -> Iterator[SourceChannel]:
         return (read.channel for read in self._channels)
