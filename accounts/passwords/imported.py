@@ -1,4 +1,4 @@
-"""Checks passwords of users who were imported from programs that hash with bcrypt. The first sign-in hashes them anew."""
+"""Checks passwords of imported users, which their programs hashed with bcrypt. The first sign-in hashes them anew."""
 
 from __future__ import annotations
 
