@@ -33,7 +33,7 @@ class Rows:
 
     installation: Installation | None  # None: nothing was imported from it yet, and this is a dry run
     _kinds: dict[str, dict[str, Known]] = field(default_factory=dict)
-    _planned: dict[str, set[str]] = field(default_factory=dict)
+    _planned: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def written(self) -> Installation:
@@ -60,11 +60,11 @@ class Rows:
         known = self.find(kind, source_id)
         if known is not None:
             return known.object_id
-        return 0 if source_id in self._planned.get(kind, ()) else None
+        return self._planned.get(kind, {}).get(source_id)
 
-    def plan(self, kind: str, source_id: str) -> None:
-        """Remember in a dry run that a row would be made."""
-        self._planned.setdefault(kind, set()).add(source_id)
+    def plan(self, kind: str, source_id: str, object_id: int = 0) -> None:
+        """Remember in a dry run that a row would be made, or which one that is here it would belong to."""
+        self._planned.setdefault(kind, {})[source_id] = object_id
 
     def add(self, kind: str, entries: Iterable[NewRow]) -> None:
         """Write rows. Inside the caller's transaction."""

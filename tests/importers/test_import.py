@@ -25,6 +25,8 @@ from relay.models import (
     Installation,
     Lease,
     LedgerAccount,
+    Model,
+    ModelPrice,
     MonthSum,
     RedemptionCode,
     Token,
@@ -95,6 +97,16 @@ def test_a_dry_run_writes_nothing_and_says_what_an_import_does(old: Old) -> None
     assert {(line.kind, line.id, line.text) for line in planned.lines} == {
         (line.kind, line.id, line.text) for line in done.lines
     }
+
+
+def test_models_that_are_here_keep_their_price_and_a_dry_run_says_so(old: Old) -> None:
+    model = Model.objects.create(name="gpt-4o")
+    price = ModelPrice.objects.create(model=model, input=1, output=2)
+    planned, done = old.imported(apply=False), old.imported()
+    assert counts(planned) == counts(done) and done.counts["price"].unchanged >= 1
+    assert list(model.prices.filter(channel=None)) == [price] and not Model.objects.get(name="gpt-4o").is_open
+    take_back(old.program, apply=True)
+    assert Model.objects.filter(name="gpt-4o").exists() and list(model.prices.all()) == [price]
 
 
 def test_a_second_run_changes_nothing(old: Old) -> None:

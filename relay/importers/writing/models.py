@@ -61,8 +61,8 @@ def _create(run: Run, models: Sequence[SourceModel]) -> None:
             here[model.name.casefold()] = row
             made.append((model, row))
     if not run.applies:
-        for model in models:
-            run.rows.plan("model", model.id)
+        for model, row in [*made, *same]:
+            run.rows.plan("model", model.id, row.pk or 0)
         return
     with run.batch():
         rows = [row for _model, row in made]
