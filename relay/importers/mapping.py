@@ -48,7 +48,7 @@ class Rows:
             found = self._kinds[kind] = {}
             if self.installation is not None:
                 rows = ImportedRow.objects.filter(installation=self.installation, kind=kind)
-                for source_id, *values in rows.values_list("source_id", *_COLUMNS).iterator(5000):
+                for source_id, *values in rows.values_list("source_id", *_COLUMNS):
                     found[source_id] = Known(*values)
         return found
 

@@ -30,7 +30,7 @@ class ImportedRow(models.Model):
     """That a row here was made of a row there, or belongs to it."""
 
     installation = models.ForeignKey(Installation, on_delete=models.CASCADE, related_name="rows")
-    kind = models.CharField(max_length=12)  # a word of `relay.importers.mapping.KINDS`
+    kind = models.CharField(max_length=12)  # a word of `relay.importers.report.KINDS`
     source_id = models.CharField(max_length=190)
     object_id = models.BigIntegerField()  # of the row here
     # Whether the import made the row. What was here before is never changed or removed.

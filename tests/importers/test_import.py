@@ -35,7 +35,7 @@ from relay.models import (
 )
 from relay.models.token import digest_of
 from relay.usage import rollup
-from tests.importers.conftest import Old
+from tests.support.importers.old import Old
 
 pytestmark = [pytest.mark.django_db, pytest.mark.shared]
 NANO = 2000  # nano-USD of a unit of quota
@@ -146,9 +146,8 @@ def test_what_the_old_program_did_since_is_brought_and_what_was_done_here_stays(
     old.run("UPDATE users SET status = 2 WHERE username = 'frank'")
     old.run("UPDATE channels SET priority = 3, models = models || ',brand-new' WHERE id = 1")
     old.run("UPDATE tokens SET status = 2 WHERE id = ?", token["id"])
-    old.run(
-        "INSERT INTO users (id, username, password, quota, `group`, status, role) VALUES (99, 'new', '', 7, 'vip', 1, 1)"
-    )
+    columns = "id, username, password, quota, `group`, status, role"
+    old.run(f"INSERT INTO users ({columns}) VALUES (99, 'new', '', 7, 'vip', 1, 1)")
     report = old.imported()
     assert balance(bob) == was + 500 * NANO and balance(User.objects.get(username="new")) == 7 * NANO
     alice.refresh_from_db()

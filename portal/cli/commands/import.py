@@ -21,7 +21,9 @@ _HEADINGS: Final = {"left_out": "Not carried over", "changed": "Different here",
 
 @options.group("import")
 def command() -> None:
-    """Move in from another program: its users, tokens, channels, prices and balances.
+    """Move in from another program, such as one-api.
+
+    Its users, tokens, channels, prices and balances come along.
 
     Nothing is written without --apply: the report says what would be. It can be run again at any time.
     """
@@ -47,7 +49,8 @@ def _program(name: str) -> None:
         address = click.prompt("Source", hide_input=True) if source == "-" else source
 
         def work() -> Report:
-            from relay.importers.run import Options, carry_over
+            from relay.importers.pipeline import carry_over
+            from relay.importers.run import Options
             from relay.importers.sources import open_source
 
             opened = open_source(name, address, logs or "")

@@ -15,8 +15,9 @@ from relay.importers.reading.row import Row, json_of, moment_of, object_of, text
 
 COLUMNS: Final = (
     "id", "type", "key", "status", "name", "weight", "base_url", "other", "models", "group", "model_mapping",
-    "priority", "config", "system_prompt", "created_time", "test_model", "auto_ban", "tag", "remark", "other_info", "setting",
-    "settings", "param_override", "header_override", "status_code_mapping", "channel_info", "openai_organization",
+    "priority", "config", "system_prompt", "created_time", "test_model", "auto_ban", "tag", "remark", "other_info",
+    "setting", "settings", "param_override", "header_override", "status_code_mapping", "channel_info",
+    "open_ai_organization",
 )  # fmt: skip
 _ENABLED, _FAILED = 1, 3
 _KEY_OFF, _KEY_FAILED = 2, 3
@@ -64,7 +65,7 @@ class ChannelReader:
             shown = ", ".join(marked[:3])
             text = f"Endings of names are no options here, so that its upstream must know these models: {shown}."
             remarks.append(Remark(text))
-        organization = row.text("openai_organization")
+        organization = row.text("open_ai_organization")
         if organization:
             rules = (*rules, {"do": "set_header", "header": "OpenAI-Organization", "value": organization})
         channel = SourceChannel(

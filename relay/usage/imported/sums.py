@@ -29,13 +29,11 @@ def add_imported(installation: Installation, sums: Mapping[ImportedSum, list[int
     SumTable(ImportedDay, _KEY, SUMS).upsert((installation.pk, *key, *values) for key, values in sorted(sums.items()))
 
 
-def imported_sums(installation: Installation | None = None) -> Iterable[tuple[ImportedSum, list[int]]]:
+def imported_sums(installation: Installation | None = None) -> list[tuple[ImportedSum, list[int]]]:
     """What was imported from one installation, or from all."""
     rows = ImportedDay.objects.all() if installation is None else ImportedDay.objects.filter(installation=installation)
-    for day, user, token, channel, model, *values in rows.values_list(
-        "day", "user_id", "token", "channel", "model", *SUMS
-    ).iterator(5000):
-        yield ImportedSum(day, user, token, channel, model), values
+    columns = ("day", "user_id", "token", "channel", "model", *SUMS)
+    return [(ImportedSum(*row[:5]), list(row[5:])) for row in rows.values_list(*columns)]
 
 
 def by_table(sums: Iterable[tuple[ImportedSum, list[int]]]) -> tuple[Added, Added]:

@@ -110,6 +110,7 @@ FACTS: Final = {
     "relay.Channel.listed_models",
     "relay.ChatGPTAccount.model_list",
     "relay.ChatGPTAccount.windows",
+    "relay.ImportedRow.seen",
     "relay.Model.filled_facts",
     "relay.Model.reasoning_levels",
     "relay.Notice.data",
