@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Collection, Mapping
 from datetime import datetime
@@ -71,6 +72,19 @@ def make_token_secret() -> str:
 def digest_of(secret: str) -> str:
     """Return the digest by which a token is stored and looked up."""
     return keyed_digest(settings.TOKEN_KEY, secret.encode("utf-8", "surrogateescape"))
+
+
+def sha256_of(secret: str) -> bytes:
+    """The SHA-256 of a secret, which is all that some other systems store of it."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+
+
+def digest_of_sha256(sha256: bytes) -> str:
+    """The digest by which a token is stored of whose secret only the SHA-256 is known, until it is used first.
+
+    The key differs from that of `digest_of`, so that nobody who has read the SHA-256 can send it as the secret.
+    """
+    return keyed_digest(settings.TOKEN_KEY + b" of SHA-256", sha256)
 
 
 class Token(ChangeTracked, Limited):
@@ -146,6 +160,10 @@ class Token(ChangeTracked, Limited):
         """Set digest, hint and, where tokens can be revealed, the encrypted copy. Does not save."""
         self.digest, self.hint = digest_of(secret), mask(secret)
         self.sealed = box(self.PURPOSE).seal(secret) if settings.CONFIG.tokens_revealable else ""
+
+    def set_sha256(self, sha256: bytes, hint: str) -> None:
+        """Let a secret be known by its SHA-256 alone, until its first use. It cannot be revealed. Does not save."""
+        self.digest, self.hint, self.sealed = digest_of_sha256(sha256), hint[:24], ""
 
     def reveal(self) -> str | None:
         """Return the secret. None when no copy is stored, revealing is turned off, or its encryption key is gone."""

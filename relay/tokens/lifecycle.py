@@ -46,6 +46,19 @@ def create_token(
     return token, secret
 
 
+def store_secret(token: Token, secret: str) -> None:
+    """Store a token, so far known by the SHA-256 of its secret, as any other, now that the secret was presented.
+
+    Does nothing when another worker has done it meanwhile.
+    """
+    before = token.digest
+    token.set_secret(secret)
+    with transaction.atomic():
+        row = Token.objects.filter(pk=token.pk, digest=before)
+        if row.update(digest=token.digest, hint=token.hint, sealed=token.sealed):
+            announce(Change.TOKEN, [token.digest])  # the digest before it was announced by the update
+
+
 def rotate_token(token: Token, *, actor: Any, ip: str | None = None) -> str:
     """Give a token a new secret and return it. The old one stops working on every worker within a second.
 

@@ -140,13 +140,13 @@ async def _named(exchange: Exchange, secret: str) -> Caller | None:
         secret, exchange.pinned = secret[:TOKEN_LENGTH], pin
     playground = secret.startswith(PLAYGROUND_PREFIX)
     digest = digest_of_key(secret, exchange.wall) if playground else digest_of(secret)
-    caller = await _known(digest)
+    caller = await _known(digest, "" if playground else secret)
     return replace(caller, playground=True) if playground and caller is not None else caller
 
 
-async def _known(digest: str) -> Caller | None:
-    """The caller of a token's digest, of which the access log hears."""
-    caller = snapshot_cache.cached(digest) or await snapshot_cache.caller(digest)
+async def _known(digest: str, secret: str = "") -> Caller | None:
+    """The caller of a token's digest, of which the access log hears. `secret`: that was presented, if one was."""
+    caller = snapshot_cache.cached(digest) or await snapshot_cache.caller(digest, secret)
     if caller is not None and (seen := callers_seen.get()) is not None:
         seen.append(caller)
     return caller

@@ -29,13 +29,14 @@ from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.channels import ChannelViews
 from relay.gateway.snapshot.single_flight import SingleFlight
 from relay.gateway.snapshot.snapshot import Snapshot
+from relay.models.token import digest_of_sha256, sha256_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 logger: Final = logging.getLogger(__name__)
 _CALLERS: Final = 50_000
-_UNKNOWN: Final = 5_000
+_UNKNOWN: Final = 10_000  # two of each secret
 _LOOK_SECONDS: Final = 0.5  # between looks at what the thread of a request waits for
 
 
@@ -92,27 +93,31 @@ class SnapshotCache:
         """Whether an unknown token, which has just been looked for, is one that was revoked."""
         return self._unknown.get(digest, False)
 
-    async def caller(self, digest: str) -> Caller | None:
-        """The caller of a token's digest, from memory or from the database. Raises RelayUnavailable."""
+    async def caller(self, digest: str, secret: str = "") -> Caller | None:
+        """The caller of a token's digest, from memory or from the database. Raises RelayUnavailable.
+
+        `secret`: what has this digest, if it was presented: a token is also found by the SHA-256 of it.
+        """
+        names = (digest, digest_of_sha256(sha256_of(secret))) if secret else (digest,)
         with self._lock:
             if digest in self._callers:
                 self._callers.move_to_end(digest)
                 return self._callers[digest]
-            if digest in self._unknown:
+            if all(name in self._unknown for name in names):
                 return None
-        return await self._loading.read(digest, partial(self.in_thread, self._read_caller, digest))
+        return await self._loading.read(names, partial(self.in_thread, self._read_caller, names, secret))
 
-    def _read_caller(self, digest: str) -> Caller | None:
+    def _read_caller(self, names: tuple[str, ...], secret: str) -> Caller | None:
         epoch = self._epoch
-        caller = load.load_caller(digest)
-        revoked = caller is None and load.is_revoked(digest)
+        caller = load.load_caller(names[0], secret)
+        revoked = caller is None and load.is_revoked(names)
         with self._lock:
             if epoch == self._epoch and caller is not None:
-                self._callers[digest] = caller
+                self._callers[names[0]] = caller
                 while len(self._callers) > _CALLERS:
                     self._callers.popitem(last=False)
             elif epoch == self._epoch:
-                self._unknown[digest] = revoked
+                self._unknown.update(dict.fromkeys(names, revoked))
                 while len(self._unknown) > _UNKNOWN:
                     self._unknown.popitem(last=False)
         return caller

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -46,7 +46,9 @@ from relay.models import (
 from relay.models.chatgpt_account import SignInState
 from relay.models.failure_rule import rules_in_force
 from relay.models.price import CLASSES, PricePurpose
+from relay.models.token import digest_of_sha256, sha256_of
 from relay.providers.vendors import BUILT_IN
+from relay.tokens import lifecycle
 
 _NEVER: Final = float("inf")
 
@@ -225,15 +227,27 @@ def _group(row: GroupSettings) -> GroupView:
     return GroupView(row.group_id, row.group.name, parts_per_million(row.price_multiplier), limits_of(row), member)
 
 
-def load_caller(digest: str) -> Caller | None:
-    """The caller of a token's digest, or None when there is no such token. 5 queries."""
-    token = Token.objects.select_related("user").filter(digest=digest, revoked_at__isnull=True).first()
+def load_caller(digest: str, secret: str = "") -> Caller | None:
+    """The caller of a token's digest, or None when there is no such token. 5 queries.
+
+    `secret`: what has this digest, if it was presented. A token that is stored by the SHA-256 of it is stored by the
+    digest from then on.
+    """
+    tokens = Token.objects.select_related("user").filter(revoked_at__isnull=True)
+    if not secret:
+        token = tokens.filter(digest=digest).first()
+    else:
+        found = tokens.in_bulk([digest, digest_of_sha256(sha256_of(secret))], field_name="digest")
+        token = found.get(digest) or next(iter(found.values()), None)
+        if token is not None and token.digest != digest:
+            lifecycle.store_secret(token, secret)
+            token = tokens.filter(digest=digest).first()
     return caller_from_token(token) if token is not None else None
 
 
-def is_revoked(digest: str) -> bool:
+def is_revoked(digests: Sequence[str]) -> bool:
     """Whether an open relay must refuse a token that is not known: it was revoked. Other relays refuse all of them."""
-    return not settings.CONFIG.require_bearer_auth and Token.objects.filter(digest=digest).exists()
+    return not settings.CONFIG.require_bearer_auth and Token.objects.filter(digest__in=digests).exists()
 
 
 def caller_from_token(token: Token) -> Caller:
