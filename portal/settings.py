@@ -166,7 +166,11 @@ AUTH_USER_MODEL = "accounts.User"
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.Argon2PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+    # Of imported users, until they sign in.
     "accounts.passwords.imported.ImportedPasswordHasher",
+    "accounts.passwords.litellm.LiteLLMScrypt",
+    "accounts.passwords.litellm.LiteLLMPbkdf2",
+    "accounts.passwords.litellm.LiteLLMSha256",
 ]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}

@@ -91,7 +91,7 @@ class SourceUser(Item):
     email: str = ""
     role: Role = Role.USER
     enabled: bool = True
-    # A hash of bcrypt, as `$2a$10$…`; empty: none that can be used here.
+    # A hash of bcrypt, as `$2a$10$…`, or one as Django stores it; empty: none that can be used here.
     password: str = field(default="", repr=False)
     groups: tuple[str, ...] = ()  # ids
     balance: int | None = 0  # None: unlimited
@@ -110,6 +110,7 @@ class SourceToken(Item):
     secret: str = field(default="", repr=False)
     # Where the source has no more than that: the SHA-256 digest of the key, in hexadecimal.
     sha256: str = field(default="", repr=False)
+    hint: str = ""  # what pages show of such a key
     enabled: bool = True
     expires_at: datetime | None = None  # None: never
     quota: int | None = None  # what it may still spend; None: no limit of its own

@@ -13,6 +13,9 @@ from relay.importers.description import Source
 _PROGRAMS: Final = {
     "one-api": "relay.importers.one_api.source",
     "new-api": "relay.importers.one_api.source",
+    "litellm": "relay.importers.litellm.source",
+    "gpt-load": "relay.importers.gpt_load.source",
+    "octopus": "relay.importers.octopus.source",
 }
 PROGRAMS: Final = tuple(_PROGRAMS)
 

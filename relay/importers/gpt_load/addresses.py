@@ -29,7 +29,11 @@ def base_url(kind: str, address: str, tested: str = "") -> str:
     for end in _ENDPOINTS:
         if tested.startswith("/") and tested.partition("?")[0].endswith(end):
             version = tested.partition("?")[0].removesuffix(end)
-    if urlsplit(address).netloc == _HOSTS[kind] and urlsplit(address).path in ("", version) and version == _VERSIONS[kind]:
+    if (
+        urlsplit(address).netloc == _HOSTS[kind]
+        and urlsplit(address).path in ("", version)
+        and version == _VERSIONS[kind]
+    ):
         return ""
     return address if version and address.endswith(version) else address + version
 

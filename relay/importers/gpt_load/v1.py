@@ -115,7 +115,9 @@ class Version1:
             group.locked += 1
             return
         if secret:
-            failed = "GPT-Load took it out of service: the upstream refused it." if row.text("status") == "invalid" else ""
+            failed = (
+                "GPT-Load took it out of service: the upstream refused it." if row.text("status") == "invalid" else ""
+            )
             group.keys.append(SourceKey(secret=secret, label=row.text("notes"), failed=failed))
 
     @cached_property
@@ -139,17 +141,21 @@ class Version1:
                     found[name] = ""
         return found
 
+    @property
+    def shown(self) -> str:
+        return self._db.shown
+
     # -- what holds for the whole ------------------------------------------------------------------------------------
 
     def about(self) -> Sequence[Remark]:
         return [
             Remark(
-                "Clients named a group in the address, /proxy/GROUP/v1. Here they ask /v1 for a model, whatever group it "
-                "is of: set their address anew."
+                "Clients named a group in the address, /proxy/GROUP/v1. Here they ask /v1 for a model, whatever group "
+                "it is of: set their address anew."
             ),
             Remark(
-                "Groups passed on every model. Those that are tested, renamed or in the log are carried over: fetch the "
-                "list of models of each channel for the others."
+                "Groups passed on every model. Those that are tested, renamed or in the log are carried over: fetch "
+                "the list of models of each channel for the others."
             ),
             Remark("It has no prices and no balances: set prices, or let models without one be served.", Level.NOTE),
         ]
@@ -157,9 +163,7 @@ class Version1:
     def groups(self) -> Iterator[SourceGroup]:
         for group in self._groups.values():
             if not group.is_aggregate:
-                yield SourceGroup(
-                    id=group.id, name=f"gpt-load {group.name}", description=group.row.text("description")
-                )
+                yield SourceGroup(id=group.id, name=f"gpt-load {group.name}", description=group.row.text("description"))
 
     def users(self) -> Iterator[SourceUser]:
         for account, groups in self._accounts.items():
@@ -195,7 +199,9 @@ class Version1:
         for name, groups in may.items():
             remarks = []
             if len(groups) > 1:
-                text = f"{len(groups)} groups serve it: requests are spread over their channels, whatever group was named."
+                text = (
+                    f"{len(groups)} groups serve it: requests are spread over their channels, whatever group was named."
+                )
                 remarks.append(Remark(text))
             yield SourceModel(id=name, name=name, groups=tuple(groups), remarks=tuple(remarks))
 

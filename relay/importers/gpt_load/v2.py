@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 from django.conf import settings
 
@@ -103,6 +103,10 @@ class Version2:
                 found.setdefault(text_of(entry.get("alias")) or upstream, upstream)
         return found
 
+    @property
+    def shown(self) -> str:
+        return self._db.shown
+
     # -- what holds for the whole ------------------------------------------------------------------------------------
 
     def about(self) -> Sequence[Remark]:
@@ -156,7 +160,9 @@ class Version2:
             kinds = [text_of(one) for one in listed] if isinstance(listed, list) else []
             known = [kind for kind in kinds if kind in PROVIDERS and kind != "openai-response"]
             if not known:
-                yield SourceChannel(id=f"{group_id}:openai", name=row.text("name"), left_out="It has no known protocol.")
+                yield SourceChannel(
+                    id=f"{group_id}:openai", name=row.text("name"), left_out="It has no known protocol."
+                )
             for kind in known:
                 yield self._channel(group_id, row, kind, len(known) > 1)
 
@@ -291,5 +297,3 @@ def _account(groups: Sequence[str] | None) -> str:
 
 def _fits(pattern: str, name: str) -> bool:
     return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
-
-

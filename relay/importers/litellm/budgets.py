@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from portal.lib import money
-from relay.importers.description import Level, Rates, Remark, SourceBudget
+from relay.importers.description import NO_RATES, Level, Rates, Remark, SourceBudget
 from relay.importers.reading.row import Row, json_of, number_of, whole_of
 
 _PERIODS: Final[Mapping[str, frozenset[str]]] = {
@@ -37,13 +37,13 @@ class Allowance:
 
     left: int | None = None  # nano-USD for ever; None: no limit
     budgets: dict[str, int] = field(default_factory=dict)  # nano-USD by period
-    rates: Rates = Rates()
+    rates: Rates = NO_RATES
     closed: bool = False  # a limit of 0 requests: nothing may be asked
     remarks: list[Remark] = field(default_factory=list)
 
     @property
     def limited(self) -> bool:
-        return self.left is not None or bool(self.budgets) or self.closed or self.rates != Rates()
+        return self.left is not None or bool(self.budgets) or self.closed or self.rates != NO_RATES
 
     @property
     def source_budgets(self) -> tuple[SourceBudget, ...]:
@@ -132,5 +132,5 @@ def per_model(row: Row, words: Iterable[tuple[str, str]]) -> list[Remark]:
     return [
         Remark(f"Its {word} by model have no counterpart.", Level.LEFT_OUT)
         for name, word in words
-        if row.object(name) or isinstance(metadata.get(name), dict) and metadata[name]
+        if row.object(name) or (isinstance(metadata.get(name), dict) and metadata[name])
     ]

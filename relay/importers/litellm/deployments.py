@@ -10,7 +10,6 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any, Final
 
 from relay.importers.description import (
@@ -208,8 +207,7 @@ def channels(deployments: Sequence[Deployment]) -> Iterator[SourceChannel]:
 def _routes(members: Sequence[Deployment]) -> Iterator[SourceRoute]:
     seen: set[str] = set()
     for one in members:
-        assert one.place is not None
-        if one.name not in seen:
+        if one.place is not None and one.name not in seen:
             seen.add(one.name)
             yield SourceRoute(model=one.name, upstream=one.place.upstream, enabled=not one.blocked)
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Final
 
+from accounts.passwords.litellm import encoded
 from relay.importers.description import (
     Level,
     Remark,
@@ -22,7 +23,7 @@ from relay.importers.description import (
     SourceToken,
     SourceUser,
 )
-from relay.importers.litellm.access import Allowed, Names, TEAM, both, either, listed, texts
+from relay.importers.litellm.access import TEAM, Allowed, Names, both, either, listed, texts
 from relay.importers.litellm.budgets import COLUMNS, RATES, Allowance, allowance, per_model
 from relay.importers.reading.database import Database
 from relay.importers.reading.row import Row
@@ -209,7 +210,7 @@ class People:
             email=email,
             role=Role.OWNER if user == "default_user_id" else _ROLES.get(role, Role.USER),
             enabled=row.object("metadata").get("scim_active") is not False and not spend.closed,
-            password=row.text("password"),
+            password=encoded(row.text("password")),
             groups=self._member_of(user),
             balance=spend.left,
             rates=spend.rates,
@@ -245,6 +246,7 @@ class People:
         return replace(
             base,
             sha256=sha256,
+            hint=row.text("key_name").replace("...", "…"),
             enabled=not row.flag("blocked") and not spend.closed and not (team is not None and team.blocked),
             expires_at=row.moment("expires"),
             quota=spend.left,

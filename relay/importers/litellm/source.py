@@ -62,6 +62,10 @@ class LiteLLM:
         self._config = config
         self._box = SecretBox(key)
 
+    @property
+    def shown(self) -> str:
+        return self._db.shown if self._db is not None else "config.yaml"
+
     # -- what holds for the whole ------------------------------------------------------------------------------------
 
     def about(self) -> Sequence[Remark]:
@@ -184,10 +188,9 @@ class LiteLLM:
         """Requests by the time of their end, in milliseconds: their ids have no order. Of one chunk, so that an import
         that is killed begins anew.
         """
-        if self._db is None:
-            return
         people, days = self._people, Days(settings.TIME_ZONE)
-        assert people is not None
+        if self._db is None or people is None:
+            return
         channels = {one.id: one.channel for one in self._deployments}
         owners = {token.id: token.user for token in people.tokens() if not token.left_out}
         until = int((clock.now().timestamp() - _SETTLED) * 1000)

@@ -100,9 +100,9 @@ def places(groups: Iterable[Group]) -> dict[str, Place]:
                 orders[member.channel].append(len(serving) - place)
             if group.mode == _WEIGHTED:
                 weights[member.channel].append(member.weight)
-    for channel, place in found.items():
-        place.priority = _common(orders[channel], place.remarks, "places in the order")
-        place.weight = max(1, _common(weights[channel], place.remarks, "weights")) if weights[channel] else 1
+    for channel_id, all_of in found.items():
+        all_of.priority = _common(orders[channel_id], all_of.remarks, "places in the order")
+        all_of.weight = max(1, _common(weights[channel_id], all_of.remarks, "weights"))
     return found
 
 

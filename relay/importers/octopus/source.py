@@ -105,6 +105,10 @@ class Octopus:
                 return row.text("value")
         return ""
 
+    @property
+    def shown(self) -> str:
+        return self._db.shown
+
     # -- what holds for the whole ------------------------------------------------------------------------------------
 
     def about(self) -> Sequence[Remark]:
@@ -185,7 +189,9 @@ class Octopus:
             for row in self._db.rows("llm_infos", [column for column, _name in _PRICES], key="name")
         }
         for group in self._groups.values():
-            members = [(member, known[member.upstream.lower()]) for member in group.serving if member.upstream.lower() in known]
+            members = [
+                (member, known[member.upstream.lower()]) for member in group.serving if member.upstream.lower() in known
+            ]
             if not members:
                 continue
             if all(usd == members[0][1] for _member, usd in members):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -14,12 +15,13 @@ from relay.importers.run import Run, batched
 from relay.importers.writing.balances import follow_balance
 from relay.importers.writing.naming import numbered, rates
 from relay.models import Budget, LedgerAccount, Token
-from relay.models.token import digest_of
+from relay.models.token import digest_of, digest_of_sha256
 
 _LONGEST: Final = 60  # characters of a name
 _SHORTEST_KEY: Final = 16  # characters: shorter ones can be guessed
 _LONGEST_KEY: Final = 512  # as requests may have them
 _NOTES: Final = 200
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def carry(run: Run) -> None:
@@ -47,14 +49,21 @@ def carry(run: Run) -> None:
 
 
 def _digest(token: SourceToken) -> str:
-    return digest_of(token.secret)
+    return digest_of(token.secret) if token.secret else digest_of_sha256(bytes.fromhex(token.sha256))
+
+
+def _set_key(token: SourceToken, row: Token) -> None:
+    if token.secret:
+        row.set_secret(token.secret)
+    else:
+        row.set_sha256(bytes.fromhex(token.sha256), token.hint or "…")
 
 
 def _refused(run: Run, token: SourceToken) -> str:
     if run.rows.here("user", token.user) is None:
         return "Its owner is not carried over."
     if not token.secret:
-        return "Its key is missing."
+        return "" if _SHA256.fullmatch(token.sha256) else "Its key is missing."
     if not token.secret.isascii() or not token.secret.isprintable() or " " in token.secret:
         return "Its key has characters that no client can send."
     if not _SHORTEST_KEY <= len(token.secret) <= _LONGEST_KEY:
@@ -92,7 +101,7 @@ def _create(run: Run, tokens: Sequence[SourceToken], models: dict[str, int]) -> 
         run.report.counts["token"].new += 1
         run.report.quotas += max(0, token.quota or 0)
         row = Token(user_id=run.rows.here("user", token.user) or 0, **rates(token.rates))
-        row.set_secret(token.secret)
+        _set_key(token, row)
         _fill(run, token, row)
         made.append((token, row))
     if not run.applies:
@@ -145,7 +154,7 @@ def _quota(token: SourceToken) -> int | None:
 
 def _seen(token: SourceToken) -> dict[str, Any]:
     return {
-        "key": digest(token.secret),
+        "key": digest(token.secret or token.sha256),
         "enabled": token.enabled,
         "expires_at": _moment(token.expires_at),
         "models": None if token.models is None else sorted(token.models),
@@ -234,7 +243,7 @@ def _write(run: Run, token: SourceToken, row: Token, apply: set[str], models: di
     wanted = Token(user_id=row.user_id)
     _fill(run, token, wanted)
     if "key" in apply:
-        row.set_secret(token.secret)
+        _set_key(token, row)
         row.revoked_at = None
     for name, columns in {
         "enabled": ("enabled",),

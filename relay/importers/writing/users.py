@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from allauth.account.models import EmailAddress
-from django.contrib.auth.hashers import make_password
+from django.contrib.auth.hashers import identify_hasher, make_password
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
 from accounts.models import Role as StaffRole
 from accounts.models import User
+from accounts.passwords import litellm
 from portal.lib import clock, money
 from relay.billing.ledger import movements
 from relay.importers.description import Level, Role, SourceUser
@@ -124,7 +125,7 @@ def _tell(run: Run, user: SourceUser) -> None:
         run.report.tell("user", user, text)
     if (user.balance or 0) > money.LARGEST:
         run.report.tell("user", user, "Its balance is more than a wallet can hold, and becomes unlimited.")
-    if password_of(user) is None:
+    if not litellm.is_plain(user.password) and password_of(user) is None:
         run.report.tell("user", user, "It has no password that can be used here: give it one.")
 
 
@@ -172,9 +173,17 @@ def _address(run: Run, user: SourceUser) -> str:
 
 
 def password_of(user: SourceUser) -> str | None:
-    """A hash as Django stores it. None: it is none of bcrypt's, or takes too long to be checked at each sign-in."""
+    """A hash as Django stores it. None: it cannot be checked here, or takes too long to be checked at each sign-in."""
+    if litellm.is_plain(user.password):
+        return litellm.wrapped(user.password)
     found = _BCRYPT.fullmatch(user.password)
-    return f"{_PREFIX}{user.password}" if found is not None and 4 <= int(found["cost"]) <= _DEAREST else None
+    if found is not None:
+        return f"{_PREFIX}{user.password}" if 4 <= int(found["cost"]) <= _DEAREST else None
+    try:
+        identify_hasher(user.password)
+    except ValueError:
+        return None
+    return user.password
 
 
 def _opening(user: SourceUser) -> int | None:
