@@ -131,7 +131,7 @@ class Version1:
 
     def _models_of(self, group: _Group) -> dict[str, str]:
         """Upstream names by public name; empty: the same."""
-        if group.is_aggregate:
+        if group.is_aggregate or group.kind not in PROVIDERS:
             return {}
         found = dict(group.renamed)
         tested = group.row.text("test_model")
