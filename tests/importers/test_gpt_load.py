@@ -21,7 +21,7 @@ from relay.importers.run import Options, carry_over
 from relay.importers.sources import open_source
 from relay.models import Channel, Model, ModelPrice, Token
 from relay.models.token import digest_of
-from tests.importers.databases import run_script, write_tables
+from tests.importers.files import run_script, write_tables
 from tests.support.asserts import check
 from tests.support.portal import Portal, ask
 from tests.support.server import Server
@@ -176,7 +176,7 @@ class TestVersion2:
         assert (channel.base_url, channel.weight, channel.enabled) == ("", 5, True)
         key = channel.keys.get()
         assert (key.secret_for(channel), key.weight) == ("sk-upstream-2-0123456789", 7)
-        assert [rule["do"] for rule in channel.overrides] == ["set_header", "remove_header"]
+        assert [rule["do"] for rule in channel.overrides or ()] == ["set_header", "remove_header"]
         anthropic = Channel.objects.get(name="gpt-load both anthropic")
         assert (anthropic.provider, anthropic.base_url) == ("anthropic", "https://relay.example.com/v1")
         assert not anthropic.enabled

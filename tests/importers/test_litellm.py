@@ -19,7 +19,7 @@ from relay.importers.run import Options, carry_over
 from relay.importers.sources import open_source
 from relay.importers.undo import take_back
 from relay.models import Budget, Channel, ChannelModel, LedgerAccount, Model, ModelPrice, Token
-from tests.importers.databases import read_json, write_tables
+from tests.importers.files import read_json, write_tables
 from tests.support.asserts import check
 from tests.support.portal import Portal, ask
 from tests.support.server import Server
@@ -81,7 +81,7 @@ class TestWhatIsCarriedOver:
         assert LedgerAccount.objects.get(user=ada, kind="wallet").balance == 6_876_543_210
         assert (ada.max_rpm, ada.max_tpm, ada.max_concurrency) == (100, 50_000, 4)
         assert not LedgerAccount.objects.get(user=bob, kind="wallet").limited
-        assert [(one.period, one.limit) for one in bob.budgets.all()] == [("day", 2)]
+        assert [(one.period, one.limit) for one in bob.budgets.all()] == [("day", Decimal(2))]
         assert not ada.is_staff and not User.objects.get(username="default_user_id").is_superuser
         assert LedgerAccount.objects.get(user__username="dee@example.org", kind="wallet").balance == 0
         assert report.balances == 6_876_543_210 + 5 * NANO
@@ -126,7 +126,7 @@ class TestWhatIsCarriedOver:
         red, grey = User.objects.get(username="team-Red"), User.objects.get(username="team-Grey")
         assert {token("red-ada").user, token("red-service").user} == {red}
         assert (red.max_rpm, red.max_tpm) == (300, 200_000)
-        assert [(one.period, one.limit) for one in red.budgets.all()] == [("month", 40)]
+        assert [(one.period, one.limit) for one in red.budgets.all()] == [("month", Decimal(40))]
         assert not red.has_usable_password() and not grey.is_active and not token("grey").enabled
         assert token("blue-cy").user.username == "cy@example.org", "its team limits nothing"
         assert token("nobody").user.username == "litellm-keys"

@@ -16,7 +16,7 @@ from relay.importers.run import Options, carry_over
 from relay.importers.sources import open_source
 from relay.models import Channel, LedgerAccount, Model, ModelPrice, Token
 from relay.models.token import digest_of
-from tests.importers.databases import run_script, write_tables
+from tests.importers.files import run_script, write_tables
 from tests.support.portal import Portal, ask
 from tests.support.server import Server
 from tests.support.upstream import hello

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-DATA: Final = Path(__file__).parent / "data"
+DATA: Final = Path(__file__).parent / "databases"
 
 
 def read_json(name: str) -> dict[str, Any]:
