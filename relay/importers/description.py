@@ -91,6 +91,7 @@ class SourceUser(Item):
     email: str = ""
     role: Role = Role.USER
     enabled: bool = True
+    signs_in: bool = True  # False: it only owns keys, such as the account of a team
     # A hash of bcrypt, as `$2a$10$…`, or one as Django stores it; empty: none that can be used here.
     password: str = field(default="", repr=False)
     groups: tuple[str, ...] = ()  # ids

@@ -222,7 +222,7 @@ class TestOtherDatabases:
         source = open_source("litellm", str(write_tables(tmp_path / "x.sqlite3", tables)))
         report = carry(source, "a")
         assert not Channel.objects.exists() and report.counts["channel"].left_out == 10
-        assert "salt key" in said(report, "channel", "claude")
+        assert "LITELLM_SALT_KEY" in said(report, "channel", "claude")
         assert report.counts["token"].new == 24, "keys need none"
         source.close()
 

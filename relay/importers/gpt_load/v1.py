@@ -179,6 +179,7 @@ class Version1:
             yield SourceUser(
                 id=account,
                 name=name[:150],
+                signs_in=False,
                 groups=tuple(members),
                 balance=None,
                 notes=f"{what}, from GPT-Load",
@@ -223,7 +224,7 @@ class Version1:
         kept, remarks = self._rules(group, provider)
         remarks += _config_remarks(group.row)
         if group.locked:
-            text = f"{group.locked} of its keys are encrypted: give GPT-Load's ENCRYPTION_KEY."
+            text = f"{group.locked} of its keys are encrypted: set GPT-Load's ENCRYPTION_KEY, and import again."
             remarks.append(Remark(text, Level.LEFT_OUT))
         share = 1
         if shares:

@@ -39,6 +39,7 @@ from relay.importers.usage_sums import UsageChunk, UsageKey
 
 _OWNER: Final = "all"
 _USD: Final = Decimal(1)
+_REMEDY: Final = "set GPT-Load's ENCRYPTION_KEY, or put its key file beside the database, and import again."
 _SETTLED: Final = 600  # seconds after which a request is surely in the log
 _PRICES: Final = (
     ("input_price", "input"),
@@ -140,7 +141,13 @@ class Version2:
             name = "gpt-load" if account == _OWNER else f"gpt-load-{names or 'nothing'}"
             remark = Remark("The account of access keys: GPT-Load has no users.", Level.NOTE)
             yield SourceUser(
-                id=account, name=name[:150], groups=groups, balance=None, notes="From GPT-Load", remarks=(remark,)
+                id=account,
+                name=name[:150],
+                signs_in=False,
+                groups=groups,
+                balance=None,
+                notes="From GPT-Load",
+                remarks=(remark,),
             )
 
     # -- channels ----------------------------------------------------------------------------------------------------
@@ -181,7 +188,7 @@ class Version2:
             provider,
         )
         if locked:
-            text = f"{locked} of its keys are encrypted: give GPT-Load's ENCRYPTION_KEY, or keep its file beside."
+            text = f"{locked} of its keys are encrypted: {_REMEDY}"
             remarks.append(Remark(text, Level.LEFT_OUT))
         name = f"gpt-load {row.text('name')}"
         return SourceChannel(
@@ -224,7 +231,7 @@ class Version2:
             try:
                 secret = self._sealed.open(row.text("key_value"))
             except Locked:
-                text = "It is encrypted: give GPT-Load's ENCRYPTION_KEY, or keep its file beside the database."
+                text = f"It is encrypted: {_REMEDY}"
                 yield replace(base, left_out=text)
                 continue
             filters, remarks = row.object("filters"), []

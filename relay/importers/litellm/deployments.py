@@ -115,7 +115,9 @@ def _read(row: Stored, box: SecretBox, credentials: Mapping[str, Mapping[str, An
     name = text_of(row.info.get("team_public_model_name")) if team else ""
     found = Deployment(row.id, name or row.name, "", params, row.info, team, row.blocked)
     if "model" in locked:
-        found.why = "It is encrypted: give LiteLLM's salt key, or its master key where there is none."
+        found.why = (
+            "It is encrypted: set LITELLM_SALT_KEY, or LITELLM_MASTER_KEY if there is no salt key, and import again."
+        )
         return found
     missing = _from_environment(params)
     try:

@@ -164,7 +164,8 @@ class People:
             elif allowed:
                 names = ", ".join(sorted(allowed))
                 name = f"LiteLLM {names if len(names) <= _LONG else group[-8:]}"
-                note = Remark(f"{count} accounts may use these models alone: {names[:300]}.", Level.NOTE)
+                who = "One account" if count == 1 else f"{count:,} accounts"
+                note = Remark(f"{who} may use these models alone: {names[:300]}.", Level.NOTE)
                 yield SourceGroup(id=group, name=name, description=f"May use {names}"[:200], remarks=(note,))
 
     def may(self, model: str) -> list[str]:
@@ -184,6 +185,7 @@ class People:
             yield SourceUser(
                 id=NOBODY,
                 name="litellm-keys",
+                signs_in=False,
                 balance=None,
                 groups=self._member_of(NOBODY),
                 remarks=(Remark(text, Level.NOTE),),
@@ -295,6 +297,7 @@ def _team_account(team: Team) -> SourceUser:
     return SourceUser(
         id=team.account,
         name=_name(f"team-{team.name}"),
+        signs_in=False,
         display_name=team.name,
         enabled=not team.blocked and not team.allowance.closed,
         balance=team.allowance.left,

@@ -85,7 +85,7 @@ class LiteLLM:
                 ("LiteLLM_DeprecatedVerificationToken", "old keys of rotated ones, which still open for a while"),
             ):
                 if count := self._db.count(table):
-                    found.append(Remark(f"Not carried over: {count} {words}.", Level.LEFT_OUT))
+                    found.append(Remark(f"Not carried over: {count:,} {words}.", Level.LEFT_OUT))
         router = self._router
         for name in ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks"):
             if router.get(name) or section(self._config, "litellm_settings").get(name):

@@ -125,7 +125,7 @@ def _tell(run: Run, user: SourceUser) -> None:
         run.report.tell("user", user, text)
     if (user.balance or 0) > money.LARGEST:
         run.report.tell("user", user, "Its balance is more than a wallet can hold, and becomes unlimited.")
-    if not litellm.is_plain(user.password) and password_of(user) is None:
+    if user.signs_in and not litellm.is_plain(user.password) and password_of(user) is None:
         run.report.tell("user", user, "It has no password that can be used here: give it one.")
 
 
