@@ -14,7 +14,7 @@ import re
 import secrets
 from typing import Any, Final
 
-from django.contrib.auth.hashers import BasePasswordHasher, ScryptPasswordHasher, mask_hash
+from django.contrib.auth.hashers import BasePasswordHasher, mask_hash
 from django.utils.translation import gettext_noop
 
 _SALT: Final = 16  # bytes
@@ -39,8 +39,13 @@ def is_plain(password: str) -> bool:
 
 def wrapped(password: str) -> str:
     """A password that `is_plain`, as it is stored: scrypt of what is known of it, which takes its time."""
-    hasher = ScryptOfSha256()
-    return hasher.of_digest(password.removeprefix(_PLAIN), hasher.salt(), p=1)
+    salt = secrets.token_bytes(_SALT)
+    key = _scrypt(password.removeprefix(_PLAIN).encode(), salt)
+    return f"{LiteLLMSha256.algorithm}${base64.b64encode(salt + key).decode()}"
+
+
+def _scrypt(password: bytes, salt: bytes) -> bytes:
+    return hashlib.scrypt(password, salt=salt, n=16384, r=8, p=1, dklen=_KEY)
 
 
 class _LiteLLMHasher(BasePasswordHasher):
@@ -81,7 +86,7 @@ class LiteLLMScrypt(_LiteLLMHasher):
     algorithm = "litellm_scrypt"
 
     def derive(self, password: bytes, salt: bytes) -> bytes:
-        return hashlib.scrypt(password, salt=salt, n=16384, r=8, p=1, dklen=_KEY)
+        return _scrypt(password, salt)
 
 
 class LiteLLMPbkdf2(_LiteLLMHasher):
@@ -91,15 +96,10 @@ class LiteLLMPbkdf2(_LiteLLMHasher):
         return hashlib.pbkdf2_hmac("sha256", password, salt, _ROUNDS, _KEY)
 
 
-class ScryptOfSha256(ScryptPasswordHasher):
+class LiteLLMSha256(_LiteLLMHasher):
     """Scrypt of the SHA-256 of a password in hexadecimal, which is all that was known of it."""
 
-    algorithm = "scrypt_sha256"
+    algorithm = "litellm_sha256"
 
-    def encode(self, password: str, salt: str, n: int | None = None, r: int | None = None, p: int | None = None) -> str:
-        return self.of_digest(hashlib.sha256(password.encode()).hexdigest(), salt, n, r, p)
-
-    def of_digest(
-        self, digest: str, salt: str, n: int | None = None, r: int | None = None, p: int | None = None
-    ) -> str:
-        return super().encode(digest, salt, n, r, p)
+    def derive(self, password: bytes, salt: bytes) -> bytes:
+        return _scrypt(hashlib.sha256(password).hexdigest().encode(), salt)
