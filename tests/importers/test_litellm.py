@@ -121,6 +121,13 @@ class TestWhatIsCarriedOver:
         assert "management" in said(report, "token", "routes")
         assert said(report, "token", "model-budget").count("by model") == 2
 
+    def test_a_key_for_the_models_of_a_team_that_it_has_not_may_use_none(self, opened: Any, tables: Any) -> None:
+        for row in tables["LiteLLM_VerificationToken"]["rows"]:
+            if row.get("key_alias") == "plain":
+                row["models"] = ["all-team-models"]
+        carry(opened(tables), "a")
+        assert token("plain").models_limited and not token("plain").models_allowed.exists()
+
     def test_keys_of_teams_with_limits_belong_to_the_account_of_the_team(self, opened: Any, tables: Any) -> None:
         carry(opened(tables), "a")
         red, grey = User.objects.get(username="team-Red"), User.objects.get(username="team-Grey")

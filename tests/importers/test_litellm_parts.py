@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 import pytest
-from django.contrib.auth.hashers import check_password
+from django.contrib.auth.hashers import check_password, identify_hasher
 
 from accounts.passwords import litellm as passwords
 from relay.importers.description import Rates
@@ -217,6 +217,10 @@ def test_passwords_as_they_are_stored(kind: str) -> None:
         assert stored not in encoded
     assert check_password(secret, encoded) and not check_password(secret + "x", encoded)
     assert len(encoded) <= 128, "what the column holds"
+    hasher = identify_hasher(encoded)
+    assert hasher.must_update(encoded) and not [
+        shown for shown in hasher.safe_summary(encoded).values() if str(shown) in encoded and shown != hasher.algorithm
+    ]
 
 
 @pytest.mark.parametrize("stored", ["", "plain text", "scrypt:short", "A" * 64, "md5$x$y", "scrypt:" + "=" * 64])

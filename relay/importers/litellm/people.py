@@ -262,9 +262,9 @@ class People:
     def _models(self, row: Row, entries: list[str], team: Team | None, owner: str) -> tuple[str, ...] | None:
         """The models of its list; None: all that its owner may use here."""
         groups = texts(row.get("access_group_ids"))
-        own = None if TEAM in entries and len(entries) == 1 else self._names.allowed(entries, groups)
-        if TEAM in entries and own is not None and team is not None:
-            own = either(own, team.may)
+        own = self._names.allowed(entries, groups)
+        if TEAM in entries and team is not None:
+            own = None if len(entries) == 1 else either(own, team.may)
         around = team.may if team is not None else self.survey.user_models.get(row.text("user_id"))
         allowed = both(own, around)
         if own is None and allowed == self.survey.accounts.get(owner):

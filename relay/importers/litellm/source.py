@@ -79,6 +79,9 @@ class LiteLLM:
             for table, words in (
                 ("LiteLLM_OrganizationTable", "organisations, with their budgets and limits"),
                 ("LiteLLM_EndUserTable", "customers (end users), with their budgets"),
+                ("LiteLLM_ProjectTable", "projects, with their budgets and lists of models"),
+                ("LiteLLM_ModelTable", "names of models that teams have of their own"),
+                ("LiteLLM_ModelAccessGroupBudgetTable", "budgets of access groups"),
                 ("LiteLLM_TagTable", "tags, with their budgets"),
                 ("LiteLLM_GuardrailsTable", "guardrails"),
                 ("LiteLLM_MCPServerTable", "MCP servers"),
