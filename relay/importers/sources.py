@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Final
 
@@ -18,9 +19,20 @@ _PROGRAMS: Final = {
     "octopus": "relay.importers.octopus.source",
 }
 PROGRAMS: Final = tuple(_PROGRAMS)
+# Programs that encrypt upstream keys, and the variables in which they have the key of that: the first that is set.
+KEY_VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "litellm": ("LITELLM_SALT_KEY", "LITELLM_MASTER_KEY"),
+    "gpt-load": ("ENCRYPTION_KEY",),
+}
 
 
-def open_source(program: str, address: str, logs: str = "") -> Source:
-    """Open a database of a program of PROGRAMS. Raises SourceUnreadable."""
-    opener: Callable[[str, str, str], Source] = import_module(_PROGRAMS[program]).open_source
-    return opener(program, address, logs)
+def open_source(program: str, address: str, logs: str = "", key: str = "") -> Source:
+    """Open a database of a program of PROGRAMS. Raises SourceUnreadable.
+
+    `key`: what it encrypts upstream keys with; empty: that is in the environment, if anywhere.
+    """
+    opener: Callable[..., Source] = import_module(_PROGRAMS[program]).open_source
+    if program not in KEY_VARIABLES:
+        return opener(program, address, logs)
+    found = key or next((os.environ[name] for name in KEY_VARIABLES[program] if os.environ.get(name)), "")
+    return opener(program, address, logs, found)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Final
 
 from relay.importers.description import Source, SourceUnreadable
 from relay.importers.gpt_load.sealed import KEY_FILE
@@ -12,14 +10,11 @@ from relay.importers.gpt_load.v1 import Version1
 from relay.importers.gpt_load.v2 import Version2
 from relay.importers.reading.database import open_database
 
-_VARIABLE: Final = "ENCRYPTION_KEY"
 
-
-def open_source(program: str, address: str, logs: str = "") -> Source:
-    """Open a database. The key of what is encrypted is in the environment, under GPT-Load's own name of it, or in the
-    file that version 2 makes beside its database. Raises SourceUnreadable.
+def open_source(program: str, address: str, logs: str = "", key: str = "") -> Source:
+    """Open a database. `key`: its ENCRYPTION_KEY; empty: it is in the file that version 2 makes beside its database, or
+    there is none. Raises SourceUnreadable.
     """
-    key = os.environ.get(_VARIABLE, "")
     database = open_database(address)
     if database.has("access_keys", "key_hash") and database.has("upstream_keys"):
         return Version2(database, key or _key_beside(address))

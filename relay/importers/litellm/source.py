@@ -7,7 +7,6 @@ Source: the schema of litellm-proxy-extras and LiteLLM 1.108, read in November 2
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import cached_property
@@ -41,7 +40,6 @@ from relay.importers.reading.row import nano_of
 from relay.importers.usage_sums import UsageChunk, UsageKey
 
 _TABLES: Final = ("LiteLLM_VerificationToken", "LiteLLM_UserTable", "LiteLLM_TeamTable", "LiteLLM_ProxyModelTable")
-_KEYS: Final = ("LITELLM_SALT_KEY", "LITELLM_MASTER_KEY")
 _FILES: Final = (".yaml", ".yml")
 _USD: Final = Decimal(1)
 _SETTLED: Final = 600  # seconds after which a request is surely in the log
@@ -230,12 +228,11 @@ class LiteLLM:
             self._db.close()
 
 
-def open_source(program: str, address: str, logs: str = "") -> LiteLLM:
+def open_source(program: str, address: str, logs: str = "", key: str = "") -> LiteLLM:
     """Open LiteLLM's database, or its `config.yaml` alone. `logs`: the configuration file beside a database.
 
-    The key of what is encrypted is in the environment, under LiteLLM's own name of it. Raises SourceUnreadable.
+    `key`: its salt key, or its master key where it has none. Raises SourceUnreadable.
     """
-    key = next((os.environ[name] for name in _KEYS if os.environ.get(name)), "")
     if address.lower().endswith(_FILES):
         return LiteLLM(None, read_config(Path(address)), key)
     config = read_config(Path(logs)) if logs else {}
