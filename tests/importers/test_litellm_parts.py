@@ -179,8 +179,8 @@ def test_what_a_list_of_models_allows(entries: list[str], groups: list[str], all
 
 def test_lists_together_and_how_they_are_stored() -> None:
     some, other = frozenset("ab"), frozenset("bc")
-    assert both(None, some) == both(some, None) == some and both(some, other) == {"b"}
-    assert either(None, some) is None and either(some, other) == {"a", "b", "c"}
+    assert both(None, some) == both(some, None) == some and both(some, other) == frozenset("b")
+    assert either(None, some) is None and either(some, other) == frozenset("abc")
     assert texts(["a", "", 1]) == ["a", "1"] and texts('["a"]') == ["a"] and texts('{a,"b c"}') == ["a", "b c"]
     assert texts(None) == texts("") == texts("{}") == texts("nonsense") == []
 
@@ -197,7 +197,7 @@ def test_prices_of_a_token_become_prices_of_a_million() -> None:
     assert tiers == ((0, base), (200_000, {**base, "input": Decimal("2.5")}))
     assert [one.text for one in told] == ["It has prices that have no counterpart: input_cost_per_token_batches."]
     assert tiers_of({"max_tokens": 5, "input_cost_per_token": -1}) == ((), ())
-    assert tiers_of({"input_cost_per_token": 0})[0] == ((0, {"input": 0}),), "a price of 0 is one"
+    assert tiers_of({"input_cost_per_token": 0})[0] == ((0, {"input": Decimal(0)}),), "a price of 0 is one"
 
 
 @pytest.mark.parametrize("kind", ["scrypt", "pbkdf2", "sha256"])
