@@ -233,6 +233,20 @@ class TestOtherDatabases:
         assert report.counts["token"].new == 24, "keys need none"
         source.close()
 
+    def test_the_key_may_be_typed_and_models_may_be_in_a_file_as_well(
+        self, tmp_path: Path, tables: Any, monkeypatch: Any
+    ) -> None:
+        monkeypatch.setenv("LITELLM_SALT_KEY", "sk-of-another-system")
+        path, config = write_tables(tmp_path / "x.sqlite3", tables), tmp_path / "config.yaml"
+        config.write_text(
+            "model_list: [{model_name: fast, litellm_params: {model: xai/grok-4, api_key: xai-unit-0123456789}}]\n"
+        )
+        source = open_source("litellm", str(path), str(config), FACTS["salt_key"])
+        report = carry(source, "a")
+        assert set(Channel.objects.values_list("provider", flat=True)) > {"xai", "anthropic", "azure"}
+        assert report.counts["token"].new == 24
+        source.close()
+
     def test_the_newer_form_of_encryption(self, opened: Any, tables: Any) -> None:
         import base64
         import hashlib

@@ -9,7 +9,7 @@ import click
 
 from portal.cli import options, output, startup, values
 from portal.cli.errors import Refusal
-from relay.importers.sources import PROGRAMS
+from relay.importers.sources import KEY_VARIABLES, PROGRAMS
 
 if TYPE_CHECKING:
     from relay.importers.report import Report
@@ -44,16 +44,19 @@ def _program(name: str) -> None:
     @click.option(
         "--logs", type=values.Text("a path or an address", 2000, secret=True), help="Where the log is, if apart."
     )
+    @_own_options(name)
     @options.json_option
     def run(source: str, logs: str | None, as_json: bool, merge: tuple[str, ...], **chosen: Any) -> None:
         address = click.prompt("Source", hide_input=True) if source == "-" else source
+        beside = chosen.pop("models_file", None) or logs or ""
+        key = click.prompt("Key", hide_input=True) if chosen.pop("ask_key", False) else ""
 
         def work() -> Report:
             from relay.importers.pipeline import carry_over
             from relay.importers.run import Options
             from relay.importers.sources import open_source
 
-            opened = open_source(name, address, logs or "")
+            opened = open_source(name, address, beside, key)
             try:
                 wanted = {key: value for key, value in chosen.items() if value is not None}
                 return carry_over(opened, Options(merge=frozenset(merge), **wanted), opened.shown)
@@ -61,6 +64,24 @@ def _program(name: str) -> None:
                 opened.close()
 
         _tell(_done(work), as_json)
+
+
+def _own_options(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The options that a program has beside those of all."""
+
+    def add(run: Callable[..., None]) -> Callable[..., None]:
+        if name in KEY_VARIABLES:
+            names = " or ".join(KEY_VARIABLES[name])
+            text = f"Ask for what upstream keys are encrypted with; otherwise it is read from {names}."
+            run = click.option("--ask-key", is_flag=True, help=text)(run)
+        if name == "litellm":
+            text = "LiteLLM's config.yaml, when models are in it."
+            run = click.option("--models", "models_file", type=values.Text("a path", 2000), metavar="FILE", help=text)(
+                run
+            )
+        return run
+
+    return add
 
 
 for _name in PROGRAMS:
