@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from accounts.models import User
 from relay.importers.description import SourceUnreadable
+from relay.importers.pipeline import carry_over
 from relay.importers.report import Report
-from relay.importers.run import Options, carry_over
+from relay.importers.run import Options
 from relay.importers.sources import open_source
 from relay.models import Channel, Model, ModelPrice, Token
 from relay.models.token import digest_of

@@ -14,8 +14,9 @@ from django.contrib.auth import authenticate
 from accounts.models import User
 from portal.lib.money import NANO
 from relay.importers.description import Source, SourceUnreadable
+from relay.importers.pipeline import carry_over
 from relay.importers.report import Report
-from relay.importers.run import Options, carry_over
+from relay.importers.run import Options
 from relay.importers.sources import open_source
 from relay.importers.undo import take_back
 from relay.models import Budget, Channel, ChannelModel, LedgerAccount, Model, ModelPrice, Token
