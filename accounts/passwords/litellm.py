@@ -15,7 +15,6 @@ import secrets
 from typing import Any, Final
 
 from django.contrib.auth.hashers import BasePasswordHasher, mask_hash
-from django.utils.translation import gettext_noop
 
 _SALT: Final = 16  # bytes
 _KEY: Final = 32
@@ -70,9 +69,9 @@ class _LiteLLMHasher(BasePasswordHasher):
     def safe_summary(self, encoded: str) -> Any:
         found = self.decode(encoded)
         return {
-            gettext_noop("algorithm"): found["algorithm"],
-            gettext_noop("salt"): mask_hash(found["salt"].hex()),
-            gettext_noop("hash"): mask_hash(found["hash"].hex()),
+            "algorithm": found["algorithm"],  # Django's page translates these words
+            "salt": mask_hash(found["salt"].hex()),
+            "hash": mask_hash(found["hash"].hex()),
         }
 
     def must_update(self, encoded: str) -> bool:
