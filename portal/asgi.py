@@ -40,8 +40,9 @@ from relay.billing import notices  # noqa: E402
 from relay.gateway.exchange.exchange import AsgiScope, Receive, Send  # noqa: E402
 from relay.gateway.runtime import Runtime  # noqa: E402
 from relay.storage import retention  # noqa: E402
-from relay.usage import refusals, rollup  # noqa: E402
+from relay.usage import rollup  # noqa: E402
 from relay.usage.conversations import switches  # noqa: E402
+from relay.usage.retention import records, refused  # noqa: E402
 
 gc.enable()
 
@@ -63,7 +64,8 @@ Runtime.periodic_tasks = {
     "sending notices": notices.work,
     "adding up usage": rollup.work,
     "deleting what has expired": retention.work,
-    "deleting refused requests": refusals.work,
+    "deleting refused requests": refused.work,
+    "deleting old usage": records.work,
     "deleting switches from warm caches": switches.work,
     **({"scheduled work": jobs.run_once} if settings.CONFIG.jobs else {}),
 }

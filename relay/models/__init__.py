@@ -27,7 +27,7 @@ from relay.models.proof import BooksProof
 from relay.models.realtime_call import RealtimeCall
 from relay.models.redemption import RedemptionBatch, RedemptionCode
 from relay.models.refused_request import RefusedRequest
-from relay.models.rollup import ChannelDay, KeyDay, MonthSum, RollupMark, TallyDay, UserDay
+from relay.models.rollup import ChannelDay, KeyDay, MonthSum, RemovedUsage, RollupMark, TallyDay, UserDay
 from relay.models.session import SessionPart, SessionSum
 from relay.models.token import Token
 from relay.models.upload import Upload, UploadSession
@@ -79,6 +79,7 @@ __all__ = [
     "RedemptionBatch",
     "RedemptionCode",
     "RefusedRequest",
+    "RemovedUsage",
     "Reservation",
     "RollupMark",
     "SessionPart",

@@ -127,6 +127,22 @@ class RollupMark(models.Model):
     last_id = models.BigIntegerField(default=0)
     # Ids below `last_id` that did not exist yet, as [first, last, seconds since 1970 when they were missed].
     gaps = models.JSONField(default=list)
+    # The first day (an ordinal) that has all of its records: those of days before have been deleted. 0: none has.
+    kept_from = models.IntegerField(default=0)
 
     def __str__(self) -> str:
         return str(self.last_id)
+
+
+class RemovedUsage(models.Model):
+    """What usage records of a user (0: of none) had charged that have been deleted, for proofs of the ledger."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+"
+    )
+    records = models.BigIntegerField(default=0)
+    cost = models.BigIntegerField(default=0)  # nano-USD, as in the records
+    shortfall = models.BigIntegerField(default=0)  # nano-USD of it that nothing covered
+
+    def __str__(self) -> str:
+        return f"{self.user_id} {self.records}"

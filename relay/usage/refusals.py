@@ -1,22 +1,17 @@
-"""Refused requests: writing, finding, counting and deleting them. Synchronous."""
+"""Refused requests: writing, finding and counting them. Synchronous."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from django.conf import settings
-from django.db import connection
 from django.db.models import Count, Sum
 
 from accounts.rights import staff_member
-from portal.lib import clock
 from relay.models import RefusedRequest
 
-_DELETED_AT_ONCE: Final = 2_000
 _COUNTED: Final = 50_000  # rows that a sum reads at most, the newest
 
 
@@ -44,28 +39,6 @@ def write(rows: Sequence[Refusal]) -> None:
     RefusedRequest.objects.bulk_create(
         RefusedRequest(**{**asdict(row), "started_at": datetime.fromtimestamp(row.started_at, UTC)}) for row in rows
     )
-
-
-def work(stopping: Callable[[], bool] = lambda: False) -> None:
-    """Run one round of deleting, and close the database connection."""
-    try:
-        delete_expired(stopping)
-    finally:
-        connection.close()
-
-
-def delete_expired(stopping: Callable[[], bool] = lambda: False) -> int:
-    """Delete what is older than REFUSED_KEEP_DAYS, a bounded number of rows in each statement. Returns how many."""
-    before = clock.now() - timedelta(days=settings.CONFIG.refused_keep_days)
-    whole = 0
-    while not stopping():
-        pks = list(RefusedRequest.objects.filter(started_at__lt=before).values_list("pk", flat=True)[:_DELETED_AT_ONCE])
-        if not pks:
-            break
-        whole += len(pks)
-        RefusedRequest.objects.filter(pk__in=pks).delete()
-        time.sleep(0.02)  # lets others write: SQLite looks now and then whether it may
-    return whole
 
 
 @dataclass(frozen=True, slots=True)

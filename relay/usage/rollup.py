@@ -15,8 +15,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
+from datetime import time as midnight
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
@@ -142,12 +144,17 @@ def catch_up() -> int:
 def rebuild(progress: Callable[[int], None] = lambda _: None) -> int:
     """Delete all sums and roll up all records again. Returns their number.
 
-    `progress` is called with the number so far.
+    Sums of days whose records have been deleted stay; sessions keep what is left of their records. `progress` is
+    called with the number so far.
     """
     with transaction.atomic():
         mark = RollupMark.objects.select_for_update().first() or RollupMark.objects.create(pk=1)
-        for table in (UserDay, ChannelDay, KeyDay, MonthSum, TallyDay, SessionSum, SessionPart):
-            table.objects.all()._raw_delete(using=connection.alias)
+        for table in (UserDay, ChannelDay, KeyDay, TallyDay):
+            table.objects.filter(day__gte=mark.kept_from)._raw_delete(using=connection.alias)
+        MonthSum.objects.filter(month__gte=_month_kept_from(mark))._raw_delete(using=connection.alias)
+        SumTable(MonthSum, _MONTH, SUMS).upsert((*of, *sums) for of, sums in sorted(_months_before(mark).items()))
+        for of_sessions in (SessionSum, SessionPart):
+            of_sessions.objects.all()._raw_delete(using=connection.alias)
         mark.last_id, mark.gaps = 0, []
         mark.save()
         _write_sums(*by_table(imported_sums()))
@@ -160,28 +167,34 @@ def rebuild(progress: Callable[[int], None] = lambda _: None) -> int:
 
 
 def differences() -> list[str]:
-    """Compare all sums with the records. Returns the differences in words. Reads every record."""
+    """Compare all sums with the records. Returns the differences in words. Reads every record.
+
+    Sums of days whose records have been deleted cannot be compared, nor sessions that began then.
+    """
     catch_up()
     mark = RollupMark.objects.first() or RollupMark()
     sums, of_sessions = _Added(), sessions.SessionTotals()
     for row in UsageRecord.objects.filter(pk__lte=mark.last_id).values_list(*_FIELDS).iterator(5000):
-        _add_record(sums, row, _days())
+        _add_record(sums, row, mark.kept_from)
         of_sessions.add(row, _values(row))
     oldest = KeyDay.objects.order_by("day").values_list("day", flat=True).first()  # sums of keys are younger than most
     for into, imported in zip((sums.users, sums.channels), by_table(imported_sums()), strict=True):
         for key, values in imported.items():
             into[key] = [one + other for one, other in zip(into[key], values, strict=True)]
     sums.keys = {key: value for key, value in sums.keys.items() if oldest is not None and key[0] >= oldest}
-    found = of_sessions.differences()
-    for table, names, expected in (
-        (UserDay, _USER, sums.users),
-        (ChannelDay, _CHANNEL, sums.channels),
-        (KeyDay, _KEY, sums.keys),
-        (MonthSum, _MONTH, _months(sums.users)),
+    found = of_sessions.differences(_begin_of(mark.kept_from) if mark.kept_from else None)
+    months = _months(sums.users)
+    for key, before in _months_before(mark).items():
+        months[key] = [one + other for one, other in zip(months[key], before, strict=True)]
+    kept: Any = {"day__gte": mark.kept_from}
+    for table, names, expected, which in (
+        (UserDay, _USER, sums.users, kept),
+        (ChannelDay, _CHANNEL, sums.channels, kept),
+        (KeyDay, _KEY, sums.keys, kept),
+        (MonthSum, _MONTH, months, {"month__gte": _month_kept_from(mark)}),
     ):
-        stored = {
-            row[: len(names)]: row[len(names) :] for row in table.objects.values_list(*names, *SUMS).iterator(5000)
-        }
+        rows = table.objects.filter(**which).values_list(*names, *SUMS)
+        stored = {row[: len(names)]: row[len(names) :] for row in rows.iterator(5000)}
         for key in sorted(stored.keys() | expected.keys(), key=str):
             if tuple(stored.get(key, _NOTHING)) != tuple(expected.get(key, _NOTHING)):
                 found.append(
@@ -191,6 +204,24 @@ def differences() -> list[str]:
     return found
 
 
+def _month_kept_from(mark: RollupMark) -> int:
+    """The first month whose sums can be made again, with what `_months_before` gives."""
+    return month_of(mark.kept_from) if mark.kept_from else 0
+
+
+def _months_before(mark: RollupMark) -> dict[Any, list[int]]:
+    """Sums by month of the days of a month whose records have been deleted, while other days of it have theirs."""
+    if not mark.kept_from:
+        return {}
+    begin = date.fromordinal(mark.kept_from).replace(day=1).toordinal()
+    rows = UserDay.objects.filter(day__gte=begin, day__lt=mark.kept_from).values_list(*_USER, *SUMS)
+    return _months({row[: len(_USER)]: list(row[len(_USER) :]) for row in rows.iterator(5000)})
+
+
+def _begin_of(day: int) -> datetime:
+    return datetime.combine(date.fromordinal(day), midnight(), ZoneInfo(settings.TIME_ZONE))
+
+
 _zone: dict[str, Days] = {}
 
 
@@ -198,7 +229,7 @@ def _days() -> Days:
     return _zone.setdefault(settings.TIME_ZONE, Days(settings.TIME_ZONE))
 
 
-def _mark() -> RollupMark | None:
+def lock_mark() -> RollupMark | None:
     """Lock and return the mark. None when another worker has locked it; on SQLite it waits instead."""
     skip = connection.features.has_select_for_update_skip_locked
     found = RollupMark.objects.select_for_update(skip_locked=skip).first()
@@ -220,10 +251,10 @@ def _roll_up_chunk(again: bool = False) -> int:
         return 0
     added, of_sessions = _Added(), sessions.SessionTotals()
     for row in rows:
-        _add_record(added, row, _days())
+        _add_record(added, row, mark.kept_from if mark is not None else 0)
         of_sessions.add(row, _values(row))
     with transaction.atomic():
-        current = _mark()
+        current = lock_mark()
         if current is None or (current.last_id, current.gaps) != (last, gaps):
             return 0  # another worker has rolled these up meanwhile
         _write_sums(added.users, added.channels)
@@ -293,7 +324,7 @@ def token_sums(user_id: int, token_id: int, since: int | None) -> tuple[dict[int
             waiting |= Q(pk__gte=first, pk__lte=end)
         late = _Added()
         for row in UsageRecord.objects.filter(waiting, token=token_id).values_list(*_FIELDS):
-            _add_record(late, row, _days())
+            _add_record(late, row, mark.kept_from)
     for (_user, day, _token, model), more in late.users.items():
         found[day] = [one + other for one, other in zip(found[day], more, strict=True)]
         if since is not None and day >= since:
@@ -353,10 +384,15 @@ def _missing(ids: Iterable[int], before: int, after: int, seen: float) -> list[l
     return found
 
 
-def _add_record(to: _Added, row: Any, days: Days) -> None:
-    """Add one record to the sums by user, channel and key, and to the counts of errors and first-token times."""
+def _add_record(to: _Added, row: Any, kept_from: int) -> None:
+    """Add one record to the sums by user, channel and key, and to the counts of errors and first-token times.
+
+    `kept_from`: the first day whose sums may change; a record of one before is in them, and about to be deleted.
+    """
     _, at, user, token, channel, model, _status, reason, code, *_, first = row[:_OWN]
-    day, key = days.of(at.timestamp()), row[_KEY_ID]
+    day, key = _days().of(at.timestamp()), row[_KEY_ID]
+    if day < kept_from:
+        return
     values = _values(row)
     tables = [(to.users, (user or 0, day, token or 0, model)), (to.channels, (day, channel or 0, model))]
     if key is not None:

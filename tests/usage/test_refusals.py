@@ -14,7 +14,8 @@ from portal.lib.json import encode
 from portal.lib.money import NANO
 from relay.models import RefusedRequest, Token, UsageRecord
 from relay.models.token import digest_of
-from relay.usage.refusals import delete_expired, refusal_sums
+from relay.usage.refusals import refusal_sums
+from relay.usage.retention.refused import delete_expired
 from tests.support.asserts import until
 from tests.support.money import PRICE
 from tests.support.portal import People, Portal, ask

@@ -56,3 +56,12 @@ class Stored(BaseModel):
             "they are not recorded."
         ),
     )
+    usage_keep_days: int = Field(
+        0,
+        ge=0,
+        le=36500,
+        description=(
+            "Days for which records of requests are kept, with their receipts; sums by day, the ledger and its proofs "
+            "stay. `0`: for ever."
+        ),
+    )

@@ -62,6 +62,7 @@ class Command(BaseCommand):
                 "accounts": report.accounts,
                 "entries": report.entries,
                 "records": report.records,
+                "removed_records": report.removed,
                 "reservations": report.reservations,
                 "reserved_usd": money.plain(report.reserved),
                 "differences": [str(one) for one in report.differences],
@@ -70,7 +71,8 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(found, indent=1))
         else:
             self.stdout.write(
-                f"{report.accounts} accounts, {report.entries} entries, {report.records} usage records, "
+                f"{report.accounts} accounts, {report.entries} entries, {report.records} usage records"
+                f"{f' ({report.removed} older ones are deleted)' if report.removed else ''}, "
                 f"{report.reservations} open reservations ({money.show(report.reserved)}); "
                 f"{time.monotonic() - began:.1f} s"
             )

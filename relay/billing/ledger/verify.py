@@ -60,6 +60,7 @@ class Report:
     accounts: int = 0
     entries: int = 0
     records: int = 0  # of usage
+    removed: int = 0  # records of usage that have been deleted, of which sums are left
     reservations: int = 0
     reserved: int = 0  # nano-USD
     differences: list[Difference] = field(default_factory=list)
@@ -144,6 +145,10 @@ def _verify(progress: Callable[[str], None]) -> Report:
     ):
         report.records += count
         recorded[user] = _whole(*sums[:2]), _whole(*sums[2:])
+    for of, records, *amounts in _rows("SELECT user_id, records, cost, shortfall FROM relay_removedusage"):
+        report.removed += records
+        cost, shortfall = recorded.get(of or None, (0, 0))
+        recorded[of or None] = cost + _figure(amounts[0]), shortfall + _figure(amounts[1])
     progress("reservations")
     held: dict[int, dict[tuple[int | None, int], int]] = defaultdict(dict)
     for user, token, day, high, low, count in _rows(

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.db import connection, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from relay.models import SessionPart, SessionSum, UsageRecord
 from relay.usage.sessions.sum_table import SumTable
@@ -75,24 +75,40 @@ class SessionTotals:
             (*key, *one.numbers, moment(one.first), moment(one.last)) for key, one in sorted(self._parts.items())
         )
 
-    def differences(self) -> list[str]:
-        """Compare what was added with what is stored. Returns the differences in words."""
+    def differences(self, kept_from: datetime | None) -> list[str]:
+        """Compare what was added with what is stored. Returns the differences in words.
+
+        `kept_from`: records that began before have been deleted, and with them parts of sessions. None: no record has.
+        """
+        whole = SessionSum.objects.all()
+        parts = SessionPart.objects.all()
+        cut: set[tuple[int, int | None]] = set()
+        if kept_from is not None:
+            cut = set(whole.filter(first_at__lt=kept_from).values_list("session", "user_id"))
         return [
-            *_differences(SessionSum, _WHOLE.key, self._whole),
-            *_differences(SessionPart, _PARTS.key, self._parts),
+            *_differences(whole, _WHOLE.key, {key: one for key, one in self._whole.items() if key not in cut}, cut),
+            *_differences(
+                parts, _PARTS.key, {key: one for key, one in self._parts.items() if (key[1], key[0]) not in cut}, cut
+            ),
         ]
 
 
 def _differences(
-    table: type[SessionSum | SessionPart], key: tuple[str, ...], expected: dict[Any, _Sum]
+    rows: QuerySet[Any], key: tuple[str, ...], expected: dict[Any, _Sum], cut: set[tuple[int, int | None]]
 ) -> Iterator[str]:
-    stored = {tuple(row[: len(key)]): row[len(key) :] for row in table.objects.values_list(*key, *SUMS).iterator(5000)}
+    """Differences between rows and what is expected, by their keys, without the sessions (and users) of `cut`."""
+    session, user = key.index("session"), key.index("user_id")
+    stored = {
+        tuple(row[: len(key)]): row[len(key) :]
+        for row in rows.values_list(*key, *SUMS).iterator(5000)
+        if (row[session], row[user]) not in cut
+    }
     nothing = (0,) * len(SUMS)
     for which in sorted(stored.keys() | expected.keys(), key=str):
         wanted = tuple(expected[which].numbers) if which in expected else nothing
         found = tuple(stored.get(which, nothing))
         if found != wanted:
-            yield f"{table.__name__} {dict(zip(key, which, strict=True))}: {found} instead of {wanted}"
+            yield f"{rows.model.__name__} {dict(zip(key, which, strict=True))}: {found} instead of {wanted}"
 
 
 def delete_without_records() -> None:
