@@ -13,12 +13,12 @@ import click
 
 from portal import __version__
 from portal.cli.errors import Refusal
+from portal.cli.input.usage_errors import said
 from portal.cli.options import Group
-from portal.cli.usage_errors import said
 
 NAMES: Final = (
     "init", "serve", "login", "logout", "status", "doctor", "check", "token", "accounts", "models", "usage", "connect",
-    "password", "import", "manage", "completion",
+    "password", "import", "backup", "restore", "move", "manage", "completion",
 )  # fmt: skip
 _COMMANDS: Final = "portal.cli.commands"
 

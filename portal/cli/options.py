@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from portal.cli import usage_errors, values
+from portal.cli.input import usage_errors, values
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

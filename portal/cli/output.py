@@ -94,3 +94,19 @@ def _tell(text: str, done: threading.Event) -> None:
         if done.wait(_PATIENCE):
             click.echo(f"\r{' ' * (len(text) + 12)}\r", nl=False, err=True)
             return
+
+
+class StatusLine:
+    """One line on stderr that says what is being done; nothing where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self._shown, self._width = sys.stderr.isatty(), 0
+
+    def tell(self, text: str) -> None:
+        if self._shown:
+            click.echo(f"\r{text:<{self._width}}", nl=False, err=True)
+            self._width = max(self._width, len(text))
+
+    def clear(self) -> None:
+        if self._width:
+            click.echo(f"\r{' ' * self._width}\r", nl=False, err=True)

@@ -29,7 +29,9 @@ _CHECKOUTS: Final = (".git", ".hg", ".svn", ".jj")  # what is in the top folder 
 OLDEST_PREFIX: Final = "OPENAI_ENDPOINT_"
 # Variables with our prefix that are no settings: of `portal.serving.bootstrap`, of clients on the same machine, and
 # those that Kubernetes and Docker set in containers beside a service named "airelays".
-_NO_SETTINGS: Final = re.compile(r"config|bootstrapped|api_key|token|name|env_.+|service_(host|port.*)|port_\d+_.+")
+_NO_SETTINGS: Final = re.compile(
+    r"config|bootstrapped|backup_passphrase|api_key|token|name|env_.+|service_(host|port.*)|port_\d+_.+"
+)
 
 
 class ConfigError(Exception):

@@ -51,6 +51,8 @@ def unhurried() -> Iterator[None]:
 
 
 def _may_pause(connection: Any, **signal: object) -> None:
+    if connection.vendor != "postgresql":
+        return  # one beside the portal's own, to which a move copies
     with connection.cursor() as cursor:
         cursor.execute(f"SET idle_in_transaction_session_timeout = '{HOUR}s'")
 

@@ -12,11 +12,13 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection
 
 from portal.installation import command
+from portal.installation.command import here
 from portal.installation.lock import FolderInUse, FolderLock
 from portal.installation.open_relay import why_not_open
 from portal.management.apart import apart
 from portal.management.command_line import database_is_away
 from portal.metrics.installed import why_not_open as why_not_open_metrics
+from portal.move.progress import is_unfinished
 from portal.services.migrations import migrations_missing
 from portal.serving.banner import RELAYS_ONLY, address, open_relay
 from portal.serving.first_run import take_over
@@ -71,6 +73,12 @@ class ListeningCommand(BaseCommand):
             connection.ensure_connection()
         except (DatabaseError, ImproperlyConfigured) as error:
             raise CommandError(database_is_away(error)) from None
+        if is_unfinished(connection):
+            again = here("move", "DATABASE_URL", data_dir=settings.DATA_DIR)
+            raise CommandError(
+                f"this database is the unfinished copy of a move. Run `{again}` once more with the settings of the old "
+                "database, while no portal runs."
+            )
         lock = FolderLock(settings.DATA_DIR)
         try:
             shared = config.shared_data_dir or bool(config.database_url)

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('relay', '0038_interrupted'),
+        ('relay', '0039_bills'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -13,6 +13,7 @@ from tests.support.server import ROOT
 # The functions whose loops only calculate.
 ONLY_READ = {
     ("relay/usage/rollup.py", "differences"),
+    ("relay/usage/rollup.py", "_months_before"),
     ("relay/usage/reports.py", "_sum_records"),
     ("relay/usage/sessions/sums.py", "_differences"),
     ("relay/billing/ledger/movements.py", "mend_wallet"),  # in a transaction that holds the lock

@@ -7,7 +7,8 @@ from typing import Final
 import click
 from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
-from portal.cli import options, values
+from portal.cli import options
+from portal.cli.input import values
 
 _SHELLS: Final = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from portal.cli import options, startup, values
+from portal.cli import options, startup
+from portal.cli.input import values
 from portal.clients.apps import APPS
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from portal.cli import options, output, startup, values
+from portal.cli import options, output, startup
 from portal.cli.errors import Refusal
+from portal.cli.input import values
 from relay.importers.sources import KEY_VARIABLES, PROGRAMS
 
 if TYPE_CHECKING:

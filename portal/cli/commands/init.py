@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from portal.cli import client, options, output, startup, values
+from portal.cli import client, options, output, startup
 from portal.cli.errors import Refusal
+from portal.cli.input import values
 from portal.config import Config
 from portal.installation import command as airelays
 from portal.installation import config_file, sources

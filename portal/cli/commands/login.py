@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from portal.cli import options, output, values
+from portal.cli import options, output
 from portal.cli.errors import Refusal
+from portal.cli.input import values
 from portal.cli.startup import database, own_command
 from portal.lib.texts import plain
 

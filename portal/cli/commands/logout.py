@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from portal.cli import options, output, values
+from portal.cli import options, output
+from portal.cli.input import values
 from portal.cli.startup import database
 from portal.lib.texts import plain
 

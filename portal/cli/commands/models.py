@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from portal.cli import options, output, startup, values
+from portal.cli import options, output, startup
+from portal.cli.input import values
 
 
 @options.command("models")

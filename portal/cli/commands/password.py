@@ -7,8 +7,9 @@ import sys
 
 import click
 
-from portal.cli import options, output, startup, values
+from portal.cli import options, output, startup
 from portal.cli.errors import Refusal
+from portal.cli.input import values
 
 _LONGEST = 4096  # characters that are read of a pipe
 

@@ -8,7 +8,8 @@ from typing import Final
 
 import click
 
-from portal.cli import options, startup, values
+from portal.cli import options, startup
+from portal.cli.input import values
 
 _TERMINATED: Final = 128 + signal.SIGTERM
 

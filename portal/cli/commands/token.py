@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from portal.cli import client, options, output, startup, values
+from portal.cli import client, options, output, startup
 from portal.cli.errors import Refusal
+from portal.cli.input import values
 
 if TYPE_CHECKING:
     from relay.models import Token

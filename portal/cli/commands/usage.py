@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from portal.cli import options, output, startup, values
+from portal.cli import options, output, startup
+from portal.cli.input import values
 from portal.lib import money
 
 if TYPE_CHECKING:

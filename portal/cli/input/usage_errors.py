@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import click
 
-from portal.cli.values import OneOf
+from portal.cli.input.values import OneOf
 
 
 def said(error: click.UsageError) -> str:
