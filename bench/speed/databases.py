@@ -9,7 +9,6 @@ pg_stat_statements for it, and both must be used by nobody else meanwhile. The d
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
+import pymysql
 
 from tests.support.load.targets import BenchTarget, load, portal, started
 from tests.support.server import free_port
@@ -84,10 +84,9 @@ class _MariaDb(_Server):
         }
 
     def _ask(self, sql: str, database: bool = True) -> list[Any]:
-        driver: Any = importlib.import_module("MySQLdb")  # no requirement: it has to be compiled
         parts = urlsplit(self.url)
-        options = {"db": parts.path.strip("/")} if database else {}
-        connection = driver.connect(
+        options = {"database": parts.path.strip("/")} if database else {}
+        connection = pymysql.connect(
             host=parts.hostname, port=parts.port or 3306, user=parts.username, password=parts.password or "", **options
         )
         try:

@@ -7,7 +7,6 @@ completion answer at once and where no settings are valid.
 from __future__ import annotations
 
 import gc
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from portal.config import Config, load
 from portal.installation import command, sources
 from portal.installation.lock import listening_at
 from portal.installation.sources import ConfigError
+from portal.services.database_errors import one_line_is_enough
 
 _T = TypeVar("_T")
 
@@ -88,7 +88,7 @@ def database() -> Iterator[None]:
             init = command.here("init", data_dir=config.data_dir)
             raise Refusal(f"The data folder {config.data_dir} is not set up. Run `{init}`.")
         follow_running(config)
-        logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # it tells each try to connect; one line is enough
+        one_line_is_enough()
     with refusals():
         from portal.services.migrations import migrations_missing
 

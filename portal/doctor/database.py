@@ -16,7 +16,9 @@ from portal.config import Config
 from portal.doctor.report import Check, told
 from portal.installation.command import here
 from portal.lib import clock
+from portal.lib.redaction.redact import redact
 from portal.services import redis
+from portal.services.database_errors import fault_of
 from relay.models import Worker
 
 _INTEGRITY_SECONDS: Final = 20.0  # that reading a whole SQLite file may take
@@ -39,9 +41,9 @@ def database(config: Config) -> Iterator[Check]:
         with transaction.atomic():  # takes the lock of a writer, and changes no row
             Worker.objects.filter(name="").update(seen_at=clock.now())
     except (DatabaseError, InterfaceError, ImproperlyConfigured) as error:
-        text = _("The database cannot be used: %(why)s.") % {"why": told(error)}
-        steps = (_("Check that it runs, that its disk has room, and AIRELAYS_DATABASE_URL."),)
-        yield Check("database", "fail", text, steps, data)
+        why, remedy = fault_of(error)
+        text = _("The database cannot be used: %(why)s.") % {"why": redact(why)[:200]}
+        yield Check("database", "fail", text, (_(remedy),), data)
         return
     damage = _damage() if connection.vendor == "sqlite" else None
     if damage:

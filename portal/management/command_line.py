@@ -14,9 +14,8 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.backends.signals import connection_created
 
-from portal import limits
-from portal.lib.texts import reason
-from portal.services.databases import HOUR, mysql_waits
+from portal.services.database_errors import fault_of, one_line_is_enough, waited_for_the_pool
+from portal.services.mysql import options as mysql
 from portal.services.timeouts import statement_timeout
 
 _SERVING: Final = (["serve"], ["start"], ["runserver"])
@@ -30,9 +29,9 @@ def unhurried() -> Iterator[None]:
     between two statements, which on a busy machine the command itself may need.
     """
     options = connection.settings_dict["OPTIONS"]
-    usual = mysql_waits(limits.QUERY_SECONDS, limits.DATABASE_SECONDS) if connection.vendor == "mysql" else {}
-    before = {wait: value for wait, value in usual.items() if options.get(wait) == value}
-    options.update({wait: value for wait, value in mysql_waits(HOUR, HOUR).items() if wait in before})
+    before = {"init_command": options["init_command"]} if connection.vendor == "mysql" else {}
+    if before:
+        options["init_command"] = mysql.session(mysql.HOUR, mysql.HOUR, mysql.HOUR)
     pooled = connection.vendor == "postgresql"
     if before or pooled:
         connection.close()
@@ -54,34 +53,41 @@ def _may_pause(connection: Any, **signal: object) -> None:
     if connection.vendor != "postgresql":
         return  # one beside the portal's own, to which a move copies
     with connection.cursor() as cursor:
-        cursor.execute(f"SET idle_in_transaction_session_timeout = '{HOUR}s'")
+        cursor.execute(f"SET idle_in_transaction_session_timeout = '{mysql.HOUR}s'")
 
 
 def run(arguments: list[str]) -> None:
     """Run a command. Exits with 1 after an error of the database; with `--traceback` it is raised."""
+    serving = arguments[1:2] in _SERVING
+    if not serving:
+        one_line_is_enough()
     try:
-        with nullcontext() if arguments[1:2] in _SERVING else unhurried():
+        with nullcontext() if serving else unhurried():
             execute_from_command_line(arguments)
     except (DatabaseError, InterfaceError) as error:
         if "--traceback" in arguments:
             raise
-        said = f"the database broke off: {_reason(error)}. Run it again; --traceback shows where it happened."
-        try:
-            connection.close()
-            connection.ensure_connection()
-        except (DatabaseError, InterfaceError):
-            said = database_is_away(error)
+        said = database_is_away(error)
+        if not waited_for_the_pool(error) and _answers():
+            why = fault_of(error).reason
+            said = f"the database broke off: {why}. Run it again; --traceback shows where it happened."
         sys.stderr.write(f"airelays: {said}\n")
         sys.exit(1)
 
 
+def _answers() -> bool:
+    try:
+        connection.close()
+        connection.ensure_connection()
+    except (DatabaseError, InterfaceError):
+        return False
+    return True
+
+
 def database_is_away(error: Exception) -> str:
     """What to say of an error with which the database answers nothing at all, in one line."""
-    return f"the database cannot be used: {_reason(error)}. Check that it runs, and AIRELAYS_DATABASE_URL."
-
-
-def _reason(error: Exception) -> str:
-    return reason(error).splitlines()[0].rstrip(".")
+    reason, remedy = fault_of(error)
+    return f"the database cannot be used: {reason}. {remedy}"
 
 
 class _Utility(ManagementUtility):

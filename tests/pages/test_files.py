@@ -79,9 +79,10 @@ def test_the_page_says_how_far_a_batch_is_and_what_it_waits_for(people: People, 
     from portal.lib import clock
     from relay.models import Batch
     from relay.storage import batches
+    from relay.tokens.lifecycle import create_token
 
     mine, theirs = (
-        batches.create_batch(user.pk, 0, "/v1/embeddings", "file-1", None, None)
+        batches.create_batch(user.pk, create_token(user, "b", actor=user)[0].pk, "/v1/embeddings", "file-1", None, None)
         for user in (people.owner, people.other)
     )
     later = clock.now() + timedelta(hours=2)

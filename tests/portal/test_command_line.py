@@ -49,5 +49,6 @@ def test_a_database_that_is_away(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     with pytest.raises(SystemExit):
         command_line.run(["manage.py", "start"])
     assert capsys.readouterr().err == (
-        "airelays: the database cannot be used: connection refused. Check that it runs, and AIRELAYS_DATABASE_URL.\n"
+        "airelays: the database cannot be used: connection refused. Check that it runs, that its disk has room, and "
+        "AIRELAYS_DATABASE_URL.\n"
     )

@@ -196,8 +196,14 @@ def test_without_a_home_folder_the_data_folder_must_be_named(monkeypatch: pytest
         config.load({}, {})
 
 
-def test_mysql_without_its_driver_is_one_line_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "MySQLdb", None)
-    with pytest.raises(ConfigError, match="AIRELAYS_DATABASE_URL: mysql:// needs the package mysqlclient") as it:
-        config.load({}, {"AIRELAYS_CONFIG": "", "AIRELAYS_DATABASE_URL": "mysql://root:secret@127.0.0.1/airelays"})
+@pytest.mark.parametrize(
+    ("scheme", "driver", "package"),
+    [("mysql", "pymysql", "PyMySQL"), ("mariadb", "pymysql", "PyMySQL"), ("postgresql", "psycopg_pool", "psycopg")],
+)
+def test_a_database_without_its_driver_is_one_line_that_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, driver: str, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, driver, None)
+    with pytest.raises(ConfigError, match=f"AIRELAYS_DATABASE_URL: its driver is missing: .* '{package}") as it:
+        config.load({}, {"AIRELAYS_CONFIG": "", "AIRELAYS_DATABASE_URL": f"{scheme}://root:secret@127.0.0.1/airelays"})
     assert "\n" not in str(it.value) and "secret" not in str(it.value)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -23,7 +20,7 @@ from portal.services.databases import from_url
 from portal.services.postgresql import BoundedConnection
 from portal.services.timeouts import statement_timeout
 from tests.services.stalled import Stalled, stalled
-from tests.support.asserts import check, until
+from tests.support.asserts import until
 from tests.support.environment import DATABASE_URL, IS_POSTGRESQL
 from tests.support.portal import Portal, ask
 from tests.support.server import serving
@@ -135,43 +132,6 @@ def test_a_command_may_pause_for_longer_within_a_transaction() -> None:
         connection.close()
         assert limit() == "1h", "on another connection, too"
     assert limit() == "1min", "what serves gets none of these connections"
-
-
-@needs_postgresql
-def test_a_portal_whose_database_stops_in_the_middle(behind: tuple[Stalled, str], live: Portal, tmp_path: Path) -> None:
-    """Readiness and requests say so in time, what needs no database goes on, and a stop ends all the same."""
-    way, _ = behind
-    parts = urlsplit(os.environ["AIRELAYS_DATABASE_URL"])
-    url = parts._replace(netloc=f"{parts.username}@127.0.0.1:{way.port}").geturl()
-    model, token = live.model(), live.token()
-    with serving(tmp_path / "log", env={"AIRELAYS_DATABASE_URL": url, "AIRELAYS_SHUTDOWN_SECONDS": "1"}) as server:
-
-        def request(method: str, path: str, **more: Any) -> httpx.Response:
-            headers = {"authorization": f"Bearer {token}"}
-            return httpx.request(method, server.url + path, headers=headers, timeout=60, trust_env=False, **more)
-
-        def chat() -> httpx.Response:
-            return request("POST", "/v1/chat/completions", json=ask(model))
-
-        until(lambda: chat().status_code == 200)
-        way.freeze()
-        ready = request("GET", "/readyz")
-        assert ready.status_code == 503 and "the database does not answer" in ready.json()["problems"][0]
-        for _ in range(2):
-            check(chat(), 503, "server_error", "relay_unavailable")
-            assert request("GET", "/v1/models").status_code == 200, "a list of models from memory"
-        file = {"file": ("a.txt", b"one line")}
-        upload = request("POST", "/v1/files", files=file, data={"purpose": "user_data"})
-        check(upload, 503, "server_error", "relay_unavailable")
-        assert request("GET", "/healthz").status_code == 200
-        page = request("GET", "/accounts/signup/", cookies={"sessionid": "x" * 32})
-        assert page.status_code == 503 and "database does not answer" in page.text
-        way.thaw()
-        until(lambda: chat().status_code == 200)
-        way.freeze()
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(60) == 0
-        way.thaw()
 
 
 @needs_postgresql

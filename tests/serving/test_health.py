@@ -18,6 +18,7 @@ from portal import limits
 from portal.serving.probes import health
 from relay.billing.ledger.writer import writer
 from tests.support.asserts import until
+from tests.support.portal import Portal
 from tests.support.server import Server
 from tests.support.sessions import with_config
 
@@ -40,17 +41,24 @@ def test_probes_answer_whatever_host_they_are_asked_for(server: Server, path: st
     assert httpx.post(server.url + path, trust_env=False, timeout=60).status_code == 403
 
 
-def test_a_database_that_takes_no_writes_is_not_ready(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+READ_ONLY = {
+    "sqlite": ("PRAGMA query_only=ON", "PRAGMA query_only=OFF"),
+    "postgresql": ("SET default_transaction_read_only = on", "RESET default_transaction_read_only"),
+    "mysql": ("SET SESSION TRANSACTION READ ONLY", "SET SESSION TRANSACTION READ WRITE"),
+}
+
+
+def test_a_database_that_takes_no_writes_is_not_ready(live: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a full disk: every request that is to be paid for would be refused."""
     monkeypatch.setattr(health, "_tried_at", float("-inf"))
+    begin, end = READ_ONLY[connection.vendor]
     with connection.cursor() as cursor:
-        cursor.execute("SET TRANSACTION READ ONLY" if connection.vendor == "postgresql" else "PRAGMA query_only=ON")
+        cursor.execute(begin)
     try:
         refused, again = health._checked(), health._checked()
     finally:
-        if connection.vendor == "sqlite":
-            with connection.cursor() as cursor:
-                cursor.execute("PRAGMA query_only=OFF")
+        with connection.cursor() as cursor:
+            cursor.execute(end)
         health._tried_at = float("-inf")
     assert refused == again and "takes no writes" in refused
     assert Client().get("/healthz").status_code == 200

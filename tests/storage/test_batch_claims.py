@@ -6,9 +6,11 @@ from datetime import timedelta
 
 import pytest
 
+from accounts.models import User
 from portal.lib import clock
 from relay.models import Batch
 from relay.storage import batch_claims, batch_results, batches
+from relay.tokens.lifecycle import create_token
 from tests.support.portal import People
 
 pytestmark = pytest.mark.shared
@@ -16,7 +18,9 @@ pytestmark = pytest.mark.shared
 
 def _batch(user: int, minutes: int) -> Batch:
     """A batch that was made so many minutes ago."""
-    batch = batches.create_batch(user, 0, "/v1/embeddings", "file-1", None, None)
+    owner = User.objects.get(pk=user)
+    token = create_token(owner, "batches", actor=owner)[0].pk
+    batch = batches.create_batch(user, token, "/v1/embeddings", "file-1", None, None)
     Batch.objects.filter(pk=batch.pk).update(created_at=clock.now() - timedelta(minutes=minutes), token=None)
     return batch
 

@@ -38,6 +38,7 @@ def _conversation(user: Any, text: str) -> Conversation:
 
 def test_everything_counts_in_bytes(people: People) -> None:
     user, used = people.owner.pk, 0
+    token = create_token(people.owner, "batches", actor=people.owner)[0].pk
 
     def added() -> int:
         nonlocal used
@@ -57,7 +58,7 @@ def test_everything_counts_in_bytes(people: People) -> None:
     assert added() == 304 + limits.ROW_BYTES
     StoredResponse.objects.update(body="", output=None)
     assert added() == -4
-    batch = batches.create_batch(user, 0, "/v1/embeddings", "file-1", None, None)
+    batch = batches.create_batch(user, token, "/v1/embeddings", "file-1", None, None)
     assert added() == len("null") + limits.ROW_BYTES
     batches.write_failures(batch, [(1, "x" * 1000)])
     assert added() == 1000 + limits.ROW_BYTES

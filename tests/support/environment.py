@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import fcntl
-import importlib
 import os
 import shutil
 import subprocess
@@ -28,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 IS_POSTGRESQL = DATABASE_URL.startswith("postgresql:")
-IS_MARIADB = DATABASE_URL.startswith("mysql:")
+IS_MARIADB = DATABASE_URL.startswith(("mysql:", "mariadb:"))
 
 
 def _of_mariadb(url: str) -> dict[str, Any]:
@@ -40,8 +39,10 @@ def _of_mariadb(url: str) -> dict[str, Any]:
 
 def to_mariadb(url: str) -> Any:
     """A connection to a MariaDB, or to a database on it."""
-    driver: Any = importlib.import_module("MySQLdb")  # no requirement: it has to be compiled
-    return driver.connect(**_of_mariadb(url), db=urlsplit(url).path.strip("/"), autocommit=True)
+    import pymysql
+
+    where = {"database": urlsplit(url).path.strip("/"), "charset": "utf8mb4"}
+    return pymysql.connect(**_of_mariadb(url), **where, autocommit=True, ssl_disabled=True)
 
 
 def on_server(sql: str) -> list[tuple[str]]:
@@ -125,7 +126,7 @@ def _create(name: str, template: str = "") -> None:
     if IS_POSTGRESQL:
         on_server(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
         return
-    on_server(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+    on_server(f"CREATE DATABASE {name} CHARACTER SET latin1")
     if template:
         where = ["--no-defaults", *(f"--{name}={value}" for name, value in _of_mariadb(DATABASE_URL).items())]
         dump = subprocess.run(["mariadb-dump", *where, template], stdout=subprocess.PIPE, check=True)

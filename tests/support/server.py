@@ -58,7 +58,7 @@ class _Connection:
 
     def query(self, sql: str) -> list[Any]:
         kind = self._database.partition(":")[0]
-        ask = {"postgresql": self._ask_server, "mysql": self._ask_mariadb}.get(kind, self._ask_file)
+        ask = {"postgresql": self._ask_server, "mariadb": self._ask_mariadb}.get(kind, self._ask_file)
         with self._lock:
             return ask(sql)
 
@@ -129,7 +129,7 @@ class Server:
         if (state := self._changes()) == self.seen:
             return
         newest = state[0]
-        if self.database.startswith(("postgresql:", "mysql:")):
+        if self.database.startswith(("postgresql:", "mariadb:")):
             # A change may be committed behind one with a higher id, and is read at the latest with the next one.
             newest = self.query(_MARK)[0][0]
             state = (newest, state[1] + 1)

@@ -1,5 +1,5 @@
-"""PostgreSQL and Redis for the suites that concern them, and a browser: `python -m tests.support.services
-start|stop|database|redis|browser`.
+"""PostgreSQL, MariaDB and Redis for the suites that concern them, and a browser: `python -m tests.support.services
+start|stop|database|mariadb|redis|browser`.
 
 They are installed from Debian's packages, listen on 127.0.0.1 on ports of their own, and keep their data in
 `.services/`. Nothing of a database that may already run on this machine is touched.
@@ -16,10 +16,11 @@ import sys
 import time
 from pathlib import Path
 
-# The folder of the data is elsewhere for root, since PostgreSQL's user may not be able to enter the repository.
+# The folders of the data are elsewhere for root, since the databases' users may not be able to enter the repository.
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = ROOT / ".services"
-POSTGRES_PORT, REDIS_PORT = 54329, 63799
+POSTGRES_PORT, MARIADB_PORT, REDIS_PORT = 54329, 33069, 63799
+MARIADB_URL = f"mariadb://root@127.0.0.1:{MARIADB_PORT}/mysql"
 DATABASE_URL = f"postgresql://airelays@127.0.0.1:{POSTGRES_PORT}/postgres"
 REDIS_URL = f"redis://127.0.0.1:{REDIS_PORT}/0"
 
@@ -31,6 +32,10 @@ def fail(message: str) -> None:
 def postgres_program(name: str) -> str | None:
     found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: float(path.parts[4]))
     return str(found[-1]) if found else shutil.which(name)
+
+
+def mariadb_program() -> str | None:
+    return shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
 def answers(port: int) -> bool:
@@ -119,6 +124,53 @@ def start_postgres() -> None:
     (FOLDER / "postgres.data").write_text(str(data))
 
 
+def start_mariadb() -> None:
+    """Without what keeps data over a crash of the machine, and with few files for the many databases of a run."""
+    if answers(MARIADB_PORT):
+        return
+    data = Path("/tmp/airelays-services-mariadb" if os.geteuid() == 0 else FOLDER / "mariadb")
+    shutil.rmtree(data, ignore_errors=True)
+    data.mkdir(parents=True, mode=0o700)
+    user = "mysql" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+    shutil.chown(data, user)
+    common = ["--no-defaults", f"--user={user}", f"--datadir={data}"]
+    made = subprocess.run(
+        ["mariadb-install-db", *common, "--auth-root-authentication-method=normal", "--skip-test-db"],
+        cwd="/",
+        capture_output=True,
+        text=True,
+    )
+    if made.returncode:
+        fail(f"mariadb-install-db failed:\n{made.stderr[-2000:]}")
+    options = [
+        "--bind-address=127.0.0.1",
+        f"--port={MARIADB_PORT}",
+        f"--socket={data / 'socket'}",
+        f"--pid-file={data / 'pid'}",
+        f"--log-error={data / 'log'}",
+        "--skip-name-resolve",
+        "--max-connections=200",
+        "--skip-innodb-doublewrite",
+        "--innodb-flush-log-at-trx-commit=0",
+        "--innodb-flush-method=nosync",
+        "--skip-innodb-file-per-table",
+    ]
+    subprocess.Popen(
+        [str(mariadb_program()), *common, *options],
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    until = time.monotonic() + 60
+    while not answers(MARIADB_PORT):
+        if time.monotonic() > until:
+            fail(f"MariaDB did not start; see {data / 'log'}")
+        time.sleep(0.05)
+    (FOLDER / "mariadb.data").write_text(str(data))
+
+
 def start_redis() -> None:
     if answers(REDIS_PORT):
         return
@@ -151,10 +203,17 @@ def start_redis() -> None:
 
 def start() -> None:
     FOLDER.mkdir(exist_ok=True)
-    install({"postgresql": postgres_program("initdb"), "redis-server": shutil.which("redis-server")})
+    install(
+        {
+            "postgresql": postgres_program("initdb"),
+            "mariadb-server": mariadb_program(),
+            "redis-server": shutil.which("redis-server"),
+        }
+    )
     start_postgres()
+    start_mariadb()
     start_redis()
-    print(f"PostgreSQL: {DATABASE_URL}\nRedis:      {REDIS_URL}")
+    print(f"PostgreSQL: {DATABASE_URL}\nMariaDB:    {MARIADB_URL}\nRedis:      {REDIS_URL}")
 
 
 def browser() -> None:
@@ -184,18 +243,26 @@ def stop() -> None:
             stderr=subprocess.DEVNULL,
         )
         shutil.rmtree(data, ignore_errors=True)
-    pid = FOLDER / "redis.pid"
-    if pid.exists():
-        try:
-            os.kill(int(pid.read_text()), 15)
-        except (ProcessLookupError, ValueError):
-            pass
+    _end(FOLDER / "redis.pid")
+    note = FOLDER / "mariadb.data"
+    if note.exists():
+        data = Path(note.read_text())
+        _end(data / "pid", 9)
+        shutil.rmtree(data, ignore_errors=True)
     shutil.rmtree(FOLDER, ignore_errors=True)
+
+
+def _end(pid: Path, signal: int = 15) -> None:
+    try:
+        os.kill(int(pid.read_text()), signal)
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        pass
 
 
 if __name__ == "__main__":
     action = sys.argv[1] if len(sys.argv) > 1 else "start"
-    if action in {"database", "redis"}:
-        print(DATABASE_URL if action == "database" else REDIS_URL)
+    urls = {"database": DATABASE_URL, "mariadb": MARIADB_URL, "redis": REDIS_URL}
+    if action in urls:
+        print(urls[action])
     else:
         {"start": start, "stop": stop, "browser": browser}[action]()

@@ -26,7 +26,11 @@ class Data(BaseModel):
         ),
     )
     database_url: values.DatabaseUrl = Field(
-        "", description=("Database to use instead of SQLite: `postgresql://user:password@host:5432/airelays`.")
+        "",
+        description=(
+            "Database to use instead of SQLite: `postgresql://user:password@host:5432/airelays`, or `mysql://` or "
+            "`mariadb://` in the same form."
+        ),
     )
     database_connections: int = Field(
         10, ge=2, le=500, description=("Connections that one worker may hold to a PostgreSQL database.")

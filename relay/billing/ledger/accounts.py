@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.db import connection
-from django.db.models.constants import OnConflict
 
 from portal.lib.days import bounds
 from relay.billing.ledger.sql import LedgerSql
@@ -29,8 +28,9 @@ def open_account(
     if db.run(f"SELECT 1 FROM relay_ledgeraccount WHERE {db.key} = %s", (key,)).fetchone():  # noqa: S608
         return False
     columns = f"{db.key}, kind, user_id, token_id, period, first_day, last_day, limited, granted, used, reserved"
-    insert = connection.ops.insert_statement(on_conflict=OnConflict.IGNORE)
-    suffix = connection.ops.on_conflict_suffix_sql([], OnConflict.IGNORE, [], [])
+    # The number of rows says whether it was made, which that of MySQL's ON DUPLICATE KEY would not.
+    mysql = connection.vendor == "mysql"
+    insert, suffix = ("INSERT IGNORE INTO", "") if mysql else ("INSERT INTO", "ON CONFLICT DO NOTHING")
     values = (key, kind, user_id, token_id, period, first_day, last_day, limited, granted, used, reserved)
     sql = f"{insert} relay_ledgeraccount ({columns}) VALUES ({', '.join(['%s'] * len(values))}) {suffix}"
     return db.run(sql, values).rowcount == 1
