@@ -12,6 +12,10 @@ endif
 # The suite mostly waits: for servers, streams and time-outs. A file's tests stay together, since they share servers.
 TEST_WORKERS ?= 4
 PARALLEL := -n $(TEST_WORKERS) --dist loadscope --no-loadscope-reorder
+SHARED = $(VENV) -m pytest -m "shared and not soak" $(PARALLEL)
+REDIS_URL = $$($(VENV) -m tests.support.services redis)
+# Which of the shared tests run on MariaDB: all, unless CI names those that ask the database in ways of their own.
+MARIADB ?=
 .DEFAULT_GOAL := help
 PHONY_MORE := agents bench-scale matrix tour messages pages browser node corpus hunt fuzz soak uploads everything
 .PHONY: $(PHONY_MORE) help run test test-all services services-stop check format bench faults failover lock dev clean
@@ -35,7 +39,7 @@ corpus: dev ## what real upstreams and clients were seen to do, a file each (ARG
 matrix: dev ## every feature of each client API at every upstream, into docs/compatibility.md
 	@$(VENV) -m tests.api.compatibility
 
-services: dev ## PostgreSQL and Redis from Debian's packages, on loopback ports of their own
+services: dev ## PostgreSQL, MariaDB and Redis from Debian's packages, on loopback ports of their own
 	@$(VENV) -m tests.support.services start
 
 browser: dev ## chromium from Debian's packages, for the tests of pages
@@ -47,11 +51,13 @@ node: ## the official SDKs for Node, for the tests that drive them (needs npm)
 services-stop: dev ## end them and remove their data
 	@$(VENV) -m tests.support.services stop
 
-test-all: services ## the suites that concern them, on PostgreSQL and Redis; ten thousand operations on the books
-	@trap '$(VENV) -m tests.support.services stop' EXIT; BOOKS_OPERATIONS=10000 \
-	TEST_DATABASE_URL=$$($(VENV) -m tests.support.services database) \
-		TEST_REDIS_URL=$$($(VENV) -m tests.support.services redis) \
-		$(VENV) -m pytest -m "shared and not soak" $(PARALLEL) $(ARGS)
+test-all: services ## the suites that concern them, on PostgreSQL with Redis, then on MariaDB without (REDIS=mariadb: the other way round)
+	@trap '$(VENV) -m tests.support.services stop' EXIT; failed=0; \
+	BOOKS_OPERATIONS=10000 TEST_DATABASE_URL=$$($(VENV) -m tests.support.services database) \
+		TEST_REDIS_URL=$(if $(filter mariadb,$(REDIS)),,$(REDIS_URL)) $(SHARED) $(ARGS) || failed=1; \
+	TEST_DATABASE_URL=$$($(VENV) -m tests.support.services mariadb) \
+		TEST_REDIS_URL=$(if $(filter mariadb,$(REDIS)),$(REDIS_URL)) $(SHARED) $(MARIADB) $(ARGS) || failed=1; \
+	exit $$failed
 
 check: dev ## format, lint, types, import directions, migrations, deployment checks, docs
 	$(VENV) -m ruff format --check .

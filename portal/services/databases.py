@@ -15,6 +15,7 @@ from portal.services.mysql import options as mysql
 _NO_WRITES: Final = frozenset(("25006", "53100"))  # read_only_sql_transaction, disk_full
 # ER_OPTION_PREVENTS_STATEMENT, ER_READ_ONLY_MODE, ER_DISK_FULL, ER_RECORD_FILE_FULL, as the first of the arguments
 _NO_WRITES_MYSQL: Final = frozenset(((1290,), (1836,), (1021,), (1114,)))
+_DUPLICATE_MYSQL: Final = ((1062,), (1586,))  # ER_DUP_ENTRY, ER_DUP_ENTRY_WITH_KEY_NAME
 dj_database_url.register("mariadb", "django.db.backends.mysql")
 _ENGINES = {
     "django.db.backends.postgresql": "PostgreSQL",
@@ -58,6 +59,11 @@ def takes_no_writes(error: BaseException) -> bool:
     if str(getattr(cause, "sqlite_errorname", "")).startswith(("SQLITE_READONLY", "SQLITE_FULL")):
         return True
     return type(cause).__module__.startswith("pymysql") and cause.args[:1] in _NO_WRITES_MYSQL
+
+
+def is_duplicate(error: BaseException) -> bool:
+    """Whether an error of Django's says that MySQL has a row of the same key."""
+    return error.__cause__ is not None and error.__cause__.args[:1] in _DUPLICATE_MYSQL
 
 
 def from_url(url: str, connections: int) -> dict[str, Any]:

@@ -11,7 +11,15 @@ from urllib.parse import urlsplit
 
 import pymysql
 import pytest
-from django.db import DatabaseError, IntegrityError, NotSupportedError, OperationalError, connection, transaction
+from django.db import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    NotSupportedError,
+    OperationalError,
+    connection,
+    transaction,
+)
 
 from accounts.models import User
 from portal.management.command_line import unhurried
@@ -135,6 +143,20 @@ def test_a_server_that_stops_in_the_middle(behind: tuple[Stalled, dict[str, Any]
     assert not database.open, "an old answer may still come on it"
     way.thaw()
     BoundedConnection(**address).close()
+
+
+@needs_mariadb
+def test_a_statement_that_is_too_large_is_refused_and_breaks_nothing_off(live: Portal) -> None:
+    """The server would end the connection, as if it were away, and what writes records would try for ever."""
+    user = live.user()
+    with pytest.raises(DatabaseError, match="more than max_allowed_packet"):
+        User.objects.filter(pk=user.pk).update(notes="x" * 17_000_000)
+    with transaction.atomic():
+        User.objects.filter(pk=user.pk).update(notes="y" * 12_000_000)
+        with pytest.raises(DataError), transaction.atomic():
+            User.objects.filter(pk=user.pk).update(notes="'" * 12_000_000)
+    user.refresh_from_db()
+    assert user.notes == "y" * 12_000_000
 
 
 def _variable(name: str) -> Any:

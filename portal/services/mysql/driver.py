@@ -16,6 +16,8 @@ from pymysql.connections import Connection
 from portal.services.mysql.options import HOUR
 from portal.services.timeouts import statement_seconds
 
+_LARGE_BYTES: Final = 512 * 1024  # servers take more in any case
+_PACKET_TOO_LARGE: Final = 1153  # ER_NET_PACKET_TOO_LARGE
 _VERIFIED: Final = frozenset(("VERIFY_CA", "VERIFY_IDENTITY"))
 
 
@@ -27,13 +29,28 @@ def install() -> None:
 class BoundedConnection(Connection):  # type: ignore[misc]  # the driver has no types
     """A connection that is closed when the server does not answer in time. Raises OperationalError then."""
 
+    _packet = 0  # the server's max_allowed_packet; 0: it was not asked yet
+
     def connect(self, sock: Any = None) -> None:
         self._read_timeout = self._write_timeout = self.connect_timeout
         super().connect(sock)
 
     def _execute_command(self, command: int, sql: str | bytes) -> None:
+        if len(sql) > _LARGE_BYTES and len(sql) >= (most := self._most_bytes()):
+            raise pymysql.DataError(
+                _PACKET_TOO_LARGE, f"a statement of {len(sql):,} bytes is more than max_allowed_packet ({most:,})"
+            )
         self._read_timeout = self._write_timeout = statement_seconds() or HOUR
         super()._execute_command(command, sql)
+
+    def _most_bytes(self) -> int:
+        """The server breaks the connection off where a statement is larger, as if it were away itself: it would be
+        tried again for ever.
+        """
+        if not self._packet:
+            self.query("SELECT @@max_allowed_packet")
+            self._packet = int(self._result.rows[0][0])
+        return self._packet
 
     def _create_ssl_ctx(self, sslp: Any) -> ssl.SSLContext:
         """Where the URL says nothing of TLS, the driver makes a context for each connection, in 20 ms of the CPU."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from django.db import DatabaseError, connection, models
+from django.db import DatabaseError, IntegrityError, connection, models
 from django.db.models.constants import OnConflict
 
+from portal.services.databases import is_duplicate
 from relay.billing.ledger.sql import LedgerSql
 
 logger: Final = logging.getLogger(__name__)
@@ -46,7 +47,12 @@ class RowWrite:
             replaced = db.run(_delete_sql(self.table, self.replace), keys).rowcount
             if self.only_replaces and not replaced:
                 return
-        inserted = db.run(_insert_sql(self.table, self.columns), values).rowcount
+        try:
+            inserted = db.run(_insert_sql(self.table, self.columns), values).rowcount
+        except IntegrityError as error:
+            if connection.vendor != "mysql" or not is_duplicate(error):
+                raise
+            inserted = 0
         if not inserted and self.otherwise is not None:
             self.otherwise().run(db)
 
@@ -96,10 +102,16 @@ def update(table: type[models.Model], pk: int, **values: object) -> RowWrite:
 
 @lru_cache(maxsize=32)
 def _insert_sql(table: type[models.Model], columns: tuple[str, ...]) -> str:
+    """An INSERT that leaves a row alone with which it conflicts.
+
+    On MySQL it fails then: IGNORE would also ignore a missing parent, and change values that the columns do not take.
+    """
     ops = connection.ops
     name, quoted = _quoted(table)
     insert_into = ops.insert_statement(on_conflict=OnConflict.IGNORE)
     suffix = ops.on_conflict_suffix_sql(table._meta.concrete_fields, OnConflict.IGNORE, [], [])
+    if connection.vendor == "mysql":
+        insert_into, suffix = "INSERT INTO", ""
     return (
         f"{insert_into} {name} ({', '.join(quoted[column] for column in columns)}) VALUES "
         f"({', '.join(['%s'] * len(columns))}) {suffix}"
