@@ -13,6 +13,7 @@ from portal.cli.startup import django_ready, follow_running
 from portal.config import load
 from portal.installation.command import here
 from portal.installation.sources import ConfigError
+from portal.services.database_errors import one_line_is_enough
 
 _COLOURS: Final = {"pass": "green", "warn": "yellow", "fail": "red", "skip": "white"}
 _SUMMARY: Final = (("passed", "Passed"), ("warnings", "Warnings"), ("failed", "Failed"), ("skipped", "Skipped"))
@@ -43,6 +44,7 @@ def _without_settings() -> dict[str, Any] | None:
         text = f"The data folder {_short(str(folder))} cannot be written."
         return _only("data_dir", text, "Give it to the user that runs the portal, or set AIRELAYS_DATA_DIR.")
     follow_running(config)
+    one_line_is_enough()
     return None
 
 

@@ -12,7 +12,8 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import load_backend
 
-from portal.services.databases import HOUR, from_url, mysql_waits
+from portal.services.databases import from_url
+from portal.services.mysql import options as mysql
 
 
 def connect_sqlite(path: Path) -> BaseDatabaseWrapper:
@@ -33,7 +34,7 @@ def connect_url(url: str) -> BaseDatabaseWrapper:
     options = found["OPTIONS"]
     options.pop("pool", None)
     if "mysql" in found["ENGINE"]:
-        options.update(mysql_waits(HOUR, HOUR))
+        options["init_command"] = mysql.session(mysql.HOUR, mysql.HOUR, mysql.HOUR)
     return _wrapper(found)
 
 

@@ -36,7 +36,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ('relay', '0038_interrupted'),
+        ('relay', '0039_bills'),
     ]
 
     operations = [

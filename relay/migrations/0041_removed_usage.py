@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('relay', '0039_bills'),
+        ('relay', '0040_binary_collations'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -14,11 +14,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+import pymysql
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")  # pytest-xdist names them gw0, gw1, …
 DATABASE_URL = os.environ.get("TEST_DATABASE_URL", "")  # of a server, on which the suite makes its databases
@@ -39,8 +41,6 @@ def _of_mariadb(url: str) -> dict[str, Any]:
 
 def to_mariadb(url: str) -> Any:
     """A connection to a MariaDB, or to a database on it."""
-    import pymysql
-
     where = {"database": urlsplit(url).path.strip("/"), "charset": "utf8mb4"}
     return pymysql.connect(**_of_mariadb(url), **where, autocommit=True, ssl_disabled=True)
 
@@ -57,6 +57,16 @@ def on_server(sql: str) -> list[tuple[str]]:
     with psycopg.connect(DATABASE_URL, autocommit=True) as connection:
         found = connection.execute(sql.encode())
         return found.fetchall() if found.description else []
+
+
+def end_connections(name: str) -> None:
+    """Let the server end all connections to a database."""
+    if IS_POSTGRESQL:
+        on_server(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        return
+    for (number,) in on_server(f"SELECT id FROM information_schema.processlist WHERE db = '{name}'"):
+        with suppress(pymysql.err.OperationalError):  # it has ended by itself
+            on_server(f"KILL {number}")
 
 
 def _tidy() -> None:

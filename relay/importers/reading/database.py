@@ -6,7 +6,6 @@ running. Tables and columns that are missing are no error; those that are not as
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import sqlite3
@@ -198,12 +197,11 @@ def _postgresql(url: str) -> Database:
 
 
 def _mysql(host: str, port: int, user: str, password: str, name: str, options: dict[str, str]) -> Database:
-    driver = next((found for one in ("MySQLdb", "pymysql") if (found := _loaded(one)) is not None), None)
-    if driver is None:
-        raise SourceUnreadable("No driver for MySQL is installed: install the package PyMySQL.")
+    import pymysql  # imported only where it is used
+
     more: dict[str, Any] = {"unix_socket": options["unix_socket"]} if "unix_socket" in options else {}
     try:
-        connection = driver.connect(
+        connection = pymysql.connect(
             host=host or "localhost", port=port, user=user, password=password, database=name, charset="utf8mb4",
             connect_timeout=_SECONDS, autocommit=True, **more,
         )  # fmt: skip
@@ -213,13 +211,6 @@ def _mysql(host: str, port: int, user: str, password: str, name: str, options: d
     except Exception as error:
         raise SourceUnreadable(f"The MySQL server cannot be reached: {_said(error)}.") from None
     return Database("mysql", connection, f"mysql://{host}:{port}/{name}")
-
-
-def _loaded(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
 
 
 def _said(error: Exception) -> str:
