@@ -16,6 +16,9 @@ _NO_WRITES: Final = frozenset(("25006", "53100"))  # read_only_sql_transaction, 
 # ER_OPTION_PREVENTS_STATEMENT, ER_READ_ONLY_MODE, ER_DISK_FULL, ER_RECORD_FILE_FULL, as the first of the arguments
 _NO_WRITES_MYSQL: Final = frozenset(((1290,), (1836,), (1021,), (1114,)))
 _DUPLICATE_MYSQL: Final = ((1062,), (1586,))  # ER_DUP_ENTRY, ER_DUP_ENTRY_WITH_KEY_NAME
+# lock_not_available, deadlock_detected; ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK, ER_LOCK_NOWAIT
+_LOCKED: Final = frozenset(("55P03", "40P01"))
+_LOCKED_MYSQL: Final = frozenset(((1205,), (1213,), (3572,)))
 dj_database_url.register("mariadb", "django.db.backends.mysql")
 _ENGINES = {
     "django.db.backends.postgresql": "PostgreSQL",
@@ -59,6 +62,14 @@ def takes_no_writes(error: BaseException) -> bool:
     if str(getattr(cause, "sqlite_errorname", "")).startswith(("SQLITE_READONLY", "SQLITE_FULL")):
         return True
     return type(cause).__module__.startswith("pymysql") and cause.args[:1] in _NO_WRITES_MYSQL
+
+
+def is_lock_conflict(error: BaseException) -> bool:
+    """Whether an error of Django's says that a lock was not given, in time or at all. The transaction wrote nothing."""
+    cause = error.__cause__
+    if not isinstance(error, DatabaseError) or cause is None:
+        return False
+    return getattr(cause, "sqlstate", None) in _LOCKED or cause.args[:1] in _LOCKED_MYSQL
 
 
 def is_duplicate(error: BaseException) -> bool:

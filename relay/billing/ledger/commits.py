@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
-from django.db import connection
+from django.db import DatabaseError, OperationalError, connection
 from django.db.models.constants import OnConflict
 
+from portal.services.databases import is_lock_conflict
 from relay.billing.ledger import requests
+from relay.billing.ledger.batches.locked import locked_users
 from relay.billing.ledger.pending import (
     COLUMNS,
     STARTED_AT,
@@ -26,14 +28,14 @@ from relay.billing.ledger.pending import (
     UsageRow,
     UserBatch,
     Withdrawn,
-    by_user,
     with_shortfall,
+    work_by_user,
 )
 from relay.billing.ledger.sql import LedgerSql, begin, rollback, without_disk_sync
 from relay.models import UsageRecord
 
 if TYPE_CHECKING:
-    from relay.billing.ledger.pipelined.batch import Pipelining
+    from relay.billing.ledger.batches.batch import Batches
 
 # Ways to write a record that the database refuses: see `relay.billing.ledger.writer`.
 WITHOUT_ROWS: Final = frozenset(("careful without rows", "write-off without rows", "without rows"))
@@ -45,7 +47,7 @@ class Commits:
     def __init__(self) -> None:
         self._sql = ""
         self._db: LedgerSql | None = None
-        self._pipelining: Pipelining | None = None  # on PostgreSQL
+        self._batches: Batches | None = None  # None: on SQLite, where a statement has no way to go
         self._fixing = threading.Lock()  # of `PendingRecord.withdrawn` and `fixed`
 
     def withdraw(self, record: PendingRecord, row: UsageRow) -> bool:
@@ -58,10 +60,10 @@ class Commits:
     def parts(self, batch: Sequence[PendingWork]) -> list[list[PendingWork]]:
         """Divide a batch into those to be written one after another: what one record needs does not delay all others.
 
-        On PostgreSQL, what has to be written statement by statement is apart from the rest, and first: it may be
-        charged with more than is reserved, before a release makes that smaller.
+        What has to be written statement by statement is apart from the rest, and first: it may be charged with more
+        than is reserved, before a release makes that smaller. On SQLite everything is.
         """
-        if connection.vendor != "postgresql":
+        if connection.vendor == "sqlite":
             return [list(batch)]
         slow: list[PendingWork] = [work for work in batch if isinstance(work, PendingRecord) and not _is_plain(work)]
         apart = {id(work) for work in slow}
@@ -72,12 +74,22 @@ class Commits:
 
         `again`: the batch may have been written before. `way`: how a record is written that was refused before.
         """
+        try:
+            self._write(self._connected(), batch, again, way)
+        except OperationalError as error:
+            if is_lock_conflict(error):
+                self._unfix(work for work in batch if isinstance(work, PendingRecord))
+            raise
+
+    def _connected(self) -> LedgerSql:
         if self._db is None:
             connection.ensure_connection()
             self._db, self._sql = LedgerSql(), _insert_statement()
-            self._pipelining = _pipelining(self._db)
-        db = self._db
-        db.attach()
+            self._batches = _batches(self._db)
+        self._db.attach()
+        return self._db
+
+    def _write(self, db: LedgerSql, batch: Sequence[PendingWork], again: bool, way: str) -> None:
         records = [work for work in batch if isinstance(work, PendingRecord)]
         if again and records:
             written = self._already_written(records)
@@ -90,28 +102,26 @@ class Commits:
             self._fix(records)
             self._insert(db, [records[0].row])
             return
-        if self._pipelining is not None and not way and self._write_pipelined(self._pipelining, batch, records):
+        if self._batches is not None and not way and self._write_together(self._batches, batch, records):
             return
         with without_disk_sync(db) if not records else nullcontext():
             self._transaction(db, batch, records, way)
 
-    def _write_pipelined(
-        self, pipelining: Pipelining, batch: Sequence[PendingWork], records: Sequence[PendingRecord]
-    ) -> bool:
+    def _write_together(self, batches: Batches, batch: Sequence[PendingWork], records: Sequence[PendingRecord]) -> bool:
         """Write a batch as a few statements for all users. Returns False if it has to be written otherwise."""
         if not all(_is_plain(record) for record in records):
             return False
         try:
-            pipelined = pipelining.begin(batch, records)
-            if pipelined is None:
+            begun = batches.begin(batch, records)
+            if begun is None:
                 return False
             for record in records:
                 for row_write in record.rows:
-                    row_write.run(pipelining.db)
+                    row_write.run(batches.db)
             self._fix(records)
-            pipelined.commit()
+            begun.commit()
         except BaseException:
-            rollback(pipelining.db)
+            rollback(batches.db)
             raise
         return True
 
@@ -120,7 +130,7 @@ class Commits:
     ) -> None:
         begin(db)
         try:
-            users = by_user(batch, records)
+            users = work_by_user(batch, records)
             now = time.time()
             for user_id in sorted(users):
                 self._settle_user(db, user_id, users[user_id], now, way)
@@ -148,7 +158,7 @@ class Commits:
             for record in records:
                 record.fixed = True
 
-    def _unfix(self, records: Sequence[PendingRecord]) -> None:
+    def _unfix(self, records: Iterable[PendingRecord]) -> None:
         """A commit of unknown outcome was none of these."""
         with self._fixing:
             for record in records:
@@ -174,6 +184,13 @@ class Commits:
             for reserve, result in zip(reserves, results, strict=True):
                 reserve.result = result
 
+    def locked(self, batch: Iterable[PendingWork]) -> set[int]:
+        """As `locked_users`; nobody when the database does not say."""
+        try:
+            return locked_users(self._connected(), batch)
+        except DatabaseError:
+            return set()
+
     def _already_written(self, records: Sequence[PendingRecord]) -> set[str]:
         ids = [record.row[0] for record in records]
         return set(UsageRecord.objects.filter(request_id__in=ids).values_list("request_id", flat=True))
@@ -182,18 +199,23 @@ class Commits:
         return (*row[:STARTED_AT], db.at(row[STARTED_AT]), *row[STARTED_AT + 1 :])
 
     def _insert(self, db: LedgerSql, records: Sequence[UsageRow]) -> None:
-        if self._pipelining is not None:
-            self._pipelining.insert(records)
+        if self._batches is not None:
+            self._batches.insert(records)
         else:
             db.insert(self._sql, [self._values(db, row) for row in records])
 
 
-def _pipelining(db: LedgerSql) -> Pipelining | None:
-    if connection.vendor != "postgresql":
-        return None
-    from relay.billing.ledger.pipelined.batch import Pipelining  # the driver is imported only where it is used
+def _batches(db: LedgerSql) -> Batches | None:
+    """The way of this database to write a batch. A driver is imported only where it is used."""
+    if connection.vendor == "postgresql":
+        from relay.billing.ledger.batches.postgresql import PostgreSqlBatches
 
-    return Pipelining(db)
+        return PostgreSqlBatches(db)
+    if connection.vendor == "mysql":
+        from relay.billing.ledger.batches.mysql import MySqlBatches
+
+        return MySqlBatches(db)
+    return None
 
 
 def _is_plain(record: PendingRecord) -> bool:
@@ -210,8 +232,6 @@ def _insert_statement() -> str:
     columns = [quote(by_name[name].column or name) for name in COLUMNS]
     insert = ops.insert_statement(on_conflict=OnConflict.IGNORE)
     suffix = ops.on_conflict_suffix_sql(fields, OnConflict.IGNORE, ["request_id"], ["request_id"])
-    if connection.vendor == "mysql":  # where IGNORE also takes values that the columns do not, and changes them
-        insert, suffix = "INSERT INTO", "ON DUPLICATE KEY UPDATE request_id = request_id"
     return (
         f"{insert} {quote(UsageRecord._meta.db_table)} ({', '.join(columns)}) VALUES "
         f"({', '.join(['%s'] * len(columns))}) {suffix}"

@@ -25,6 +25,7 @@ COLUMNS: Final = (
     "cache_write_1h_tokens", "session", "agent", "parent_agent", "app", "conversation", "searches",
 )  # fmt: skip
 STARTED_AT: Final = COLUMNS.index("started_at")
+USER: Final = COLUMNS.index("user_id")
 SHORTFALL: Final = COLUMNS.index("shortfall")
 UsageRow = tuple[Any, ...]
 _RETRY_AFTER: Final = 5.0  # seconds, where the database could not be written
@@ -53,6 +54,7 @@ class PendingRecord:
     # taken over in the thread.
     withdrawn: UsageRow | None = None
     fixed: bool = False  # its COMMIT has been sent, so that it may be on disk
+    unsure: bool = False  # it is not known whether it was written: the connection was lost
     released: Settlement | None = None  # the settlement of a record that was withdrawn
 
     def take_over(self) -> None:
@@ -130,6 +132,32 @@ class PendingProlongation:
 PendingWork = PendingRecord | PendingReservation | PendingRelease | PendingProlongation
 
 
+def scope_of(work: PendingWork) -> SpendScope | None:
+    """Whose accounts work changes; None: nobody's."""
+    if isinstance(work, PendingRecord):
+        return work.settlement.scope if work.settlement is not None else None
+    if isinstance(work, PendingReservation):
+        return work.order.scope
+    return work.scope if isinstance(work, PendingRelease) else None
+
+
+def reservation_of(work: PendingWork) -> str:
+    """The id of the reservation that work changes; empty: none."""
+    if isinstance(work, PendingRecord):
+        return work.settlement.reservation if work.settlement is not None else ""
+    if isinstance(work, PendingReservation):
+        return work.order.reservation
+    return work.reservation if isinstance(work, PendingRelease) else ""
+
+
+def user_of(work: PendingWork) -> int:
+    """The id of the user whom work is for; 0: nobody."""
+    scope = scope_of(work)
+    if scope is not None:
+        return scope.user_id
+    return (work.row[USER] or 0) if isinstance(work, PendingRecord) else 0
+
+
 @dataclass(slots=True)
 class UserBatch:
     """The part of a batch that concerns one user."""
@@ -139,7 +167,7 @@ class UserBatch:
     reserves: list[PendingReservation] = field(default_factory=list)
 
 
-def by_user(batch: Iterable[PendingWork], records: Iterable[PendingRecord]) -> dict[int, UserBatch]:
+def work_by_user(batch: Iterable[PendingWork], records: Iterable[PendingRecord]) -> dict[int, UserBatch]:
     users: dict[int, UserBatch] = {}
     for record in records:
         if record.settlement is not None:

@@ -22,9 +22,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 
 from portal.lib import money
+from portal.services.databases import is_lock_conflict
 from relay.billing.ledger.accounts import open_account, open_budget
 from relay.billing.ledger.lines import Charge, Charged, Reserved, ReserveOrder, SpendScope
 from relay.billing.ledger.sql import EntryValues, LedgerSql
@@ -73,9 +74,7 @@ def reserve_all(db: LedgerSql, orders: Sequence[ReserveOrder], now: float) -> li
             placeholders = ", ".join(["%s"] * len(values))
             db.run(f"INSERT INTO relay_reservation ({columns}) VALUES ({placeholders})", values)  # noqa: S608
         db.run(_CHANGE_RESERVED, (amount, *scope.values))
-        db.write(
-            [_entry(db, now, scope, _Movement(EntryKind.RESERVE, "wallet", "held", amount, reservation=reservation))]
-        )
+        db.write([holding_entry(db, now, EntryKind.RESERVE, scope, amount, reservation)])
     return found
 
 
@@ -195,15 +194,23 @@ def release(db: LedgerSql, reservation: str, scope: SpendScope, amount: int | No
         db.run("UPDATE relay_reservation SET amount = amount - %s WHERE id = %s", (released, reservation))
     if released:
         db.run(_CHANGE_RESERVED, (-released, *scope.values))
-        db.write(
-            [_entry(db, now, scope, _Movement(EntryKind.RELEASE, "held", "wallet", released, reservation=reservation))]
-        )
+        db.write([holding_entry(db, now, EntryKind.RELEASE, scope, released, reservation)])
     return released
 
 
 def prolong(db: LedgerSql, owner: str, now: float) -> None:
-    """Extend the reservations of a worker that is alive."""
-    db.run("UPDATE relay_reservation SET expires_at = %s WHERE owner = %s", (expiry(now), owner))
+    """Extend the reservations of a worker that is alive.
+
+    One that somebody else has locked is left out: it is prolonged the next time, long before it expires.
+    """
+    if not db.skips_locked:
+        db.run("UPDATE relay_reservation SET expires_at = %s WHERE owner = %s", (expiry(now), owner))
+        return
+    free = db.run("SELECT id FROM relay_reservation WHERE owner = %s FOR UPDATE SKIP LOCKED", (owner,)).fetchall()
+    if free:
+        ids = [row[0] for row in free]
+        sql = f"UPDATE relay_reservation SET expires_at = %s WHERE id IN ({', '.join(['%s'] * len(ids))})"  # noqa: S608
+        db.run(sql, (expiry(now), *ids))
 
 
 def _tightest(db: LedgerSql, order: ReserveOrder) -> _Tightest | None:
@@ -280,6 +287,14 @@ def usage_entry(
     return _entry(db, charge.at, scope, move)
 
 
+def holding_entry(
+    db: LedgerSql, now: float, kind: EntryKind, scope: SpendScope, amount: int, reservation: str
+) -> EntryValues:
+    """The entry of an amount that is reserved, or released."""
+    sides = ("wallet", "held") if kind == EntryKind.RESERVE else ("held", "wallet")
+    return _entry(db, now, scope, _Movement(kind, *sides, amount, reservation=reservation))
+
+
 @dataclass(frozen=True, slots=True)
 class _Movement:
     """A movement of money that becomes an entry."""
@@ -322,15 +337,25 @@ def release_expired(now: float, is_dead: Callable[[str], bool] | None = None) ->
     count = 0
     for reservation, user_id, token_id, day, owner, expires in rows:
         if expires < now or (is_dead is not None and is_dead(owner)):
-            with transaction.atomic():
-                db = LedgerSql()
-                db.lock(user_id)
-                current = db.run("SELECT expires_at FROM relay_reservation WHERE id = %s", (reservation,)).fetchone()
-                if current is None or current[0] != expires:
-                    continue  # ended or prolonged meanwhile
-                release(db, reservation, SpendScope(user_id, token_id, day), None, now)
-                count += 1
+            try:
+                with transaction.atomic():
+                    count += _release_expired(reservation, SpendScope(user_id, token_id, day), expires, now)
+            except OperationalError as error:
+                if not is_lock_conflict(error):
+                    raise  # else it is left to the next round: the others do not wait for it
     return count
+
+
+def _release_expired(reservation: str, scope: SpendScope, expires: int, now: float) -> bool:
+    db = LedgerSql()
+    db.bound_locks()
+    if not db.lock_free(scope.user_id):
+        return False
+    current = db.run("SELECT expires_at FROM relay_reservation WHERE id = %s", (reservation,)).fetchone()
+    if current is None or current[0] != expires:
+        return False  # ended or prolonged meanwhile
+    release(db, reservation, scope, None, now)
+    return True
 
 
 def _select(sql: str, values: Sequence[Any] = ()) -> list[Any]:

@@ -17,6 +17,10 @@ ENTRY_COLUMNS: Final = (
     "actor_id", "reason",
 )  # fmt: skip
 EntryValues = tuple[Any, ...]
+# How long a statement of the writer waits for a lock that somebody else holds, in PostgreSQL; in MySQL, which counts
+# in seconds, one. After that its batch is divided, so that only those wait whose rows they are.
+LOCK_MILLISECONDS: Final = 250
+_LOCK_SECONDS: Final = 1
 
 
 class SqlResult(Protocol):
@@ -41,11 +45,24 @@ class LedgerSql:
         self._second, self._text = 0, ""
         self.key = connection.ops.quote_name("key")
         self._attached: sqlite3.Connection | None = None
+        self._bounded: object = None  # MySQL's connection whose waits for locks are short
+        self.skips_locked = connection.features.has_select_for_update_skip_locked
+        # MySQL would read a small table as a whole, and wait for the rows of others, unless an index is named.
+        self.of_user = " FORCE INDEX (account_of_user)" if connection.vendor == "mysql" else ""
+        self._wallets = f"SELECT id FROM relay_ledgeraccount{self.of_user} WHERE kind = 'wallet' AND user_id"  # noqa: S608
 
     def attach(self) -> None:
-        """Use SQLite's connection as it is now, without asking Django for it at each statement. Called per batch."""
+        """Use the connection as it is now, SQLite's without asking Django for it at each statement. Called per batch.
+
+        On MySQL its statements wait for locks only shortly.
+        """
         connection.ensure_connection()
         self._attached = connection.connection if self.sqlite else None
+        if connection.vendor == "mysql" and self._bounded is not connection.connection:
+            self.run(
+                "SET SESSION innodb_lock_wait_timeout = %s, lock_wait_timeout = %s", (_LOCK_SECONDS, _LOCK_SECONDS)
+            )
+            self._bounded = connection.connection
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> SqlResult:
         if self.sqlite:  # bypasses Django's cursor, which takes as long as SQLite itself
@@ -98,17 +115,30 @@ class LedgerSql:
             self._second, self._text = whole, datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%d %H:%M:%S")
         return f"{self._text}.{int((seconds - whole) * 1_000_000):06d}"
 
-    def lock(self, user_id: int) -> None:
-        """Lock this user's accounts until the transaction ends."""
-        if not self.sqlite:
-            self.run(
-                "SELECT id FROM relay_ledgeraccount WHERE user_id = %s AND kind = 'wallet' FOR UPDATE", (user_id,)
-            ).fetchall()
+    def bound_locks(self) -> None:
+        """Wait for locks only shortly in the rest of this transaction, on PostgreSQL. MySQL has it per connection."""
+        if connection.vendor == "postgresql":
+            self.run(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
+
+    def lock(self, *user_ids: int) -> None:
+        """Lock the accounts of these users until the transaction ends, in the order of their ids, as everybody does."""
+        if user_ids and not self.sqlite:
+            ids = ", ".join(["%s"] * len(user_ids))
+            self.run(f"{self._wallets} IN ({ids}) ORDER BY user_id FOR UPDATE", user_ids).fetchall()
+
+    def lock_free(self, user_id: int) -> bool:
+        """Lock a user's accounts, unless somebody else has. Returns whether they are locked, or there is no wallet."""
+        if not self.skips_locked:
+            self.lock(user_id)
+            return True
+        found = self.run(f"{self._wallets} = %s FOR UPDATE SKIP LOCKED", (user_id,)).fetchone()
+        return found is not None or self.run(f"{self._wallets} = %s", (user_id,)).fetchone() is None
 
 
 def begin(db: LedgerSql) -> None:
-    """Begin a transaction, on SQLite with the write lock."""
+    """Begin a transaction of the writer, on SQLite with the write lock."""
     db.run("BEGIN IMMEDIATE" if db.sqlite else "BEGIN")
+    db.bound_locks()
 
 
 @contextmanager

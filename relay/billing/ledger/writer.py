@@ -19,7 +19,9 @@ from typing import Final
 from django.db import InterfaceError, OperationalError, connection
 
 from portal import limits
+from portal.services.databases import is_lock_conflict
 from portal.services.timeouts import refusals, statement_timeout
+from relay.billing.ledger.batches.locked import LockedWork
 from relay.billing.ledger.commits import Commits
 from relay.billing.ledger.lines import Reserved, ReserveOrder, SpendScope
 from relay.billing.ledger.pending import (
@@ -51,6 +53,7 @@ _BACKLOG: Final = 20_000  # records that may wait for a database that is down; b
 # How a record is written that the database refuses, one after another: see `UsageWriter._rescue`.
 _WAYS: Final = ("apart", "careful", "write-off", "careful without rows", "write-off without rows")
 _WAYS_WITHOUT_CHARGE: Final = ("apart", "without rows")
+_STOP_SECONDS: Final = 10.0  # that a stop waits for the database
 _UNAVAILABLE: Final = "The portal could not record this request. Try again in a few seconds."
 _NO_BALANCE: Final = "The portal could not look at your balance. Try again in a few seconds."
 
@@ -71,6 +74,7 @@ class UsageWriter:
         self._failing_since = 0.0  # `time.monotonic()` since which the database cannot be written, 0: it can
         self.faults = 0  # incremented when reservations in the database may differ from what was requested
         self._commits = Commits()
+        self._locked = LockedWork(self._commits, self._write, self._finish)
         self._stopping = False
         self.in_flight: Callable[[], int] = lambda: 0  # how many requests are running
         self.counter: RecordCounter | None = None  # of the records that have been committed
@@ -86,6 +90,12 @@ class UsageWriter:
             raise RelayUnavailable(
                 "The portal cannot write to its database. Try again in a few seconds.", retry_after=5
             )
+
+    def admit_user(self, user_id: int) -> None:
+        """Check that what a new request of a user costs could be booked. Raises RelayUnavailable."""
+        if self._locked.refuses(user_id):
+            refusals.add()
+            raise RelayUnavailable(_NO_BALANCE, retry_after=5)
 
     @property
     def waiting(self) -> int:
@@ -195,6 +205,7 @@ class UsageWriter:
         busy = False
         while not ending:
             batch: list[PendingWork] = []
+            self._locked.retry()
             first = self._next()
             if busy and not self._stopping:
                 self._gather()
@@ -210,14 +221,15 @@ class UsageWriter:
                 except queue.Empty:
                     break
             busy = len(batch) > 1
-            for part in self._commits.parts(batch):
-                self._write(part)
+            for part in self._commits.parts(self._locked.without_locked(batch)):
+                self._write(self._locked.hold(part))
+        self._locked.end(_STOP_SECONDS)
         connection.close()
 
     def _gather(self) -> None:
         """Wait for more work, which shares one disk sync and the statements with what is there."""
         time.sleep(_BATCH_DELAY)
-        wanted, before, last = min(self.in_flight() // _SHARE, _BATCH), 0, 1
+        wanted, before, last = min(self.in_flight() // _SHARE, _BATCH) + self._locked.pending, 0, 1
         until = time.monotonic() + _MOST_DELAY
         while before < (now := self._pending) < wanted and time.monotonic() < until:  # some in the last two steps
             before, last = last, now
@@ -226,43 +238,45 @@ class UsageWriter:
     def _next(self) -> PendingWork | None:
         """The next piece of work. While the database cannot be written, it is tried every now and then without any.
 
-        New requests are refused until it can be, so that no work may ever come.
+        New requests are refused until it can be, so that no work may ever come. Meanwhile the work of users whose rows
+        are locked is tried.
         """
-        while self._failing_since:
+        while self._failing_since or self._locked:
+            failing = bool(self._failing_since)
             try:
-                return self._queue.get(timeout=_TRY_SECONDS)
+                return self._queue.get(timeout=_TRY_SECONDS if failing else self._locked.seconds)
             except queue.Empty:
-                self._pending += 1
-                self._write([PendingProlongation("")])
+                if failing:
+                    self._pending += 1
+                    self._write([PendingProlongation("")])
+            self._locked.retry()
         return self._queue.get()
 
-    def _write(self, batch: list[PendingWork]) -> None:
+    def _write(self, batch: Sequence[PendingWork]) -> None:
         pause = 0.05
-        again = False
         while batch:
             try:
                 self._since = time.monotonic()
                 try:
-                    self._commit(batch, again)
+                    self._commit(batch, any(isinstance(work, PendingRecord) and work.unsure for work in batch))
                 finally:
                     self._since = 0.0
             except Withdrawn:
                 continue
             except (OperationalError, InterfaceError) as error:
+                if is_lock_conflict(error):
+                    if not self._locked.separate(batch) and not self._failing_since:
+                        self._failing_since = time.monotonic()
+                        logger.error("usage records wait: rows of the database are locked: %s", error)
+                    return
                 if not self._failing_since:
                     self._failing_since = time.monotonic()
                     logger.error("usage records wait: the database cannot be written: %s", error)
                 connection.close()
-                if self._stopping and time.monotonic() - self._failing_since > 10:
+                if self._stopping and time.monotonic() - self._failing_since > _STOP_SECONDS:
                     self._finish(batch, error)
                     return
-                # It is not known whether a broken transaction was committed. Records are looked up before they are
-                # written again; reservations are refused, and releases are left to the expiry of their reservations.
-                self.faults += 1
-                others = [work for work in batch if not isinstance(work, PendingRecord)]
-                self._finish(others, error)
-                batch = [work for work in batch if isinstance(work, PendingRecord)]
-                again = True
+                batch = self._after_loss(batch, error)
                 time.sleep(pause)
                 pause = min(pause * 2, 1.0)
                 continue
@@ -278,6 +292,21 @@ class UsageWriter:
                 self._failing_since = 0.0
             self._finish(batch, None)
             return
+
+    def _after_loss(self, batch: Sequence[PendingWork], error: BaseException) -> list[PendingWork]:
+        """What is written again after the connection was lost.
+
+        It is not known whether a broken transaction was committed. Records are looked up before they are written again;
+        reservations are refused, and releases are left to the expiry of their reservations.
+        """
+        self.faults += 1
+        records: list[PendingWork] = []
+        for work in batch:
+            if isinstance(work, PendingRecord):
+                work.unsure = True
+                records.append(work)
+        self._finish([work for work in batch if not isinstance(work, PendingRecord)], error)
+        return records
 
     def _rescue(self, work: PendingWork, error: Exception) -> None:
         """Handle a single piece of work that the database refuses.

@@ -164,6 +164,8 @@ class Reservations:
         `spare` is granted beside `need`, as much of it as is free.
         """
         day = self.days.of(exchange.wall)
+        if need > 0:
+            writer.admit_user(caller.user_id)
         if not caller.limited or need <= 0:
             return Grant(self, SpendScope(caller.user_id, caller.token_id, day), caller.house)
         reservation = self._reservations.get((caller.token_id, day)) or self._open(

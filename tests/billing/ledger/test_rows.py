@@ -14,11 +14,12 @@ from portal.lib import clock
 from portal.lib.money import NANO
 from relay.billing.ledger.lines import SpendScope
 from relay.billing.ledger.pending import PendingRecord
-from relay.billing.ledger.rows import Moment, RowWrite, insert, update
+from relay.billing.ledger.rows import RowWrite, insert, update
 from relay.billing.ledger.sql import LedgerSql
 from relay.billing.ledger.writer import UsageWriter
 from relay.models import Conversation, ConversationItem, LedgerEntry, StoredResponse, UsageRecord
 from relay.models.ledger import Immutable
+from tests.billing.ledger.batches.callers import answer
 from tests.support.money import usage_row
 from tests.support.portal import People, Portal
 
@@ -94,14 +95,6 @@ def test_a_record_is_written_although_what_belongs_to_it_cannot_be(
     assert UsageRecord.objects.filter(request_id__in=(bad, good)).count() == 2
     assert list(ConversationItem.objects.filter(conversation=conversation).values_list("item_id", flat=True)) == [good]
     assert bad in caplog.text
-
-
-def answer(user: Any, response_id: str) -> RowWrite:
-    now, keys = Moment(time.time()), ("user_id", "response_id")
-    empty = dict.fromkeys(("request_id", "previous_id", "conversation_id", "input", "owner", "upstream_id"), "")
-    kept = {"model": "m", "status": "completed", "body": "{}", "upstream_keeps": False, **empty}
-    moments = {"created_at": now, "expires_at": now}
-    return insert(StoredResponse, keys, user_id=user.pk, response_id=response_id, **kept, **moments)
 
 
 def test_what_lost_its_parent_takes_nothing_else_with_it(live: Portal, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,86 +9,26 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from accounts.models import User
 from portal.lib.money import NANO
 from relay.billing.ledger import movements
-from relay.billing.ledger.lines import BudgetLine, Charge, Charged, Reserved, ReserveOrder, SpendScope
+from relay.billing.ledger.lines import BudgetLine
 from relay.billing.ledger.pending import (
     PendingProlongation,
-    PendingRecord,
-    PendingRelease,
-    PendingReservation,
-    PendingWork,
-    Settlement,
 )
 from relay.billing.ledger.verify import verify
 from relay.billing.ledger.writer import UsageWriter
-from relay.models import LedgerAccount, LedgerEntry, Reservation, Token, UsageRecord
+from relay.models import LedgerAccount, LedgerEntry, Reservation, UsageRecord
+from tests.billing.ledger.batches.callers import NEED, Caller, write
 from tests.support.environment import IS_POSTGRESQL
-from tests.support.money import usage_row, wallet
+from tests.support.money import wallet
 from tests.support.portal import Portal
 
 pytestmark = pytest.mark.shared
-NEED = 1000
-
-
-class Caller:
-    """A token, and a reservation of a worker for it."""
-
-    def __init__(self, live: Portal, of: Caller | None = None) -> None:
-        self.live = live
-        self.user: User = of.user if of is not None else live.user(balance=NANO)
-        secret = live.token(self.user)
-        self.token = Token.objects.filter(user=self.user).latest("pk")
-        assert secret
-        self.scope = SpendScope(self.user.pk, self.token.pk, movements.today())
-        self.reservation = live.name("r")[:32].ljust(32, "0")
-
-    def reserve(self, need: int = NEED, headroom: int = 0, more: int = 0) -> PendingReservation:
-        order = ReserveOrder(self.reservation, "host:1:2:x", self.scope, (), need, headroom, need, more)
-        return PendingReservation(order, LOOP.create_future(), LOOP, _ignored)
-
-    def record(self, cost: int, covered: int = NEED, house: bool = False, **values: Any) -> PendingRecord:
-        request_id = self.live.name("req_")
-        row = usage_row(
-            request_id=request_id,
-            started_at=time.time(),
-            cost=cost,
-            latency_ms=1,
-            **{"status": 200, "user_id": self.user.pk, "token_id": self.token.pk, "attempt_log": "[]", **values},
-        )
-        charge = Charge(request_id, cost, covered, house, time.time())
-        settlement = Settlement("" if house else self.reservation, self.scope, charge, _settled) if cost else None
-        return PendingRecord(row, settlement, None, LOOP)
-
-    def release(self, amount: int | None = None) -> PendingRelease:
-        return PendingRelease(self.reservation, self.scope, amount)
-
-    @property
-    def held(self) -> int:
-        return sum(Reservation.objects.filter(id=self.reservation).values_list("amount", flat=True))
-
-
-LOOP = asyncio.new_event_loop()
-
-
-def _ignored(result: Reserved | None, wanted: bool) -> None:
-    return None
-
-
-def _settled(charged: Charged | None) -> None:
-    return None
 
 
 @pytest.fixture
 def writer() -> Iterator[UsageWriter]:
     yield UsageWriter()
-
-
-def write(writer: UsageWriter, *batch: PendingWork) -> None:
-    for part in writer._commits.parts(batch):
-        writer._write(part)
-    LOOP.run_until_complete(asyncio.sleep(0))
 
 
 def test_one_batch_of_many_users(live: Portal, writer: UsageWriter) -> None:
@@ -208,7 +146,7 @@ class TestPipelined:
     def test_the_number_of_statements_is_that_of_one_request(
         self, live: Portal, writer: UsageWriter, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from relay.billing.ledger.pipelined import batch
+        from relay.billing.ledger.batches import postgresql as batch
 
         sent: list[int] = []
         execute = batch.execute
@@ -233,7 +171,7 @@ class TestPipelined:
     def test_a_record_is_withdrawn_while_its_transaction_runs(
         self, live: Portal, writer: UsageWriter, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from relay.billing.ledger.pipelined.batch import PipelinedBatch
+        from relay.billing.ledger.batches.postgresql import PipelinedBatch
 
         caller = Caller(live)
         write(writer, caller.reserve())
@@ -266,7 +204,7 @@ class TestPipelined:
         self, live: Portal, writer: UsageWriter, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The record is there once, whether the commit arrived or not."""
-        from relay.billing.ledger.pipelined.batch import PipelinedBatch
+        from relay.billing.ledger.batches.postgresql import PipelinedBatch
 
         caller = Caller(live)
         write(writer, caller.reserve(2 * NEED))

@@ -19,11 +19,16 @@ from relay.models import LedgerEntry, UsageRecord
 
 BEGIN: Final = Statement("BEGIN", prepare=False)
 COMMIT: Final = Statement("COMMIT", prepare=False)
-NO_DISK_SYNC: Final = Statement("SET LOCAL synchronous_commit = off", prepare=False)
-# $1: ids of users, as JSON
+# $1: ids of users, as JSON; $2: milliseconds that this and the other statements of the transaction wait for each lock;
+# $3: whether its COMMIT waits for the disk, on or off. The settings are made before the first row is locked.
 LOCK: Final = Statement(
-    "SELECT 1 FROM relay_ledgeraccount WHERE kind = 'wallet' AND user_id IN "
-    "(SELECT u::bigint FROM jsonb_array_elements_text($1::jsonb) u) ORDER BY user_id FOR UPDATE"
+    "WITH settings AS MATERIALIZED (SELECT set_config('lock_timeout', $2, true) AS locks, "
+    "set_config('synchronous_commit', CASE $3 WHEN 'off' THEN 'off' ELSE current_setting('synchronous_commit') END, "
+    "true) AS disk), "
+    "locked AS MATERIALIZED (SELECT a.user_id FROM settings s, relay_ledgeraccount a WHERE a.kind = 'wallet' "
+    "AND s.locks IS NOT NULL AND a.user_id IN (SELECT u::bigint FROM jsonb_array_elements_text($1::jsonb) u) "
+    "ORDER BY a.user_id FOR UPDATE OF a) "
+    "SELECT (SELECT locks FROM settings), (SELECT count(*) FROM locked)"
 )
 _OF_SCOPE: Final = (
     "a.user_id = v.user_id AND (a.token_id IS NULL OR a.token_id = v.token_id) "
@@ -87,10 +92,11 @@ RESERVE: Final = Statement(
     f"INSERT INTO relay_ledgerentry ({', '.join(ENTRY_COLUMNS)}) "
     "SELECT at, 'reserve', 'wallet', 'held', amount, 0, user_id, token_id, day, '', reservation, NULL, '' FROM v"
 )
-# $1: owners, as JSON; $2: seconds when their reservations expire
+# $1: owners, as JSON; $2: seconds when their reservations expire. One that somebody else has locked is left out: it is
+# prolonged the next time, long before it expires.
 PROLONG: Final = Statement(
-    "UPDATE relay_reservation SET expires_at = $2::bigint WHERE owner IN "
-    "(SELECT o FROM jsonb_array_elements_text($1::jsonb) o)"
+    "UPDATE relay_reservation SET expires_at = $2::bigint WHERE id IN (SELECT id FROM relay_reservation WHERE owner IN "
+    "(SELECT o FROM jsonb_array_elements_text($1::jsonb) o) FOR UPDATE SKIP LOCKED)"
 )
 
 
