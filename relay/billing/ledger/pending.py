@@ -54,6 +54,7 @@ class PendingRecord:
     # taken over in the thread.
     withdrawn: UsageRow | None = None
     fixed: bool = False  # its COMMIT has been sent, so that it may be on disk
+    rescues: int = 0  # how often the database was away while it was written otherwise, since it had been refused
     unsure: bool = False  # it is not known whether it was written: the connection was lost
     released: Settlement | None = None  # the settlement of a record that was withdrawn
 

@@ -52,6 +52,7 @@ _TRY_SECONDS: Final = 1.0  # between tries of a database that could not be writt
 _BACKLOG: Final = 20_000  # records that may wait for a database that is down; beyond it new requests are refused
 # How a record is written that the database refuses, one after another: see `UsageWriter._rescue`.
 _WAYS: Final = ("apart", "careful", "write-off", "careful without rows", "write-off without rows")
+_RESCUES: Final = 20  # times that this is tried again after the database was away, or rows were locked
 _WAYS_WITHOUT_CHARGE: Final = ("apart", "without rows")
 _STOP_SECONDS: Final = 10.0  # that a stop waits for the database
 _UNAVAILABLE: Final = "The portal could not record this request. Try again in a few seconds."
@@ -317,10 +318,20 @@ class UsageWriter:
         if isinstance(work, PendingRecord) and (work.settlement is not None or work.rows):
             for way in _WAYS if work.settlement is not None else _WAYS_WITHOUT_CHARGE:
                 try:
-                    self._commit([work], False, way)
+                    self._commit([work], work.unsure, way)
                 except Withdrawn:
                     self._write([work])
                     return
+                except (OperationalError, InterfaceError) as gone:  # says nothing about the row
+                    if not is_lock_conflict(gone):
+                        connection.close()
+                    work.unsure = True
+                    work.rescues += 1
+                    if work.rescues <= _RESCUES:
+                        self._locked.put(work)
+                        return
+                    logger.exception("a charge cannot be written (%s)", way)
+                    continue
                 except Exception:
                     logger.exception("a charge cannot be written (%s)", way)
                     continue

@@ -192,6 +192,10 @@ class LockedWork:
         """Keep the work of users who wait. Returns the rest."""
         return self._users.hold(batch)
 
+    def put(self, work: PendingWork) -> None:
+        """Keep work until its user's turn comes."""
+        self._users.add(user_of(work), [work], alone=True)
+
     def without_locked(self, batch: Sequence[PendingWork]) -> list[PendingWork]:
         """The same, of users as well of whom a row is locked now: whoever has locked one may go on to others."""
         rest = self._users.hold(batch)

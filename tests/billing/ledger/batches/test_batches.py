@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import DataError, OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
 from portal.lib.money import NANO
 from relay.billing.ledger import movements
 from relay.billing.ledger.lines import BudgetLine
-from relay.billing.ledger.pending import (
-    PendingProlongation,
-)
+from relay.billing.ledger.pending import PendingProlongation, PendingWork
 from relay.billing.ledger.verify import verify
 from relay.billing.ledger.writer import UsageWriter
 from relay.models import LedgerAccount, LedgerEntry, Reservation, UsageRecord
 from tests.billing.ledger.batches.callers import NEED, Caller, write
+from tests.support.asserts import until
 from tests.support.environment import IS_POSTGRESQL
 from tests.support.money import wallet
 from tests.support.portal import Portal
@@ -139,6 +138,34 @@ def test_a_record_that_the_database_refuses_does_not_fail_the_others(live: Porta
     write(writer, refused, good, PendingProlongation("host:1:2:x"))
     assert list(UsageRecord.objects.filter(user=caller.user).values_list("cost", flat=True)) == [200]
     assert wallet(caller.user).used == 200 and verify().clean
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+def test_the_connection_is_lost_while_a_refused_record_is_written_otherwise(
+    live: Portal, writer: UsageWriter, monkeypatch: pytest.MonkeyPatch, arrived: bool
+) -> None:
+    """It is neither written off nor charged twice, whether the commit has arrived or not."""
+    caller = Caller(live)
+    write(writer, caller.reserve())
+    record, commit = caller.record(100), writer._commit
+    lost: list[str] = []
+
+    def refusing(batch: Sequence[PendingWork], again: bool, way: str = "") -> None:
+        if not way and not again:
+            raise DataError("it is refused")
+        if way and not lost:
+            lost.append(way)
+            if arrived:
+                commit(batch, again, way)
+            raise OperationalError("the connection is lost")
+        commit(batch, again, way)
+
+    monkeypatch.setattr(writer, "_commit", refusing)
+    write(writer, record)
+    assert lost == ["apart"] and writer._locked.pending == 1
+    until(lambda: writer._locked.retry() or not writer._locked.pending)
+    assert (wallet(caller.user).used, caller.held) == (100, NEED - 100)
+    assert UsageRecord.objects.get(user=caller.user).shortfall == 0 and verify().clean
 
 
 @pytest.mark.skipif(not IS_POSTGRESQL, reason="asks PostgreSQL")
