@@ -163,7 +163,12 @@ def test_the_connection_is_lost_while_a_refused_record_is_written_otherwise(
     monkeypatch.setattr(writer, "_commit", refusing)
     write(writer, record)
     assert lost == ["apart"] and writer._locked.pending == 1
-    until(lambda: writer._locked.retry() or not writer._locked.pending)
+
+    def written() -> bool:
+        writer._locked.retry()
+        return not writer._locked.pending
+
+    until(written)
     assert (wallet(caller.user).used, caller.held) == (100, NEED - 100)
     assert UsageRecord.objects.get(user=caller.user).shortfall == 0 and verify().clean
 
