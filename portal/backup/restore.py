@@ -104,7 +104,7 @@ def load(staging: Path, summary: dict[str, Any]) -> Restored:
     from django.core.management import call_command
     from django.db import connection
 
-    from portal.serving.first_run import migrations_missing
+    from portal.services.migrations import migrations_missing
     from relay.billing.ledger.verify import verify
     from relay.models import Upload
     from relay.models.upload import UploadState
