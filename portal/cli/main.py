@@ -18,7 +18,7 @@ from portal.cli.options import Group
 
 NAMES: Final = (
     "init", "serve", "login", "logout", "status", "doctor", "check", "token", "accounts", "models", "usage", "connect",
-    "password", "import", "backup", "restore", "move", "manage", "completion",
+    "password", "import", "config", "backup", "restore", "move", "manage", "completion",
 )  # fmt: skip
 _COMMANDS: Final = "portal.cli.commands"
 

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 @click.option("--passphrase-file", type=click.Path(path_type=Path), help="Encrypt with the first line of this file.")
 @options.json_option
 def command(file: str, encrypt: bool, passphrase_file: Path | None, as_json: bool) -> None:
-    """Write database, keys, settings and stored files to FILE, which must not exist; `-` is the standard output.
+    """Write everything into one FILE while the portal serves.
+
+    It has database, keys, settings and stored files. FILE must not exist; `-` is the standard output.
 
     The portal may run meanwhile. Without --encrypt whoever has the file has the portal's keys. Exits with 1 if the
     ledger does not balance or stored files are damaged: the backup is made all the same.

@@ -24,7 +24,9 @@ from portal.config import Config
 @click.option("--passphrase-file", type=click.Path(path_type=Path), help="Of an encrypted backup: its first line.")
 @options.json_option
 def command(file: str, passphrase_file: Path | None, as_json: bool) -> None:
-    """Restore the backup FILE, `-` for the standard input, into an empty data folder.
+    """Restore a backup into an empty data folder.
+
+    FILE may be `-` for the standard input.
 
     Where settings name a database, it must be empty as well. A backup of an older version is brought up to date. Exits
     with 1 if ledger or stored files do not agree after all was restored.
