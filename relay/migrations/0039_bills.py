@@ -39,7 +39,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('at', models.DateTimeField(db_index=True)),
-                ('amount', models.DecimalField(decimal_places=6, max_digits=18)),
+                ('amount', models.DecimalField(decimal_places=6, editable=False, max_digits=18)),
                 ('currency', models.CharField(max_length=8)),
                 ('api_key', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='readings', to='relay.apikey')),
             ],

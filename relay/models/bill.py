@@ -69,7 +69,7 @@ class BalanceReading(models.Model):
 
     api_key = models.ForeignKey(ApiKey, on_delete=models.CASCADE, related_name="readings", db_index=False)
     at = models.DateTimeField(db_index=True)
-    amount = models.DecimalField(max_digits=18, decimal_places=6)
+    amount = models.DecimalField(max_digits=18, decimal_places=6, editable=False)  # in any currency
     currency = models.CharField(max_length=8)
 
     class Meta:

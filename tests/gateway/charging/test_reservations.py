@@ -300,6 +300,9 @@ async def test_a_request_cancelled_as_it_is_given_money_keeps_none(monkeypatch: 
     class Cancelling:
         faults = 0
 
+        def admit_user(self, user_id: int) -> None:
+            """Nobody's rows are locked."""
+
         def reserve(self, order: Any, on_reserved: Any) -> Any:
             loop, result = asyncio.get_running_loop(), Reserved(order.need, 0, order.need, "wallet", "", True)
             future = loop.create_future()
@@ -346,6 +349,9 @@ class Writer:
         self.prolonged: list[str] = []
         self.slow = False  # answers wait in `answers` until the test calls them
         self.answers: list[Callable[[], None]] = []
+
+    def admit_user(self, user_id: int) -> None:
+        """Nobody's rows are locked."""
 
     def reserve(self, order: ReserveOrder, on_reserved: Any) -> asyncio.Future[Reserved]:
         self.orders.append(order)
