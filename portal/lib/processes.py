@@ -101,8 +101,9 @@ def _unchanged(smaps: str) -> Iterator[tuple[int, int]]:
         first, *rest = line.split()
         if not first.endswith(":"):  # `begin-end permissions offset device inode path`
             begin, _, end = first.partition("-")
-            of_file = "w" not in rest[0] and rest[3] != "0" and rest[4:] and ".so" in rest[4].rpartition("/")[2]
-            place = (int(begin, 16), int(end, 16)) if of_file else None
+            name = " ".join(rest[4:]).rpartition("/")[2]
+            of_library = "w" not in rest[0] and rest[3] != "0" and ".so" in name
+            place = (int(begin, 16), int(end, 16)) if of_library else None
         elif first == "Anonymous:" and place is not None and rest[0] == "0":
             yield place
 

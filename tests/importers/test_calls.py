@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -11,17 +11,28 @@ import pytest
 
 from accounts.models import User
 from relay.models import ImportedRow, LedgerAccount
+from tests.support.environment import OwnDatabase
 from tests.support.importers.old import Old
 from tests.support.portal import Portal, ask
-from tests.support.server import Server
+from tests.support.server import Server, serving
 
 # A model of each database that every user may call, of an upstream with OpenAI's API.
 MODELS = {"one-api": "gpt-4o-mini", "new-api": "gpt-4o-mini"}
 PRICES = (200, 800)  # nano-USD of a token, of input and of output, before the multiple of the user's group
 
 
+@pytest.fixture(scope="module")
+def server(own_database: OwnDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """On a database of its own: imports leave models of other tests alone, and allow addresses that those refuse."""
+    log = tmp_path_factory.mktemp("imported") / "log"
+    with serving(log, env={**own_database.env, "AIRELAYS_FEED_POLL_SECONDS": "0.05"}) as running:
+        yield running
+
+
 @pytest.fixture
-def moved(live: Portal, unpacked: Callable[[str], Old], server: Server) -> Callable[[str], Old]:
+def moved(
+    live: Portal, own_database: OwnDatabase, unpacked: Callable[[str], Old], server: Server
+) -> Callable[[str], Old]:
     """Import a database whose channels all lead to the mock upstream, and whose future lies in the future."""
 
     def move(program: str) -> Old:
@@ -66,17 +77,20 @@ def test_every_active_token_calls_and_no_other(program: str, moved: Callable[[st
     assert called >= 7
 
 
-def test_a_call_costs_what_it_cost_and_the_balance_says_so(moved: Callable[[str], Old], server: Server) -> None:
-    """The mock reports 9 tokens of prompt and 7 of answer."""
+def test_a_call_costs_what_it_cost_and_the_balance_says_so(
+    moved: Callable[[str], Old], live: Portal, server: Server
+) -> None:
     old = moved("one-api")
     token = next(one for one in old.facts["tokens"] if one["usable"] and one["user_id"] == 4 and not one["unlimited"])
     user = User.objects.get(
         pk=ImportedRow.objects.get(installation__name="one-api-calls", kind="user", source_id="4").object_id
     )
     before = LedgerAccount.objects.get(user=user, kind="wallet").balance
-    assert call(server, token["key"], "gpt-4o-mini").status_code == 200
-    into, out = PRICES
-    assert before - LedgerAccount.objects.get(user=user, kind="wallet").balance == (9 * into + 7 * out) * 8 // 10
+    answer = call(server, token["key"], "gpt-4o-mini")
+    assert answer.status_code == 200
+    used, (into, out) = live.record(answer), PRICES
+    cost = (used.input_tokens * into + used.output_tokens * out) * 8 // 10
+    assert cost > 0 and before - LedgerAccount.objects.get(user=user, kind="wallet").balance == cost
 
 
 def test_a_token_is_known_without_its_prefix_too(moved: Callable[[str], Old], server: Server) -> None:

@@ -58,6 +58,8 @@ CONNECTING = {
 }  # fmt: skip
 ALLOWED = {
     "accounts/sign_in/outbound.py": {"requests.Session"},  # is the base of the session with limits
+    "portal/doctor/deployment/address.py": {"httpx.Client"},  # a command that somebody waits for; limited there
+    "portal/doctor/deployment/machine.py": {"redis.Redis"},  # with the options of `portal.services.redis`
     "portal/doctor/database.py": {"redis.Redis"},  # with the options of `portal.services.redis`
     "portal/doctor/port.py": {"httpx.get"},  # this machine alone; its waits are limited there
     "portal/tracing/exporter.py": {"requests.Session"},  # in a thread that nobody waits for; OTEL_… has its time limit

@@ -110,6 +110,7 @@ STAFF: Final = (
     PortalPage("budgets", "/admin/relay/budget/", "staff", "Budgets"),
     PortalPage("ledger", "/admin/relay/ledgerentry/", "staff", "Ledger"),
     PortalPage("codes", "/admin/relay/redemptionbatch/", "staff", "Redemption codes"),
+    PortalPage("staff-keys", "/admin/accounts/staffkey/", "staff", "Staff keys"),
     PortalPage("bills", "/admin/relay/upstreambill/", "staff", "Upstream bills"),
     PortalPage("billing-keys", "/admin/relay/billingkey/", "staff", "Billing keys"),
     PortalPage("permissions", "/admin/relay/modelpermission/", "staff", "Model permissions"),
