@@ -37,12 +37,12 @@ def check(found: dict[str, Any], config: Config) -> None:
     version = str(found.get("version"))[:20]
     if (
         found.get("format") != FORMAT
-        or found.get("database") not in DUMPS
+        or str(found.get("database")) not in DUMPS
         or not isinstance(migrations := found.get("migrations"), dict)
     ):
         raise CannotRestore(f"The backup is in a form that version {__version__} does not know. Install {version}.")
     for app in _APPS:
-        if migrations.get(app) not in _migrations(app):
+        if str(migrations.get(app)) not in _migrations(app):
             raise CannotRestore(
                 f"The backup was made by version {version}, which is newer than this one ({__version__}). Install "
                 "that version, or a newer one, and restore it there."

@@ -131,7 +131,7 @@ def unpack(
             tarfile.open(fileobj=packed, mode="r|", tarinfo=_RegularFile) as archive,
         ):
             return _Unpacking(folder, on_about).all_of(archive)
-    except (zstd.ZstdError, tarfile.TarError, EOFError, UnicodeDecodeError, ValueError) as error:
+    except (zstd.ZstdError, tarfile.TarError, EOFError, ValueError, RecursionError) as error:
         raise Damaged("The file is no backup of a portal, or it is damaged or not whole.") from error
 
 

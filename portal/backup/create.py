@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 from django.conf import settings
 from django.db import connection
@@ -27,6 +27,7 @@ from django.db.models import QuerySet
 from accounts.transactions import consistent_read
 from portal.backup import programs
 from portal.backup.about import DUMPS, about
+from portal.backup.age import Unreadable
 from portal.backup.archive import ArchiveWriter, Damaged, unpack, writing
 from portal.lib import crypto
 from portal.services.other_database import as_default, connect_sqlite
@@ -44,6 +45,15 @@ Tell = Callable[[str], None]
 
 class BackupFailed(Exception):
     """No backup was made. The message is one or two sentences."""
+
+
+class Stored(NamedTuple):
+    """A stored file, as its row has it."""
+
+    pk: int
+    name: str
+    sha256: str
+    size: int
 
 
 @dataclass(slots=True)
@@ -77,7 +87,10 @@ def backup_to_file(path: Path, passphrase: str | None, tell: Tell) -> Backup:
             os.fsync(file.fileno())
         tell("Checking the backup …")
         with made.open("rb") as file:
-            unpack(file, passphrase, None)
+            try:
+                unpack(file, passphrase, None)
+            except (Damaged, Unreadable) as error:
+                raise BackupFailed(f"What was written cannot be read again. {error}") from error
         _publish(made, path)
     return done
 
@@ -112,7 +125,7 @@ def backup_to_stream(to: IO[bytes], passphrase: str | None, tell: Tell) -> Backu
                 _add_keys(archive)
                 _add_settings(archive)
                 missing = _add_content(archive, folder, done, tell)
-                there = set(_files().filter(storage_name__in=missing).values_list("storage_name", flat=True))
+                there = _still_there(missing)
                 done.gone = [name for name in missing if name not in there]
                 done.damaged += sorted(there)
                 archive.add_text("summary.json", json.dumps(_summary(done), indent=1))
@@ -165,7 +178,7 @@ def _lock(folder: Path) -> int | None:
 
 
 @contextmanager
-def _database(folder: Path, done: Backup, tell: Tell) -> Iterator[tuple[Path, Iterator[Upload]]]:
+def _database(folder: Path, done: Backup, tell: Tell) -> Iterator[tuple[Path, Iterator[Stored]]]:
     """Dump one state of the database and verify its ledger; inside, the dump, and the stored files as it has them."""
     dump = folder / DUMPS[connection.vendor]
     if connection.vendor == "sqlite":
@@ -190,11 +203,11 @@ def _database(folder: Path, done: Backup, tell: Tell) -> Iterator[tuple[Path, It
             done.differences = len(verify().differences)
             yield dump, _in_pages()
     else:  # a dump has a transaction of its own: what was stored before it, and what after it
-        before = {upload.pk: upload for upload in _in_pages()}
+        before = {stored.pk: stored for stored in _in_pages()}
         programs.dump_mysql(connection, dump)
         tell("Verifying the ledger …")
         done.differences = len(verify().differences)
-        after = {upload.pk: upload for upload in _in_pages()}
+        after = {stored.pk: stored for stored in _in_pages()}
         yield dump, iter((before | after).values())
 
 
@@ -222,11 +235,20 @@ def _files() -> QuerySet[Upload]:
     return Upload.objects.filter(state__in=(UploadState.STORED, UploadState.PART))
 
 
-def _in_pages() -> Iterator[Upload]:
-    last = 0
-    while page := list(_files().filter(pk__gt=last).order_by("pk")[:_ROWS]):
-        yield from page
-        last = page[-1].pk
+def _in_pages() -> Iterator[Stored]:
+    last, rows = 0, _files().order_by("pk").values_list("pk", "storage_name", "sha256", "size")
+    while page := list(rows.filter(pk__gt=last)[:_ROWS]):
+        yield from map(Stored._make, page)
+        last = page[-1][0]
+
+
+def _still_there(names: list[str]) -> set[str]:
+    """Those of some files that have a row now. However many are missing, a query asks for some of them."""
+    found: set[str] = set()
+    for start in range(0, len(names), _ROWS):
+        some = _files().filter(storage_name__in=names[start : start + _ROWS])
+        found.update(some.values_list("storage_name", flat=True))
+    return found
 
 
 def _add_content(archive: ArchiveWriter, folder: Path, done: Backup, tell: Tell) -> list[str]:
@@ -237,9 +259,9 @@ def _add_content(archive: ArchiveWriter, folder: Path, done: Backup, tell: Tell)
         with dump.open("rb") as file:
             archive.add(f"database/{dump.name}", file, dump.stat().st_size)
         dump.unlink()
-        for upload in rows:
-            if not _add_file(archive, upload, done):
-                missing.append(upload.storage_name)
+        for stored in rows:
+            if not _add_file(archive, stored, done):
+                missing.append(stored.name)
             elif done.files % 100 == 0:
                 tell(f"Copying files: {done.files:,} …")
     return missing
@@ -252,18 +274,22 @@ def _add_keys(archive: ArchiveWriter) -> None:
 
 
 def _add_settings(archive: ArchiveWriter) -> None:
-    """The files that settings were read from."""
+    """The files that settings were read from, each under a name of its own: a restore refuses one that comes twice."""
+    left = ["data.env", "config.toml", "working.env", "other.env"]
     for path in settings.CONFIG.files:
         name = "config.toml" if path.suffix == ".toml" else "working.env"
-        if path.parent == settings.DATA_DIR:
+        if path == settings.DATA_DIR / ".env":
             name = "data.env"
+        if name not in left:
+            name = left[-1]
+        left.remove(name)
         with contextlib.suppress(FileNotFoundError):
             archive.add_text(f"settings/{name}", path.read_text(encoding="utf-8"))
 
 
-def _add_file(archive: ArchiveWriter, upload: Upload, done: Backup) -> bool:
+def _add_file(archive: ArchiveWriter, stored: Stored, done: Backup) -> bool:
     """Add a stored file. Returns False when it is not on the disk."""
-    name = upload.storage_name
+    name = stored.name
     try:
         file = path_of(name).open("rb")
     except FileNotFoundError:
@@ -272,6 +298,6 @@ def _add_file(archive: ArchiveWriter, upload: Upload, done: Backup) -> bool:
         size = os.fstat(file.fileno()).st_size
         digest = archive.add(f"uploads/{name[:2]}/{name}", file, size)
     done.files += 1
-    if digest != upload.sha256 or size != upload.size:
+    if digest != stored.sha256 or size != stored.size:
         done.damaged.append(name)
     return True

@@ -58,6 +58,8 @@ def unpack_into(staging: Path, stream: io.BufferedReader, passphrase: str | None
     dump = DUMPS[summary["about"]["database"]]
     if not all((staging / "keys" / name).is_file() for name in _KEYS) or not (staging / "database" / dump).is_file():
         raise CannotRestore("The backup lacks its keys or its database.")
+    if not isinstance(summary.get("gone", []), list):
+        raise CannotRestore("The backup lacks what it should say of itself.")
     given = {
         "secret_key": config.secret_key,
         "encryption_keys": "\n".join(config.encryption_keys),

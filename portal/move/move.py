@@ -111,6 +111,8 @@ def _begin(target: BaseDatabaseWrapper, name: str, progress: Progress) -> None:
     """Make the tables in an empty database, or make sure that an unfinished copy is one of this installation."""
     facts = _facts()
     if is_unfinished(target):
+        if progress.is_bare() and progress.fact("installation") in {"", facts["installation"]}:
+            progress.begin(facts)  # a run that ended at its very beginning has not noted all of them
         if progress.fact("installation") != facts["installation"]:
             raise MoveRefused(
                 f"{_first_upper(name)} is the unfinished copy of another installation. Name an empty database."
@@ -120,6 +122,7 @@ def _begin(target: BaseDatabaseWrapper, name: str, progress: Progress) -> None:
                 f"{_first_upper(name)} is an unfinished copy that another version of the portal has begun. Empty it, "
                 "and run this again."
             )
+        progress.make_windows()
     elif not is_empty(target):
         step = "Put that file aside." if target.vendor == "sqlite" else "Name an empty database."
         raise MoveRefused(f"{_first_upper(name)} is not empty, and nothing in it is overwritten. {step}")
@@ -128,6 +131,8 @@ def _begin(target: BaseDatabaseWrapper, name: str, progress: Progress) -> None:
     if target.vendor == "sqlite":
         crypto.close_database(sqlite_file())
     if not progress.fact("migrated"):
+        if not target.features.can_rollback_ddl:  # of MySQL: half of a migration may be there
+            progress.drop_tables()
         call_command("migrate", interactive=False, verbosity=0)
         progress.note("migrated", "yes")
 

@@ -34,15 +34,34 @@ class Progress:
         self._target = target
 
     def begin(self, facts: dict[str, str]) -> None:
-        """Mark an empty database as the copy of an installation."""
+        """Mark an empty database, or one in which nothing more was done, as the copy of an installation."""
         with self._target.cursor() as cursor:
             cursor.execute(
-                f"CREATE TABLE {_WINDOWS} (of_table VARCHAR(64) NOT NULL, first_key BIGINT NOT NULL, row_count BIGINT "
-                "NOT NULL, digest VARCHAR(120) NOT NULL, PRIMARY KEY (of_table, first_key))"
+                f"CREATE TABLE IF NOT EXISTS {_FACTS} (name VARCHAR(64) NOT NULL PRIMARY KEY, fact TEXT NOT NULL)"
             )
-            cursor.execute(f"CREATE TABLE {_FACTS} (name VARCHAR(64) NOT NULL PRIMARY KEY, fact TEXT NOT NULL)")
+        self.make_windows()
         for name, fact in facts.items():
             self.note(name, fact)
+
+    def make_windows(self) -> None:
+        """Make the table of windows unless it is there: `end` drops it first, and a run may be killed then."""
+        with self._target.cursor() as cursor:
+            if _WINDOWS not in self._target.introspection.table_names(cursor):
+                cursor.execute(
+                    f"CREATE TABLE {_WINDOWS} (of_table VARCHAR(64) NOT NULL, first_key BIGINT NOT NULL, row_count "
+                    "BIGINT NOT NULL, digest VARCHAR(120) NOT NULL, PRIMARY KEY (of_table, first_key))"
+                )
+
+    def is_bare(self) -> bool:
+        """Whether there is nothing but the tables of the move itself."""
+        return set(self._target.introspection.table_names()) <= {_FACTS, _WINDOWS}
+
+    def drop_tables(self) -> None:
+        """Drop everything that an interrupted migration has left in the database, which was empty before the move."""
+        found = set(self._target.introspection.table_names()) - {_FACTS, _WINDOWS}
+        with self._target.constraint_checks_disabled(), self._target.cursor() as cursor:
+            for name in sorted(found):
+                cursor.execute(f"DROP TABLE {self._target.ops.quote_name(name)}")
 
     def fact(self, name: str) -> str:
         """What has been noted, empty if nothing has."""
@@ -86,7 +105,7 @@ class Progress:
             )
 
     def end(self) -> None:
-        """The copy is whole: nothing tells it from another database of a portal any more."""
+        """The copy is whole: nothing tells it from another database of a portal any more. The mark goes last."""
         with self._target.cursor() as cursor:
             cursor.execute(f"DROP TABLE {_WINDOWS}")
             cursor.execute(f"DROP TABLE {_FACTS}")

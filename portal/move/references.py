@@ -6,6 +6,8 @@ checked when everything is there.
 
 from __future__ import annotations
 
+import json
+from hashlib import sha256
 from typing import Any, Final
 
 from django.db import IntegrityError
@@ -36,7 +38,8 @@ def suspend(target: BaseDatabaseWrapper, progress: Progress) -> None:
         else:
             cursor.execute(_OF_POSTGRESQL)
             for table, name, definition in cursor.fetchall():
-                progress.note(f"{_PREFIX}{name}"[:64], f"{table} {definition}")
+                key = sha256(f"{table} {name}".encode()).hexdigest()[:32]  # a name may be longer than that of a fact
+                progress.note(f"{_PREFIX}{key}", json.dumps([table, name, definition]))
                 cursor.execute(f"ALTER TABLE {table} DROP CONSTRAINT {target.ops.quote_name(name)}")
 
 
@@ -60,9 +63,9 @@ def _restore_postgresql(target: BaseDatabaseWrapper, progress: Progress) -> None
     with target.cursor() as cursor:
         cursor.execute(_OF_POSTGRESQL)
         there = {name for _table, name, _definition in cursor.fetchall()}
-        for name, fact in progress.facts(_PREFIX).items():
-            table, _, definition = fact.partition(" ")
-            if (name := name.removeprefix(_PREFIX)) not in there:
+        for fact in progress.facts(_PREFIX).values():
+            table, name, definition = json.loads(fact)
+            if name not in there:
                 cursor.execute(f"ALTER TABLE {table} ADD CONSTRAINT {target.ops.quote_name(name)} {definition}")
 
 

@@ -46,6 +46,8 @@ async def keep_tracing(run: Runtime) -> None:
 
     # Each try that fails is a warning there; in the end comes an error, which is not logged again and again.
     logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)
+    # Nor does a client write a warning, with words of its own, for each member of its tracestate.
+    logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)
     made = provider(config.otlp_endpoint, settings.VERSION)
     tracer = made.get_tracer("airelays", settings.VERSION)
     tells = config.trace_upstreams

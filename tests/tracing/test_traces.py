@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from portal.tracing.counts import SpanCounts
 from portal.tracing.exporter import CountingExporter, CountingProcessor
 from portal.tracing.installed import why_not_traced
 from relay.billing.ledger.pending import COLUMNS
+from relay.gateway.exchange.trace import tracing
 from tests.support.asserts import until
 from tests.support.environment import OwnDatabase
 from tests.support.portal import Portal, ask
@@ -236,6 +239,19 @@ def test_spans_that_find_the_queue_full_are_dropped_and_counted(monkeypatch: pyt
     go.set()
     provider.shutdown()
     assert found.exported == len(slow.get_finished_spans()) == 10 - found.dropped
+
+
+async def test_no_client_writes_into_the_log_by_its_tracestate(caplog: pytest.LogCaptureFixture) -> None:
+    run: Any = SimpleNamespace(config=load(environ={"AIRELAYS_OTLP_ENDPOINT": "http://127.0.0.1:9"}))
+    keeping = asyncio.ensure_future(installed.keep_tracing(run))
+    await asyncio.sleep(0)
+    assert tracing.begin is not None
+    headers = {b"traceparent": f"00-{TRACE}-{PARENT}-00".encode(), b"tracestate": b"a=1,a=2,B C=3," * 20}
+    tracing.begin(headers, "POST", "/v1/chat/completions").end("req_1", None, None)
+    keeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await keeping
+    assert tracing.begin is None and not [one for one in caplog.records if one.name.startswith("opentelemetry")]
 
 
 @pytest.mark.parametrize(

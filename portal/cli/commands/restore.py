@@ -35,7 +35,10 @@ def command(file: str, passphrase_file: Path | None, as_json: bool) -> None:
     line = output.StatusLine()
     try:
         with _opened(file) as stream:
-            secret = passphrase.known(passphrase_file) if is_encrypted(stream) else None
+            encrypted = is_encrypted(stream)
+            if passphrase_file and not encrypted:  # perhaps somebody has put another one in its place
+                raise Refusal("The backup is not encrypted. If that is right, leave --passphrase-file out.", 2)
+            secret = passphrase.known(passphrase_file) if encrypted else None
             done, placed = _restored(config, stream, secret, line)
     except (CannotRestore, Damaged, Unreadable) as error:
         raise Refusal(str(error)) from None

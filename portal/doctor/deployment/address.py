@@ -65,7 +65,7 @@ def _unreachable(host: str, port: int, data: dict[str, Any]) -> Check | None:
     where = {"host": host, "port": port}
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a label of the name is empty, or too long
         text = _("The name %(host)s of AIRELAYS_PUBLIC_URL cannot be resolved: %(why)s.") % {
             **where,
             "why": told(error),

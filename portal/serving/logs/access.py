@@ -23,6 +23,7 @@ LOGGER: Final = "airelays.access"
 _log: Final = logging.getLogger(LOGGER)
 _LEFT: Final = 499  # as nginx writes it: the client went before an answer had begun
 _UPGRADED: Final = 101
+_FAILED: Final = 500  # as servers answer when the application raises
 _ID: Final = b"x-request-id"
 
 
@@ -53,6 +54,9 @@ async def logged(app: Any, ip: str, share: float, scope: AsgiScope, receive: Rec
     known, of_exchanges = callers_seen.set(seen), exchanges_seen.set(exchanges)
     try:
         await app(scope, receive, counted, ip)
+    except Exception:
+        status = status or _FAILED
+        raise
     finally:
         callers_seen.reset(known)
         exchanges_seen.reset(of_exchanges)

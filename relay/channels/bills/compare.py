@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.db.models import Count, Sum
@@ -17,7 +18,7 @@ from django.utils.translation import gettext as _
 
 from portal.lib import clock, money
 from relay.channels.keys import notify_staff
-from relay.models import BalanceReading, Channel, UpstreamBill, UsageRecord
+from relay.models import BalanceReading, Channel, RollupMark, UpstreamBill, UsageRecord
 from relay.models.notice import NoticeKind
 
 _LEAST: Final = 10_000_000  # nano-USD that are no difference: roundings of bills
@@ -63,11 +64,14 @@ def is_drift(reported: int, recorded: int) -> bool:
 
 def put(
     channel: Channel, source: str, day: date, span: tuple[datetime, datetime], recorded: Recorded, **said: Any
-) -> UpstreamBill:
+) -> UpstreamBill | None:
     """Store what is known of a day; what was known before is replaced. Staff are told of a day that differs, once.
 
+    Nothing is done with a time of which records have been deleted: it would differ, whatever was billed.
     `said`: `reported` in billionths of its `currency`, or None, and `gaps`.
     """
+    if span[0] < _kept_since():
+        return None
     now = clock.now()
     complete = day < day_of(now)
     reported, currency = said["reported"], said["currency"]
@@ -90,6 +94,14 @@ def put(
     if drifts and abs(reported - recorded.cost) >= _LEAST_TOLD:
         notify_staff(NoticeKind.BILL, f"bill:{row.pk}", partial(_text, row), _data(row))
     return row
+
+
+def _kept_since() -> datetime:
+    """The time since which all usage records are there."""
+    kept_from = RollupMark.objects.values_list("kept_from", flat=True).first()
+    if not kept_from:
+        return datetime.min.replace(tzinfo=UTC)
+    return datetime.combine(date.fromordinal(kept_from), time.min, ZoneInfo(settings.TIME_ZONE))
 
 
 def _text(row: UpstreamBill) -> tuple[str, str]:

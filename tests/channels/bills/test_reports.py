@@ -15,7 +15,7 @@ from portal.lib.money import NANO
 from relay import jobs
 from relay.channels.bills import reports
 from relay.channels.bills.compare import beginning_of
-from relay.models import BillingKey, Notice, UpstreamBill
+from relay.models import BillingKey, Notice, RollupMark, UpstreamBill, UsageRecord
 from relay.providers.accounts.bills import BillSource, read_page
 from relay.providers.vendors import VENDORS
 from tests.support.money import record
@@ -108,6 +108,16 @@ def test_openai_is_asked_page_by_page_and_each_day_compared(here: Portal) -> Non
     assert drifted.difference == -1_500_000_000 and drifted.percent == -30.0
     key.refresh_from_db()
     assert key.fault == "" and key.asked_at == TODAY
+
+    # Days of which records have been deleted since would differ, whatever was billed: what was known of them stays.
+    RollupMark.objects.update_or_create(pk=1, defaults={"kept_from": yesterday.toordinal()})
+    UsageRecord.objects.filter(started_at__lt=beginning_of(yesterday)).delete()
+    Notice.objects.all().delete()
+    with answering(here, answer):
+        assert reports.compare(key) == "3 days compared"
+    drifted.refresh_from_db()
+    assert (drifted.recorded, drifted.requests) == (5 * NANO, 1) and not Notice.objects.exists()
+    assert UpstreamBill.objects.count() == 2
     with answering(here, answer) as asked:
         assert reports.compare(key) == "3 days compared", "what is over long since does not change any more"
 

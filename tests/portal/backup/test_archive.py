@@ -172,6 +172,15 @@ def test_large_members_are_refused_by_their_headers(tmp_path: Path, monkeypatch:
         read(packed_with(lambda tar: add(tar, "database/state.sqlite3", bytes(11))), tmp_path)
 
 
+@pytest.mark.parametrize("text", [b"[" * 100_000, b"[]", b"{", b"\xff", b'{"a": 1' + b"0" * 5000 + b"}"])
+def test_what_it_says_of_itself_has_to_be_readable(text: bytes) -> None:
+    to = io.BytesIO()
+    with zstd.ZstdFile(to, "w") as packed, tarfile.open(fileobj=packed, mode="w|") as tar:
+        add(tar, "about.json", text)
+    with pytest.raises(Damaged):
+        read(to.getvalue())
+
+
 def test_wrong_or_missing_sums_are_noticed(tmp_path: Path) -> None:
     for sums in (True, False):
         with pytest.raises(Damaged, match=r"sums of its members|not whole"):

@@ -118,6 +118,11 @@ def test_a_stream_is_restored_and_an_older_one_is_brought_up_to_date(portal: Pla
     folder = tmp_path / "unpacked"
     folder.mkdir()
     summary = unpack(io.BufferedReader(io.BytesIO(whole)), None, folder)
+    secret = tmp_path / "passphrase"
+    secret.write_text("correct horse battery\n")
+    other = Place(tmp_path / "swapped", "")
+    refused = other.run("restore", "-", "--passphrase-file", str(secret), code=2, stdin=whole)
+    assert b"not encrypted" in refused.stderr and not list(other.folder.glob("*"))
     assert summary["about"] == {**about.about(summary["about"]["database"]), "made_at": summary["about"]["made_at"]}
     if not environment.DATABASE_URL:
         older = Place(tmp_path / "older", "")
@@ -169,6 +174,8 @@ def test_only_what_this_program_knows_is_restored() -> None:
         ({"migrations": None}, "in a form"),
         ({"format": 2}, "in a form"),
         ({"database": "oracle"}, "in a form"),
+        ({"database": ["sqlite"]}, "in a form"),
+        ({"migrations": {"accounts": [], "relay": {}}}, "newer than this one"),
         ({"database": "postgresql"}, "is of PostgreSQL"),
     ):
         with pytest.raises(CannotRestore, match=message):

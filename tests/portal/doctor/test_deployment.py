@@ -210,10 +210,9 @@ def test_a_proxy_that_buffers_and_refuses() -> None:
 
 
 def test_a_name_that_is_not_known_and_a_port_that_is_closed() -> None:
-    (check,) = address.public_address(
-        settings_of(PUBLIC_URL="https://no.invalid"), address.Public("https://no.invalid")
-    )
-    assert check.status == "fail" and "DNS" in check.next_steps[0]
+    for url in ("https://no.invalid", "https://no..invalid", f"https://{'a' * 64}.invalid"):
+        (check,) = address.public_address(settings_of(PUBLIC_URL=url), address.Public(url))
+        assert check.status == "fail" and "DNS" in check.next_steps[0]
     url = f"http://127.0.0.1:{free_port()}"
     (check,) = address.public_address(settings_of(PUBLIC_URL=url), address.Public(url))
     assert check.status == "fail" and "firewall" in check.next_steps[0]

@@ -22,7 +22,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from accounts.models import AuditEvent, User
 from portal.installation.lock import FolderLock
 from portal.lib import clock
-from portal.move import comparison
+from portal.move import comparison, references
 from portal.move import move as moves
 from portal.move.move import MoveRefused, move
 from portal.move.progress import Progress, is_unfinished
@@ -115,6 +115,53 @@ def test_a_whole_portal_is_copied_in_two_runs(db: None, target: Any, folder: Pat
         assert Pool.objects.create(name="new").pk > gone_pk  # never the number of a row that is gone
     with pytest.raises(MoveRefused, match="not empty"):
         move(target, "the copy", silent)
+
+
+def test_a_run_that_was_killed_at_its_beginning_or_at_its_end_is_gone_on_with(
+    db: None, target: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with target.cursor() as cursor:
+        cursor.execute("DROP TABLE airelays_move_window")  # the end has two steps
+    assert move(target, "the copy", silent).finished
+
+    made = connect_sqlite(folder / "new.sqlite3")
+    migrated: list[str] = []
+    monkeypatch.setattr(moves, "call_command", lambda name, **_options: migrated.append(name))
+    progress = Progress(made)
+    with made.cursor() as cursor, as_default(made):
+        progress.begin({})  # nothing has been noted yet
+        cursor.execute("DROP TABLE airelays_move_window")
+        moves._begin(made, "the copy", progress)
+        assert progress.facts("") == {**moves._facts(), "migrated": "yes"} and migrated == ["migrate"]
+
+        # Without transactions for tables an interrupted migration leaves some of them.
+        cursor.execute("DELETE FROM airelays_move WHERE name = 'migrated'")
+        cursor.execute("CREATE TABLE half (id INTEGER PRIMARY KEY)")
+        monkeypatch.setattr(made.features, "can_rollback_ddl", False)
+        moves._begin(made, "the copy", progress)
+        assert progress.is_bare() and progress.fact("migrated") and migrated == ["migrate"] * 2
+        cursor.execute("CREATE TABLE whole (id INTEGER PRIMARY KEY)")
+        moves._begin(made, "the copy", progress)
+        assert not progress.is_bare() and len(migrated) == 2
+    made.close()
+
+
+def test_references_have_their_names_again(db: None) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("elsewhere references stay where they are")
+
+    def there() -> list[Any]:
+        with connection.cursor() as cursor:
+            cursor.execute(references._OF_POSTGRESQL)
+            return list(cursor.fetchall())
+
+    before, progress = there(), Progress(connection)
+    assert any(len(name) > 54 for _table, name, _definition in before)
+    progress.begin({})
+    references.suspend(connection, progress)
+    assert not there()
+    references.restore(connection, progress)
+    assert there() == before
 
 
 def test_the_copy_of_another_installation_is_left_alone(db: None, target: Any, settings: Any, folder: Path) -> None:

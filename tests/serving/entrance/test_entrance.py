@@ -299,7 +299,10 @@ async def test_of_requests_that_succeed_a_share_has_a_line(
     with caplog.at_level("INFO", "airelays.access"):
         for status in (200, 302, 500):
             await logged(app, "10.0.0.1", share, {"path": "/", "status": status}, send, send)  # type: ignore[arg-type]
-    assert len([one for one in caplog.records if one.name == "airelays.access"]) == lines
+        with pytest.raises(KeyError):
+            await logged(app, "10.0.0.1", share, {"path": "/"}, send, send)  # type: ignore[arg-type]
+    assert len(found := [one for one in caplog.records if one.name == "airelays.access"]) == lines + 1
+    assert vars(found[-1])["access"]["status"] == 500, "as the server answers"
 
 
 @pytest.mark.parametrize(
