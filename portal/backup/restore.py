@@ -26,6 +26,8 @@ from portal.lib import crypto
 _PREFIX: Final = ".restoring-"
 _SETTINGS: Final = "settings-of-backup"
 _KEYS: Final = ("secret_key", "encryption_keys", "token_key")
+# What makes a folder one of a portal. What the last two have, SQLite would write into a database that is put there.
+_OF_PORTAL: Final = (*crypto.OWN_FILES, "state.sqlite3-wal", "state.sqlite3-journal")
 
 
 @contextmanager
@@ -39,7 +41,7 @@ def empty_place(config: Config) -> Iterator[Path]:
     except FolderInUse as error:
         raise CannotRestore(str(error)) from None
     try:
-        if found := sorted(name for name in crypto.OWN_FILES if (folder / name).exists()):
+        if found := sorted(name for name in _OF_PORTAL if (folder / name).exists()):
             raise CannotRestore(
                 f"There is a portal in {folder} already ({', '.join(found)}), and nothing of it is overwritten. Name "
                 "an empty folder with --data-dir."
