@@ -61,8 +61,6 @@ ALLOWED = {
     "portal/doctor/deployment/address.py": {"httpx.Client"},  # a command that somebody waits for; limited there
     "portal/doctor/deployment/machine.py": {"redis.Redis"},  # with the options of `portal.services.redis`
     "portal/doctor/database.py": {"redis.Redis"},  # with the options of `portal.services.redis`
-    "portal/doctor/deployment/address.py": {"httpx.Client"},  # a command that somebody waits for, and with limits
-    "portal/doctor/deployment/machine.py": {"redis.Redis"},  # with the options of `portal.services.redis`
     "portal/doctor/port.py": {"httpx.get"},  # this machine alone; its waits are limited there
     "portal/tracing/exporter.py": {"requests.Session"},  # in a thread that nobody waits for; OTEL_… has its time limit
     # Another program's database, read by a command that somebody waits for; how long it connects is limited there.
