@@ -236,15 +236,23 @@ def postpone(key: ApiKey, wait: float | None = None) -> None:
     ApiKey.objects.filter(pk=key.pk).update(failed_tests=key.failed_tests + 1, next_test_at=next_test)
 
 
-def notify_staff(kind: str, key: str, write_text: Callable[[], tuple[str, str]], data: dict[str, Any]) -> int:
-    """Write a notice to everyone who may change channels, once per `key`. Returns how many are new.
+def notify_staff(
+    kind: str,
+    key: str,
+    write_text: Callable[[], tuple[str, str]],
+    data: dict[str, Any],
+    rights: tuple[str, ...] = ("relay.change_channel",),
+) -> int:
+    """Write a notice to everyone who may change channels, or has other `rights`, once per `key`.
+
+    Returns how many are new.
 
     `write_text` returns subject and text in the active language, which is that of the recipient.
     """
     found = 0
     people = get_user_model().objects.filter(is_active=True, is_staff=True)
     for person in people:
-        if person.has_perm("relay.change_channel"):
+        if person.has_perms(rights):
             with language_of(person):
                 subject, text = write_text()
             _notice, fresh = Notice.objects.get_or_create(

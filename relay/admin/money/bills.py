@@ -102,6 +102,9 @@ class BillingKeyAdmin(_Earnings):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return may(request.user, EARNINGS) and bool(super().has_add_permission(request))
 
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return may(request.user, EARNINGS) and bool(super().has_delete_permission(request, obj))
+
     @display(description=_("key"))
     def key(self, row: BillingKey) -> str:
         return format_html("<code>{}</code>", row.hint)

@@ -13,19 +13,21 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
-from django.db.models import Count, Sum
+from django.db.models import Count, Min, Sum
 from django.utils.translation import gettext as _
 
 from portal.lib import clock, money
 from relay.channels.keys import notify_staff
 from relay.models import BalanceReading, Channel, RollupMark, UpstreamBill, UsageRecord
 from relay.models.notice import NoticeKind
+from relay.models.usage import EARNINGS
 
 _LEAST: Final = 10_000_000  # nano-USD that are no difference: roundings of bills
 _LEAST_TOLD: Final = 1_000_000_000  # nano-USD that staff are told of
 _READINGS: Final = timedelta(days=45)  # for which readings are kept
 _BILLS: Final = timedelta(days=400)
 _AT_ONCE: Final = 5000
+_READERS: Final = (EARNINGS, "relay.view_upstreambill")  # what upstreams cost is told to nobody else
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,27 @@ def recorded_between(channels: Collection[int], begin: datetime, end: datetime, 
     return Recorded(int(found["cost"] or 0), int(found["requests"]))
 
 
+def kept_from() -> datetime | None:
+    """Since when all usage records are kept. None: none has been deleted, and none will be."""
+    zone = ZoneInfo(settings.TIME_ZONE)
+    mark = RollupMark.objects.values_list("kept_from", flat=True).first()
+    days = [date.fromordinal(mark)] if mark else []
+    if keep := settings.CONFIG.usage_keep_days:
+        days.append(clock.now().astimezone(zone).date() - timedelta(days=keep))
+    return datetime.combine(max(days), time.min, zone) if days else None
+
+
+def first_day_recorded(channels: Collection[int]) -> date:
+    """The first whole day that can be compared: its records are kept, and one of the channels was there.
+
+    What an account was billed before its channels were made was not asked by this portal.
+    """
+    made = Channel.objects.filter(pk__in=channels).aggregate(first=Min("created_at"))["first"] or clock.now()
+    since = max(made, kept_from() or made)
+    day = day_of(since)
+    return day if beginning_of(day) >= since else day + timedelta(days=1)
+
+
 def is_drift(reported: int, recorded: int) -> bool:
     """Whether two amounts in nano-USD differ by more than the share that is allowed."""
     allowed = max(reported, recorded, 0) * settings.CONFIG.bill_drift_percent / 100
@@ -70,7 +93,8 @@ def put(
     Nothing is done with a time of which records have been deleted: it would differ, whatever was billed.
     `said`: `reported` in billionths of its `currency`, or None, and `gaps`.
     """
-    if span[0] < _kept_since():
+    since = kept_from()
+    if since is not None and span[0] < since:
         return None
     now = clock.now()
     complete = day < day_of(now)
@@ -92,16 +116,8 @@ def put(
         },
     )
     if drifts and abs(reported - recorded.cost) >= _LEAST_TOLD:
-        notify_staff(NoticeKind.BILL, f"bill:{row.pk}", partial(_text, row), _data(row))
+        notify_staff(NoticeKind.BILL, f"bill:{row.pk}", partial(_text, row), _data(row), _READERS)
     return row
-
-
-def _kept_since() -> datetime:
-    """The time since which all usage records are there."""
-    kept_from = RollupMark.objects.values_list("kept_from", flat=True).first()
-    if not kept_from:
-        return datetime.min.replace(tzinfo=UTC)
-    return datetime.combine(date.fromordinal(kept_from), time.min, ZoneInfo(settings.TIME_ZONE))
 
 
 def _text(row: UpstreamBill) -> tuple[str, str]:

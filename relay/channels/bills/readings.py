@@ -10,10 +10,11 @@ from itertools import pairwise
 from typing import Final
 
 from portal.lib import clock
-from relay.channels.bills.compare import Recorded, beginning_of, day_of, delete_old, put, recorded_between
+from relay.channels.bills.compare import Recorded, beginning_of, day_of, delete_old, kept_from, put, recorded_between
 from relay.models import ApiKey, BalanceReading, Channel
 from relay.models.bill import BillSourceKind
 from relay.providers.accounts.balances import Balance
+from relay.providers.accounts.bills import MOST_BILLED
 
 _NANO: Final = Decimal(10) ** 9
 _STALE: Final = timedelta(days=3)  # a reading from before counts for nothing
@@ -37,8 +38,8 @@ class Span:
 
 
 def note(key: ApiKey, balance: Balance, at: datetime) -> None:
-    """Store a balance, where it is an amount of money."""
-    if len(balance.currency) == _MONEY and balance.currency.isalpha():
+    """Store a balance, where it is an amount of money that somebody may have."""
+    if len(balance.currency) == _MONEY and balance.currency.isalpha() and abs(balance.amount) <= MOST_BILLED:
         BalanceReading.objects.create(api_key=key, at=at, amount=balance.amount, currency=balance.currency.upper())
 
 
@@ -51,7 +52,8 @@ def compare(channel: Channel) -> int:
 
 def _compare_day(channel: Channel, day: date) -> bool:
     begin, end = beginning_of(day), beginning_of(day) + timedelta(days=1)
-    rows = BalanceReading.objects.filter(api_key__channel=channel, at__gte=begin - _STALE, at__lt=end)
+    since = max(begin - _STALE, kept_from() or begin - _STALE)
+    rows = BalanceReading.objects.filter(api_key__channel=channel, at__gte=since, at__lt=end)
     by_key: dict[int, list[BalanceReading]] = {}
     for row in rows.order_by("api_key_id", "at"):
         by_key.setdefault(row.api_key_id, []).append(row)
@@ -70,6 +72,8 @@ def _compare_day(channel: Channel, day: date) -> bool:
     if not spans and not gaps:
         return False
     reported, recorded = _sums(channel, spans)
+    if reported > MOST_BILLED:
+        return False
     every = [span for whole in spans for span in whole]
     put(
         channel,

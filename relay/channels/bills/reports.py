@@ -17,20 +17,30 @@ from portal.lib.crypto import Undecryptable
 from portal.lib.net import Allowance
 from portal.lib.redaction.redact import redact
 from portal.services.outside import NotAnswering
-from relay.channels.bills.compare import beginning_of, day_of, delete_old, put, recorded_between
+from relay.channels.bills.compare import beginning_of, day_of, delete_old, first_day_recorded, put, recorded_between
 from relay.channels.connection import client_of, waiting_for_upstream, why_unreachable
 from relay.models import AllowedUpstream, BillingKey, Channel, UpstreamBill
 from relay.models.bill import BillSourceKind
 from relay.models.channel import KeyGivenElsewhere
-from relay.providers.accounts.bills import MOST_PAGES, BilledDay, BillSource, read_page
+from relay.providers.accounts.bills import MOST_BILLED, MOST_PAGES, BilledDay, BillSource, read_page
 from relay.transport.body import USER_AGENT
 
 _NANO: Final = Decimal(10) ** 9
 _LATE_DAYS: Final = 3  # whose bills may still change
+_QUOTED: Final = 2000  # characters of an answer that are looked through for what is shown of them
+Sums = dict[date, dict[str, Decimal]]
 
 
 class NoReport(Exception):
     """There is no report. The message says to staff why, and what to do."""
+
+
+class _Refused(Exception):
+    """The upstream answered with an error."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(status)
+        self.status, self.text = status, text
 
 
 def compare(key: BillingKey) -> str:
@@ -42,27 +52,38 @@ def compare(key: BillingKey) -> str:
     source = channel.vendor.bill
     delete_old(channel)
     today = day_of(clock.now())
-    known = UpstreamBill.objects.filter(channel=channel, source=BillSourceKind.REPORT, complete=True).exists()
-    days = _LATE_DAYS if known and source is not None else (source.days if source is not None else 0)
-    first, last = today - timedelta(days=days), today - timedelta(days=1)
+    whole = source.days if source is not None else 0
+    bills = UpstreamBill.objects.filter(channel=channel, source=BillSourceKind.REPORT, complete=True)
+    known = bills.order_by("-day").values_list("day", flat=True).first()
+    # Since the last day that is known: the upstream may not have answered for weeks.
+    days = min(whole, (today - known).days + _LATE_DAYS - 1) if known else whole
+    last = today - timedelta(days=1)
+    channels = [channel.pk, *key.also.values_list("pk", flat=True)]
+    first = max(today - timedelta(days=days), first_day_recorded(channels))
     try:
-        parts = fetch(key, first, last)
+        sums = _sums(fetch(key, min(first, last), last), first, last)
     except NoReport as error:
         BillingKey.objects.filter(pk=key.pk).update(asked_at=clock.now(), fault=str(error)[:300])
         return str(error)
-    _store(channel, key, parts, first, last)
+    _store(channel, channels, sums, first, last)
     BillingKey.objects.filter(pk=key.pk).update(asked_at=clock.now(), fault="")
-    return f"{(last - first).days + 1} days compared"
+    return f"{max((last - first).days + 1, 0)} days compared"
 
 
-def _store(channel: Channel, key: BillingKey, parts: Sequence[BilledDay], first: date, last: date) -> None:
-    """A row for each day. One of which the report says nothing was not billed, and says so where requests were made."""
-    channels = [channel.pk, *key.also.values_list("pk", flat=True)]
-    sums: dict[date, dict[str, Decimal]] = {}
+def _sums(parts: Sequence[BilledDay], first: date, last: date) -> Sums:
+    """What was billed by day and currency. Raises NoReport."""
+    sums: Sums = {}
     for part in parts:
         if first <= part.day <= last:
             by_currency = sums.setdefault(part.day, {})
             by_currency[part.currency] = by_currency.get(part.currency, Decimal(0)) + part.amount
+    if any(abs(amount) > MOST_BILLED for by_currency in sums.values() for amount in by_currency.values()):
+        raise NoReport(_("The upstream answered with something that is not its report of costs."))
+    return sums
+
+
+def _store(channel: Channel, channels: Sequence[int], sums: Sums, first: date, last: date) -> None:
+    """A row for each day. One of which the report says nothing was not billed, and says so where requests were made."""
     for number in range((last - first).days + 1):
         day = first + timedelta(days=number)
         begin, end = beginning_of(day), beginning_of(day + timedelta(days=1))
@@ -89,16 +110,19 @@ def fetch(key: BillingKey, first: date, last: date) -> list[BilledDay]:
     if source is None:
         raise NoReport(_("%(vendor)s has no report of costs.") % {"vendor": _(channel.vendor.label)})
     try:
-        headers = {"user-agent": USER_AGENT, "accept-encoding": "identity", **source.headers(key.secret_for(channel))}
+        secret = key.secret_for(channel)
     except KeyGivenElsewhere:
         raise NoReport(_("The key was given for another address of the channel: enter it again.")) from None
     except Undecryptable:
         raise NoReport(_("The key cannot be decrypted with the keys of this installation: enter it again.")) from None
+    headers = {"user-agent": USER_AGENT, "accept-encoding": "identity", **source.headers(secret)}
     try:
         with waiting_for_upstream(channel):
             return async_to_sync(_fetch)(
                 channel, source, headers, (first, last, key.scope), AllowedUpstream.allowances()
             )
+    except _Refused as error:
+        raise NoReport(_refused(source, error, secret)) from None
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError, NotAnswering) as error:
         raise NoReport(why_unreachable(error)) from None
 
@@ -119,7 +143,7 @@ async def _fetch(
                 source.path.lstrip("/"), params=tuple(source.query(*wanted, page)), headers=headers
             )
             if response.status_code != 200:
-                raise NoReport(_refused(source, response))
+                raise _Refused(response.status_code, response.text[:_QUOTED])
             try:
                 answer: Any = msgspec.json.decode(response.content)
             except (msgspec.DecodeError, ValueError, RecursionError):
@@ -134,13 +158,13 @@ async def _fetch(
     raise NoReport(_("The report of costs has too many pages."))
 
 
-def _refused(source: BillSource, response: httpx.Response) -> str:
-    if response.status_code in (401, 403):
+def _refused(source: BillSource, error: _Refused, secret: str) -> str:
+    if error.status in (401, 403):
         return _(
             "The key may not read the report of costs (%(status)d). Such a key begins with %(form)s: administrators "
             "of the account make one."
-        ) % {"status": response.status_code, "form": source.key_form}
+        ) % {"status": error.status, "form": source.key_form}
     return _("The upstream refused the report of costs with %(status)d: %(text)s") % {
-        "status": response.status_code,
-        "text": redact(response.text[:200]),
+        "status": error.status,
+        "text": redact(error.text.replace(secret, "…"))[:200],  # cut last: a part of a key is not known as one
     }

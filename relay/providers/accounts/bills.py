@@ -12,7 +12,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, Final
 
-_MOST: Final = Decimal(10) ** 9  # of a day, in any currency; a nano of it fits the columns
+MOST_BILLED: Final = Decimal(10) ** 9  # of a day, in any currency; a nano of it fits the columns
 _MOST_ROWS: Final = 100_000  # of one answer
 MOST_PAGES: Final = 40  # of one report
 
@@ -67,7 +67,7 @@ def read_page(source: BillSource, answer: Any, scope: str) -> BillPage | None:
         return None
     if len(found.parts) > _MOST_ROWS or len(found.next_page) > 1000:
         return None
-    if any(not part.amount.is_finite() or abs(part.amount) > _MOST for part in found.parts):
+    if any(not part.amount.is_finite() or abs(part.amount) > MOST_BILLED for part in found.parts):
         return None
     return found
 

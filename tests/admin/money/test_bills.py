@@ -142,5 +142,7 @@ def test_only_those_who_may_change_a_key_ask_with_it(people: People, monkeypatch
     reader = staff("view_billingkey", "view_earnings", "change_channel")
     assert reader.post(url).status_code == 403
     boss = signed_in(people.staff)
+    remover = staff("view_billingkey", "delete_billingkey")
+    assert remover.post(f"/admin/relay/billingkey/{row.pk}/delete/", {"post": "yes"}).status_code == 403
     assert boss.get(url).status_code == 200 and asked == []
     assert boss.post(url).status_code == 302 and asked == [row.pk]

@@ -16,6 +16,7 @@ from relay.models import ApiKey, BalanceReading, Channel, UpstreamBill
 from relay.providers.accounts.balances import Balance
 from tests.support.money import record
 from tests.support.portal import Portal
+from tests.support.sessions import with_config
 from tests.support.upstream import Call, Upstream
 
 pytestmark = pytest.mark.shared
@@ -144,3 +145,21 @@ def test_balances_that_the_jobs_fetch_are_kept(here: Portal) -> None:
         del here.upstream.scripts[""]
     (row,) = BalanceReading.objects.all()
     assert (row.api_key.channel_id, str(row.amount), row.currency, row.at) == (channel.pk, "12.500000", "USD", NOW)
+
+
+def test_what_records_are_not_kept_of_is_not_compared(here: Portal, settings: Any) -> None:
+    channel = here.channel()
+    key = channel.keys.get()
+    told(key, "USD", (at(17, 1), "100"), (at(19, 5), "60"), (at(19, 20), "59"))
+    record(here.user(), channel=channel, api_key=key, started_at=at(19, 6), upstream_cost=NANO)
+    with_config(settings, usage_keep_days=1)
+    readings.compare(channel)
+    row = UpstreamBill.objects.get(day=DAY)
+    assert (row.reported, row.recorded, row.drifts) == (NANO, NANO, False)
+
+
+def test_a_balance_that_nobody_has_is_no_reading(here: Portal) -> None:
+    """A relay says a number for "no limit", then a real one: the difference fits no column and is no bill."""
+    channel = here.channel()
+    told(channel.keys.get(), "USD", (at(19, 1), "999999999999"), (at(19, 2), "12"))
+    assert readings.compare(channel) == 0 and BalanceReading.objects.count() == 1

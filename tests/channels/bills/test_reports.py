@@ -9,17 +9,19 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from django.contrib.auth.models import Group
 
 from portal.lib import clock
 from portal.lib.money import NANO
 from relay import jobs
 from relay.channels.bills import reports
-from relay.channels.bills.compare import beginning_of
-from relay.models import BillingKey, Notice, RollupMark, UpstreamBill, UsageRecord
+from relay.channels.bills.compare import Recorded, beginning_of, put
+from relay.models import BillingKey, Channel, Notice, RollupMark, UpstreamBill, UsageRecord
 from relay.providers.accounts.bills import BillSource, read_page
 from relay.providers.vendors import VENDORS
 from tests.support.money import record
 from tests.support.portal import Portal
+from tests.support.sessions import with_config
 from tests.support.upstream import Call, Upstream
 
 pytestmark = pytest.mark.shared
@@ -35,10 +37,15 @@ def here(db: None, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> Porta
 
 def billing_key(here: Portal, provider: str = "openai", **values: Any) -> BillingKey:
     channel = here.channel(provider=provider)
+    there_since(channel, TODAY - timedelta(days=300))
     key = BillingKey(channel=channel, **values)
     key.set_secret(SECRET, channel)
     key.save()
     return key
+
+
+def there_since(channel: Channel, at: datetime) -> None:
+    Channel.objects.filter(pk=channel.pk).update(created_at=at)
 
 
 @contextmanager
@@ -182,6 +189,7 @@ def test_openrouter_adds_what_own_keys_were_charged(here: Portal) -> None:
         (200, {"data": "nonsense"}, "not its report"),
         (200, {"data": [openai_bucket(date(2026, 11, 19), float("1e300"))]}, "not its report"),
         (200, {"data": [openai_bucket(date(2026, 11, 19), True)]}, "not its report"),
+        (200, {"data": [openai_bucket(date(2026, 11, 19), *[999_999_999] * 20)]}, "not its report"),
         (200, b"<html>", "not its report"),
         (200, {"data": [], "has_more": True, "next_page": "again"}, "too many pages"),
     ],
@@ -219,6 +227,9 @@ def test_a_day_that_was_billed_nothing_says_so_only_where_requests_were_made(her
 
 def test_staff_are_told_once_of_a_day_that_differs_by_a_dollar(here: Portal) -> None:
     boss = here.user(is_staff=True, is_superuser=True)
+    accountant, operator = here.user(is_staff=True), here.user(is_staff=True)
+    accountant.groups.set(Group.objects.filter(name="Accountant"))
+    operator.groups.set(Group.objects.filter(name="Operator"))
     key = billing_key(here)
     user = here.user()
     record(user, channel=key.channel, started_at=beginning_of(date(2026, 11, 19)), upstream_cost=10 * NANO)
@@ -228,8 +239,65 @@ def test_staff_are_told_once_of_a_day_that_differs_by_a_dollar(here: Portal) -> 
         with answering(here, lambda query: (200, {"data": buckets, "has_more": False})):
             reports.compare(key)
     (notice,) = Notice.objects.filter(user=boss)
+    assert Notice.objects.filter(user=accountant).count() == 1, "who sees the page is told"
+    assert not Notice.objects.filter(user=operator).exists(), "operators do not see what upstreams cost"
     assert notice.kind == "bill" and "$12.00" in notice.text and "$10.00" in notice.text
     assert notice.data["billed_usd"] == "12" and UpstreamBill.objects.filter(drifts=True).count() == 2
+
+
+def a_dollar_a_day(here: Portal, key: BillingKey) -> set[date]:
+    """Compare with an upstream that billed a dollar on each of thirty days. Returns the days that were compared."""
+    buckets = [openai_bucket(TODAY.date() - timedelta(days=days), 1) for days in range(1, 31)]
+    with answering(here, lambda query: (200, {"data": buckets, "has_more": False})):
+        reports.compare(BillingKey.objects.get(pk=key.pk))
+    return set(UpstreamBill.objects.values_list("day", flat=True))
+
+
+def test_days_that_nobody_asked_for_long_are_compared_later(here: Portal) -> None:
+    """The upstream did not answer for ten days: what it billed meanwhile is not lost."""
+    key = billing_key(here)
+    day = date(2026, 11, 10)
+    span = (beginning_of(day), beginning_of(day) + timedelta(days=1))
+    put(key.channel, "report", day, span, Recorded(), reported=0, currency="USD", gaps=0)
+    assert a_dollar_a_day(here, key) == {date(2026, 11, number) for number in range(8, 20)}
+    assert set(UpstreamBill.objects.values_list("reported", flat=True)) == {NANO}
+
+
+def test_days_before_the_channel_was_there_are_not_compared(here: Portal) -> None:
+    """A year of somebody's bills is no year of differences, and no notice for each day."""
+    boss, key = here.user(is_staff=True, is_superuser=True), billing_key(here)
+    there_since(key.channel, datetime(2026, 11, 17, 9, tzinfo=UTC))
+    assert a_dollar_a_day(here, key) == {date(2026, 11, 18), date(2026, 11, 19)}
+    assert Notice.objects.filter(user=boss).count() == 2
+    UpstreamBill.objects.all().delete()
+    there_since(key.channel, TODAY)
+    assert a_dollar_a_day(here, key) == set()
+    key.refresh_from_db()
+    assert (key.fault, key.asked_at) == ("", TODAY)
+
+
+def test_days_without_their_records_are_not_compared(here: Portal, settings: Any) -> None:
+    """Records are deleted by setting: their absence is no difference."""
+    key = billing_key(here)
+    RollupMark.objects.update_or_create(pk=1, defaults={"kept_from": date(2026, 11, 14).toordinal()})
+    assert a_dollar_a_day(here, key) == {date(2026, 11, number) for number in range(14, 20)}
+    UpstreamBill.objects.all().delete()
+    with_config(settings, usage_keep_days=3)  # nothing was deleted yet
+    assert a_dollar_a_day(here, key) == {date(2026, 11, number) for number in range(17, 20)}
+
+
+def test_a_part_of_the_key_in_an_answer_is_shown_nowhere(here: Portal) -> None:
+    key = billing_key(here)
+    other = "tp-0123456789"
+    key.set_secret(other, key.channel)
+    key.save()
+    padding = "x" * 191
+    for text in (f"{padding} {SECRET}", f"wrong key {other}"):
+        said = text.encode()
+        with answering(here, lambda query: (400, said)):  # noqa: B023  # asked within
+            reports.compare(BillingKey.objects.get(pk=key.pk))
+        key.refresh_from_db()
+        assert "with 400" in key.fault and "sk-admin" not in key.fault and "tp-0" not in key.fault
 
 
 @pytest.mark.parametrize(
@@ -247,8 +315,6 @@ def test_staff_are_told_once_of_a_day_that_differs_by_a_dollar(here: Portal) -> 
 def test_how_much_is_a_difference(
     here: Portal, settings: Any, reported: str, recorded: int, percent: float, drifts: bool
 ) -> None:
-    from tests.support.sessions import with_config
-
     with_config(settings, bill_drift_percent=percent)
     key = billing_key(here)
     record(here.user(), channel=key.channel, started_at=beginning_of(date(2026, 11, 19)), upstream_cost=recorded * NANO)
