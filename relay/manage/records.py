@@ -10,15 +10,17 @@ from pydantic import Field
 
 from accounts.rights import may
 from portal.lib import money
+from portal.lib.days import parse_day
 from relay.admin.channels.explain import explain_for
 from relay.admin.records.usage import sees_earnings, sees_money
 from relay.manage.requests import cursors, once
 from relay.manage.requests.access import known_parameters, need, need_scope
-from relay.manage.requests.problems import Missing
+from relay.manage.requests.problems import Missing, invalid
 from relay.manage.resources.pages import Page
 from relay.manage.resources.routes import ERRORS, router
 from relay.manage.resources.schemas import Id, Sent, SentId, list_of
 from relay.models import UsageRecord
+from relay.models.session import session_of_code
 from relay.models.usage import EndReason
 from relay.usage import rollup
 from relay.usage.paging import usage_page
@@ -28,6 +30,7 @@ from relay.usage.refusals import find_refusal
 from relay.usage.reports import ReportLine, ReportSums, report_lines, report_total
 
 _MOST_LINES = 200
+_DAYS = ("since", "until")
 Outcome = Literal[tuple([*EndReason.values, "failed", ""])]  # type: ignore[valid-type]  # made of the model's
 
 
@@ -120,6 +123,14 @@ class Asked(Sent):
 def _query(asked: Narrowed) -> UsageQuery:
     """The query that a page would have read from its address."""
     sent = {name: str(value) for name, value in asked.model_dump().items() if value not in (None, "")}
+    # A page leaves out what makes no sense, and shows so; here it would select everything.
+    wrong = {
+        side: _("Days are of the years 2000 to 2999.") for side in _DAYS if side in sent and not parse_day(sent[side])
+    }
+    if "session" in sent and session_of_code(sent["session"]) is None:
+        wrong["session"] = _("This is no session: they are 16 digits of hex, as lists of usage show them.")
+    if wrong:
+        raise invalid({name: [said] for name, said in wrong.items()})
     return UsageQuery.read(sent, STAFF_FILTERS, last_days(30) if isinstance(asked, SumsAsked) else None)
 
 

@@ -175,3 +175,17 @@ def test_movements_are_listed_in_pages(script: Script, people: People) -> None:
     for page in pages(script, path):
         found += page
     assert len(found) == 5 == len(set(found))
+
+
+@pytest.mark.parametrize("slip", ["session=nonsense", "since=1999-12-31", "until=0001-01-01", "until=9999-12-31"])
+def test_a_filter_that_makes_no_sense_does_not_select_everything(people: People, slip: str) -> None:
+    record(people.owner)
+    script = Script(make_key(people.staff))
+    assert len(script.ok("GET", "/usage")["data"]) == 1
+    for path in ("/usage", "/usage/sums"):
+        answer = script("GET", f"{path}?{slip}")
+        if path == "/usage" or not slip.startswith("session"):
+            assert answer.status_code == 422 and slip.split("=")[0] in answer.json()["error"]["fields"]
+        else:
+            assert answer.status_code == 400
+    assert script.ok("GET", "/usage?session=0123456789abcdef&until=2000-01-01")["data"] == []

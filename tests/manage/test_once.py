@@ -14,7 +14,7 @@ from accounts.models import AuditEvent, KeptAnswer, User
 from portal.lib import clock
 from portal.lib.money import NANO
 from relay.models import LedgerAccount, Token
-from tests.manage.scripts import Script, make_key, world
+from tests.manage.scripts import Script, give, make_key, world
 from tests.support.portal import People, Portal
 from tests.support.server import Server
 
@@ -120,3 +120,27 @@ def test_requests_at_the_same_time_are_done_once(server: Server, live: Portal) -
     assert {one.status_code for one in found} <= {200, 409} and 200 in {one.status_code for one in found}
     assert {one.json()["error"]["code"] for one in found if one.status_code == 409} <= {"idempotency_in_progress"}
     assert balance(user.pk) == 4 * NANO
+
+
+def test_an_answer_is_not_given_again_to_one_who_may_do_less(people: People, ids: dict[str, int]) -> None:
+    clerk = give(
+        User.objects.create_user("clerk", is_staff=True), "relay.view_token relay.add_token accounts.view_user"
+    )
+    script, body = Script(make_key(clerk)), {"user": clerk.pk, "name": "t"}
+    made = script.ok("POST", "/tokens", body, Idempotency_Key="a")
+    assert script.ok("POST", "/tokens", body, Idempotency_Key="a")["key"] == made["key"]
+    give(clerk, "relay.view_token accounts.view_user")
+    answer = script("POST", "/tokens", body, Idempotency_Key="a")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "rights_changed")
+    assert made["key"] not in answer.content.decode() and Token.objects.filter(user=clerk).count() == 1
+
+
+def test_two_that_add_the_same_at_a_time_are_told_so(
+    people: People, ids: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both forms have found nothing; the second row is refused by the database."""
+    script = Script(make_key(people.staff))
+    monkeypatch.setattr("django.db.models.Model.validate_unique", lambda *_, **__: None)
+    monkeypatch.setattr("django.db.models.Model.validate_constraints", lambda *_, **__: None)
+    answer = script("POST", "/groups", {"name": "Guild"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "conflict")

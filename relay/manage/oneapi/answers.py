@@ -5,7 +5,7 @@ Source: https://github.com/songquanpeng/one-api (docs/API.md, router/api.go, con
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, Final
 
@@ -126,9 +126,21 @@ def text(value: Any, name: str, default: str = "") -> str:
     return value
 
 
+def changed(sent: Mapping[str, Any], shown: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a body differs from the row as it is shown now.
+
+    Scripts send back whole rows with one member changed. What one-api's form cannot tell, such as a second group or a
+    limit to nothing, must not change along.
+    """
+    return {name: value for name, value in sent.items() if name not in shown or shown[name] != value}
+
+
 def page(request: HttpRequest, rows: Any) -> list[Any]:
     """The rows of the page `p`, counted from 0, the newest first."""
-    number = min(max(integer(request.GET.get("p"), "p", 0), 0), _LAST_PAGE)
+    number = max(integer(request.GET.get("p"), "p", 0), 0)
+    if number > _LAST_PAGE:  # the last one again would never end for a script that reads to an empty page
+        said = _("Pages end with %(page)d. Ask for a larger “page_size”, for a shorter time, or use /api/v1.")
+        raise Problem(said % {"page": _LAST_PAGE})
     size = min(max(integer(request.GET.get("page_size"), "page_size", PAGE), 1), _MOST_PAGE)
     return list(rows.order_by("-pk")[number * size : (number + 1) * size])
 

@@ -13,7 +13,19 @@ from django.utils.translation import gettext as _
 from relay.admin.pasted import parse_served
 from relay.billing.price_import import listings_for
 from relay.manage import actions
-from relay.manage.oneapi.answers import body_of, integer, page, reads, route, searched, seconds, success, text, writes
+from relay.manage.oneapi.answers import (
+    body_of,
+    changed,
+    integer,
+    page,
+    reads,
+    route,
+    searched,
+    seconds,
+    success,
+    text,
+    writes,
+)
 from relay.manage.requests import once
 from relay.manage.requests.access import need_scope
 from relay.manage.requests.problems import Missing, Problem, of_validation
@@ -77,19 +89,19 @@ def _shown(channel: Any) -> dict[str, Any]:
 
 
 def _groups(typed: str) -> dict[str, Any]:
-    """The groups that a channel is for: `default` stands for everybody."""
+    """The groups that a channel is for: `default` stands for everybody, unless a group is called so."""
     names = [one.strip() for one in typed.split(",") if one.strip()]
-    if not names or "default" in names:
-        return {"groups": [], "groups_limited": False}
     found = dict(Group.objects.filter(name__in=names[:_MOST_MODELS]).values_list("name", "pk"))
+    if not names or ("default" in names and "default" not in found):
+        return {"groups": [], "groups_limited": False}
     for name in names:
         if name not in found:
             raise Missing(_("There is no group “%(group)s”.") % {"group": name[:150]})
     return {"groups": list(found.values()), "groups_limited": True}
 
 
-def _lines(sent: dict[str, Any]) -> list[str]:
-    """The models of a body, as the channel's page takes them."""
+def _mapping(sent: dict[str, Any]) -> dict[str, str]:
+    """The upstream's names of models, by public name."""
     typed = text(sent.get("model_mapping"), "model_mapping").strip()
     try:
         renamed = json.loads(typed) if typed else {}
@@ -97,8 +109,14 @@ def _lines(sent: dict[str, Any]) -> list[str]:
         renamed = None
     if not isinstance(renamed, dict) or not all(isinstance(one, str) for one in renamed.values()):
         raise Problem(_("“model_mapping” must be a JSON object of names."))
+    return renamed
+
+
+def _lines(sent: dict[str, Any]) -> list[str]:
+    """The models of a body, as the channel's page takes them."""
+    renamed = _mapping(sent)
     names = [one.strip() for one in text(sent.get("models"), "models").split(",") if one.strip()]
-    return [f"{name} = {renamed[name]}" if renamed.get(name) else name for name in names[:_MOST_MODELS]]
+    return [f"{name} = {renamed[name]}" if renamed.get(name) else name for name in names]
 
 
 def _values(sent: dict[str, Any], new: bool) -> dict[str, Any]:
@@ -124,15 +142,18 @@ def _values(sent: dict[str, Any], new: bool) -> dict[str, Any]:
     return values
 
 
-def _look_up_prices(request: HttpRequest, sent: dict[str, Any]) -> None:
-    """Look up list prices before the transaction begins, as the channel's page does."""
+def _pairs(lines: list[str]) -> list[tuple[str, str]]:
+    """Public and upstream names of these models. Raises Invalid."""
     try:
-        pairs = parse_served("\n".join(_lines(sent)))
+        return list(parse_served("\n".join(lines)))
     except forms.ValidationError as error:
         raise of_validation(error) from None
+
+
+def _look_up_prices(request: HttpRequest, pairs: list[tuple[str, str]], provider: str) -> None:
+    """Look up list prices before the transaction begins, as the channel's page does."""
     if pairs:
-        vendor = TYPES.get(integer(sent.get("type"), "type", 0), "")
-        request.listings = listings_for(vendor, pairs)  # type: ignore[attr-defined]
+        request.listings = listings_for(provider, pairs)  # type: ignore[attr-defined]
 
 
 @reads("channels")
@@ -156,7 +177,7 @@ def add(request: HttpRequest) -> HttpResponse:
     sent = body_of(request)
     values = {**_values(sent, True), "add_models": _lines(sent)}
     values["add_keys"] = [one for one in text(sent.get("key"), "key").splitlines() if one.strip()]
-    _look_up_prices(request, sent)
+    _look_up_prices(request, _pairs(values["add_models"]), values["provider"])
 
     def work() -> tuple[int, Any]:
         rows.page_of(request, CHANNELS).add(CHANNELS.values(values, True))
@@ -166,13 +187,24 @@ def add(request: HttpRequest) -> HttpResponse:
 
 
 def change(request: HttpRequest) -> HttpResponse:
-    """Change a channel. A key that is sent replaces the only one there is; the models are those that are sent."""
+    """Change a channel. A key that is sent replaces the only one there is; the models are those that are sent.
+
+    As in one-api, empty texts change nothing; only an empty `model_mapping` does.
+    """
     need_scope(request, "channels", write=True)
-    sent = body_of(request)
-    pk, values = integer(sent.get("id"), "id", 0), _values(sent, False)
-    values["add_models"] = _lines(sent)
+    body = body_of(request)
+    pk = integer(body.get("id"), "id", 0)
+    before = _one(request, pk)[1]
+    sent = changed(body, _shown(before))
+    for name in ("models", "group"):
+        if sent.get(name) == "":
+            del sent[name]
+    values = _values(sent, False)
+    mapping = _mapping(sent) if sent.get("model_mapping") is not None else None
+    values["add_models"] = _lines({**body, "models": sent.get("models")})
+    pairs = _pairs(values["add_models"])
     keys = [one for one in text(sent.get("key"), "key").splitlines() if one.strip()]
-    _look_up_prices(request, sent)
+    _look_up_prices(request, pairs, values.get("provider") or before.provider)
 
     def work() -> tuple[int, Any]:
         made, channel = _one(request, pk)
@@ -183,18 +215,32 @@ def change(request: HttpRequest) -> HttpResponse:
         elif keys:
             values["add_keys"] = keys
         made.change(made.find(pk, lock=True), CHANNELS.values(values, False))
-        if sent.get("models") is not None:
-            _leave_out(request, pk, {public for public, _upstream in parse_served("\n".join(values["add_models"]))})
+        if pairs:
+            _serve_only(request, pk, {public for public, _upstream in pairs})
+        if mapping is not None:
+            _rename(request, pk, mapping)
         return 200, success(_shown(_one(request, pk)[1]))
 
     return once.do(request, work)
 
 
-def _leave_out(request: HttpRequest, channel: int, names: set[str]) -> None:
-    """Take the models out of a channel that are not among these."""
+def _serve_only(request: HttpRequest, channel: int, names: set[str]) -> None:
+    """Take the models out of a channel that are not among these. Disabled ones are not shown, and stay as they are."""
     made = Page(request, ChannelModel)
-    for row in list(made.rows().filter(channel=channel).exclude(model__name__in=names)):
+    there = made.rows().filter(channel=channel).select_related("model")
+    for row in list(there.filter(enabled=True).exclude(model__name__in=names)):
         made.delete(row)
+    for row in list(there.filter(enabled=False, model__name__in=names)):
+        made.change(row, {"enabled": True})
+
+
+def _rename(request: HttpRequest, channel: int, mapping: dict[str, str]) -> None:
+    """Set the upstream's names of the models that a channel serves."""
+    made = Page(request, ChannelModel)
+    for row in list(made.rows().filter(channel=channel, enabled=True).select_related("model")):
+        wanted = mapping.get(row.model.name, "")
+        if row.upstream_name != wanted:
+            made.change(row, {"upstream_name": wanted})
 
 
 @writes("channels")

@@ -32,7 +32,7 @@ from relay.manage.oneapi.answers import (
     usd_of,
     writes,
 )
-from relay.manage.requests.access import need
+from relay.manage.requests.access import need, need_scope
 from relay.manage.requests.problems import Missing, Problem
 from relay.manage.resources import rows
 from relay.manage.resources.pages import Page
@@ -140,12 +140,19 @@ def _moment(request: HttpRequest, name: str) -> datetime | None:
     return datetime.fromtimestamp(min(at, _LAST), UTC) if at > 0 else None
 
 
+def _whose(request: HttpRequest, user: int | None) -> int | None:
+    """The user of a list: of the own one, whose key it is, whatever is asked for. None: of all."""
+    name = request.GET.get("username", "")
+    if user is not None or not name:
+        return user
+    return User.objects.filter(username=name[:150]).values_list("pk", flat=True).first() or 0
+
+
 def _logged(request: HttpRequest, user: int | None) -> Any:
     """The requests that the parameters ask for."""
     found = Page(request, UsageRecord).rows()
     asked = request.GET
-    if name := asked.get("username", ""):
-        user = User.objects.filter(username=name[:150]).values_list("pk", flat=True).first() or 0
+    user = _whose(request, user)
     if user is not None:
         found = found.filter(user=user)
     if name := asked.get("token_name", ""):
@@ -184,9 +191,16 @@ def _usage(row: UsageRecord, money_too: bool) -> dict[str, Any]:
 
 
 def _top_ups(request: HttpRequest, user: int | None) -> list[dict[str, Any]]:
+    need_scope(request, "money")
     found = Page(request, LedgerEntry).rows().filter(token=None, kind__in=movements.BY_PEOPLE)
+    user = _whose(request, user)
     if user is not None:
         found = found.filter(user=user)
+    since, until = _moment(request, "start_timestamp"), _moment(request, "end_timestamp")
+    if since is not None:
+        found = found.filter(at__gte=since)
+    if until is not None:
+        found = found.filter(at__lte=until)
     return [
         {
             "id": row.pk,
@@ -201,8 +215,11 @@ def _top_ups(request: HttpRequest, user: int | None) -> list[dict[str, Any]]:
 
 
 def _log(request: HttpRequest, user: int | None) -> list[dict[str, Any]]:
-    if integer(request.GET.get("type"), "type", 0) == _TOP_UPS:
+    kind = integer(request.GET.get("type"), "type", 0)
+    if kind == _TOP_UPS:
         return _top_ups(request, user)
+    if kind not in (0, _REQUESTS):  # there are none of one-api's other kinds
+        return []
     sees = sees_money(request)
     return [_usage(row, sees) for row in page(request, _logged(request, user).select_related("user", "token"))]
 
@@ -228,9 +245,8 @@ def _sum(request: HttpRequest, user: int | None) -> dict[str, int]:
     rollup.catch_up()
     zone = timezone.get_default_timezone()
     first, last = ((at or other).astimezone(zone).date() for at, other in ((since, FIRST), (until, clock.now())))
+    user = _whose(request, user)
     chosen: dict[str, Any] = {} if user is None else {"user": user}
-    if name := request.GET.get("username", ""):
-        chosen["user"] = User.objects.filter(username=name[:150]).values_list("pk", flat=True).first() or 0
     if name := request.GET.get("model_name", ""):
         chosen["model"] = name[:120]
     if number := integer(request.GET.get("channel"), "channel", 0):

@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from relay.manage import actions
 from relay.manage.oneapi.answers import (
     body_of,
+    changed,
     integer,
     page,
     quota_of,
@@ -30,6 +31,7 @@ from relay.models import Model
 
 TOKENS: Final = BY_PATH["tokens"]
 _STATUS: Final = {"active": 1, "disabled": 2, "revoked": 2, "expired": 3, "used_up": 4}
+_QUOTA: Final = frozenset(("remain_quota", "unlimited_quota"))
 _LAST: Final = 32_503_680_000  # seconds since 1970: the year 3000
 
 
@@ -130,9 +132,11 @@ def change(request: HttpRequest) -> Any:
     made, row = _one(request, pk)
     values: dict[str, Any] = {}
     if not request.GET.get("status_only"):
-        values = _values(
-            {name: value for name, value in sent.items() if value is not None}, quota_of(row.quota_used or 0)
-        )
+        named = {name: value for name, value in sent.items() if value is not None}
+        new = changed(named, _shown([row])[0])
+        if _QUOTA & new.keys():  # one says what the other means
+            new |= {name: named[name] for name in _QUOTA & named.keys()}
+        values = _values(new, quota_of(row.quota_used or 0))
     if request.GET.get("status_only") and "status" in sent:
         values["enabled"] = integer(sent["status"], "status", 1) == 1
     made.change(made.find(pk, lock=True), TOKENS.values(values, False))

@@ -14,6 +14,7 @@ from relay.catalog.offers import usable_offers
 from relay.manage import money
 from relay.manage.oneapi.answers import (
     body_of,
+    changed,
     integer,
     page,
     quota_of,
@@ -119,9 +120,9 @@ def available_models(request: HttpRequest) -> Any:
 
 
 def _group(name: str) -> list[int]:
-    if not name or name == "default":
+    group = Group.objects.filter(name=name).first() if name else None
+    if group is None and name in ("", "default"):
         return []
-    group = Group.objects.filter(name=name).first()
     if group is None:
         raise Missing(_("There is no group “%(group)s”.") % {"group": name[:150]})
     return [group.pk]
@@ -152,10 +153,12 @@ def change(request: HttpRequest) -> Any:
     """Change a user. Balances are changed by top-ups: what was read a moment ago is not what is left now."""
     sent = body_of(request)
     made, user = _one(request, integer(sent.get("id"), "id", 0))
-    if "quota" in sent and integer(sent["quota"], "quota", 0) != quota_of(user.wallet_balance or 0):
+    shown = _shown(made, [user])[0]
+    if "quota" in sent and integer(sent["quota"], "quota", 0) != shown["quota"]:
         raise Problem(_("A quota is not set here. Send what is to be added to POST /api/topup."))
     if sent.get("password"):
         raise Problem(_("Passwords are not set here. Send the user a link, on the user's page."))
+    sent = changed(sent, shown)
     values = {name: text(sent[name], name) for name in ("username", "email") if sent.get(name)} | _display_name(sent)
     if sent.get("group"):
         values["groups"] = _group(text(sent["group"], "group"))

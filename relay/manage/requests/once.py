@@ -58,14 +58,22 @@ def do(request: HttpRequest, work: Work) -> HttpResponse:
         kept, made = _claim(owner, named, _digest(request))
         if not made:
             try:
-                response = _answer(kept.status, sealed.open(kept.sealed))
+                rights, _line, text = sealed.open(kept.sealed).partition("\n")
             except Undecryptable:
                 raise Conflict(_("This was done before; its answer cannot be decrypted any more.")) from None
+            if rights != _rights(request):
+                said = _(
+                    "This was done before. The rights of the key's owner have changed since, so that its answer is not "
+                    "given again: read the row instead."
+                )
+                raise Conflict(said, code="rights_changed")
+            response = _answer(kept.status, text)
             response["Idempotent-Replayed"] = "true"
             return response
         status, body = work()
         response = answered(status, body)
-        kept.status, kept.sealed = status, sealed.seal(response.content.decode())
+        kept.status = status
+        kept.sealed = sealed.seal(f"{_rights(request)}\n{response.content.decode()}")
         kept.save(update_fields=["status", "sealed"])
     return response
 
@@ -83,19 +91,33 @@ def _claim(owner: StaffKey, named: str, digest: str) -> tuple[KeptAnswer, bool]:
         with transaction.atomic():
             return KeptAnswer.objects.create(staff_key=owner, key=named, request=digest), True
     except IntegrityError:
-        found = rows.select_for_update().get(key=named)
+        there = rows.select_for_update().filter(key=named).first()
+        if there is None:  # outdated, and deleted in this moment
+            raise _running() from None
+        found = there
     except OperationalError as error:
         if "lock" in str(error).lower():
-            raise Conflict(
-                _("A request with this Idempotency-Key is running. Send this one again in a moment."),
-                code="idempotency_in_progress",
-            ) from error
+            raise _running() from error
         raise
     if found.request != digest:
         raise Conflict(
             _("This Idempotency-Key was used for another request. Use a new one."), code="idempotency_conflict"
         )
     return found, False
+
+
+def _running() -> Conflict:
+    return Conflict(
+        _("A request with this Idempotency-Key is running. Send this one again in a moment."),
+        code="idempotency_in_progress",
+    )
+
+
+def _rights(request: HttpRequest) -> str:
+    """A digest of what the owner of the key may do now: an answer is not given again to one who may do less."""
+    user = request.user
+    rights = ["everything"] if user.is_superuser else sorted(user.get_all_permissions())
+    return hashlib.sha256("\n".join(rights).encode()).hexdigest()
 
 
 def _digest(request: HttpRequest) -> str:

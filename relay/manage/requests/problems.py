@@ -8,7 +8,7 @@ from html import unescape
 from typing import Any, Final
 
 from django.core.exceptions import NON_FIELD_ERRORS, PermissionDenied, ValidationError
-from django.db import InterfaceError, OperationalError
+from django.db import IntegrityError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.request import RawPostDataException
 from django.utils.html import strip_tags
@@ -177,6 +177,9 @@ def of_exception(request: HttpRequest, error: Exception) -> Problem:
     if isinstance(error, (OperationalError, InterfaceError)):
         logger.error("the management API cannot use the database: %s", error)
         return Away(_("The portal's database cannot be used now. Try again in a few seconds."))
+    if isinstance(error, IntegrityError):  # two at a time: the form has seen neither row
+        logger.warning("%s %s met another change: %s", request.method, request.path, type(error).__name__)
+        return Conflict(_("Somebody else has changed the same in this moment. Read it again, then send this again."))
     if type(error).__module__.startswith("redis."):
         logger.error("the management API cannot use Redis: %s", error)
         return Away(_("The portal's Redis cannot be used now. Try again in a few seconds."), code="redis_unavailable")
