@@ -67,7 +67,7 @@ def compare(key: BillingKey) -> str:
         return str(error)
     _store(channel, channels, sums, first, last)
     BillingKey.objects.filter(pk=key.pk).update(asked_at=clock.now(), fault="")
-    return f"{max((last - first).days + 1, 0)} days compared"
+    return f"{max((last - first).days + 1, 0)} day(s) compared"
 
 
 def _sums(parts: Sequence[BilledDay], first: date, last: date) -> Sums:

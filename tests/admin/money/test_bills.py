@@ -132,7 +132,7 @@ def test_only_those_who_may_change_a_key_ask_with_it(people: People, monkeypatch
 
     def compare(row: BillingKey) -> str:
         asked.append(row.pk)
-        return "3 days compared"
+        return "3 day(s) compared"
 
     monkeypatch.setattr(reports, "compare", compare)
     channel = Channel.objects.create(name="Official", provider="openai")

@@ -100,7 +100,7 @@ def test_openai_is_asked_page_by_page_and_each_day_compared(here: Portal) -> Non
         return 200, {"object": "page", "data": [bucket, openai_bucket(TODAY.date(), 9)], "has_more": False}
 
     with answering(here, answer) as asked:
-        assert reports.compare(key) == "180 days compared"
+        assert reports.compare(key) == "180 day(s) compared"
     first = parse_qs(urlsplit(asked[0].path).query)
     assert urlsplit(asked[0].path).path == "/v1/organization/costs"
     assert first["project_ids"] == ["proj_1"] and first["bucket_width"] == ["1d"]
@@ -116,17 +116,18 @@ def test_openai_is_asked_page_by_page_and_each_day_compared(here: Portal) -> Non
     key.refresh_from_db()
     assert key.fault == "" and key.asked_at == TODAY
 
+    with answering(here, answer) as asked:
+        assert reports.compare(key) == "3 day(s) compared", "what is over long since does not change any more"
+
     # Days of which records have been deleted since would differ, whatever was billed: what was known of them stays.
     RollupMark.objects.update_or_create(pk=1, defaults={"kept_from": yesterday.toordinal()})
     UsageRecord.objects.filter(started_at__lt=beginning_of(yesterday)).delete()
     Notice.objects.all().delete()
     with answering(here, answer):
-        assert reports.compare(key) == "3 days compared"
+        assert reports.compare(key) == "1 day(s) compared"
     drifted.refresh_from_db()
     assert (drifted.recorded, drifted.requests) == (5 * NANO, 1) and not Notice.objects.exists()
     assert UpstreamBill.objects.count() == 2
-    with answering(here, answer) as asked:
-        assert reports.compare(key) == "3 days compared", "what is over long since does not change any more"
 
 
 def test_anthropic_counts_in_cents_and_by_workspace(here: Portal) -> None:
