@@ -157,7 +157,7 @@ def rebuild(progress: Callable[[int], None] = lambda _: None) -> int:
             of_sessions.objects.all()._raw_delete(using=connection.alias)
         mark.last_id, mark.gaps = 0, []
         mark.save()
-        _write_sums(*by_table(imported_sums()))
+        _write_sums(*by_table(imported_sums(since=mark.kept_from)))  # older sums stay, with what was imported
     done = 0
     while found := _roll_up_chunk(again=True):
         done += found
@@ -178,7 +178,7 @@ def differences() -> list[str]:
         _add_record(sums, row, mark.kept_from)
         of_sessions.add(row, _values(row))
     oldest = KeyDay.objects.order_by("day").values_list("day", flat=True).first()  # sums of keys are younger than most
-    for into, imported in zip((sums.users, sums.channels), by_table(imported_sums()), strict=True):
+    for into, imported in zip((sums.users, sums.channels), by_table(imported_sums(since=mark.kept_from)), strict=True):
         for key, values in imported.items():
             into[key] = [one + other for one, other in zip(into[key], values, strict=True)]
     sums.keys = {key: value for key, value in sums.keys.items() if oldest is not None and key[0] >= oldest}

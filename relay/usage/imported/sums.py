@@ -29,9 +29,11 @@ def add_imported(installation: Installation, sums: Mapping[ImportedSum, list[int
     SumTable(ImportedDay, _KEY, SUMS).upsert((installation.pk, *key, *values) for key, values in sorted(sums.items()))
 
 
-def imported_sums(installation: Installation | None = None) -> list[tuple[ImportedSum, list[int]]]:
-    """What was imported from one installation, or from all."""
-    rows = ImportedDay.objects.all() if installation is None else ImportedDay.objects.filter(installation=installation)
+def imported_sums(installation: Installation | None = None, since: int = 0) -> list[tuple[ImportedSum, list[int]]]:
+    """What was imported from one installation, or from all. `since`: of this day (an ordinal) and later ones."""
+    rows = ImportedDay.objects.filter(day__gte=since)
+    if installation is not None:
+        rows = rows.filter(installation=installation)
     columns = ("day", "user_id", "token", "channel", "model", *SUMS)
     return [(ImportedSum(*row[:5]), list(row[5:])) for row in rows.values_list(*columns)]
 
