@@ -66,8 +66,9 @@ def rotate_token(token: Token, *, actor: Any, ip: str | None = None) -> str:
     """
     _check_rights(token.user, actor)
     secret = make_token_secret()
-    file = token_file(token.digest)
     with transaction.atomic():
+        _lock(token)
+        file = token_file(token.digest)
         announce(Change.TOKEN, [token.digest])
         token.set_secret(secret)
         token.rotated_at = clock.now()
@@ -83,6 +84,7 @@ def revoke_token(token: Token, *, actor: Any, ip: str | None = None) -> None:
     if token.revoked_at:
         return
     with transaction.atomic():
+        _lock(token)
         token.revoked_at, token.enabled, token.sealed = clock.now(), False, ""
         token.save()
         AuditEvent.write("token.revoke", actor, token, ip)
@@ -94,6 +96,11 @@ def reveal_token(token: Token, *, actor: Any, ip: str | None = None) -> str | No
         secret = token.reveal()
         AuditEvent.write("token.reveal", actor, token, ip, revealed=secret is not None)
     return secret
+
+
+def _lock(token: Token) -> None:
+    """Read again by what it is known, which its first use may have changed: workers are told of that digest."""
+    token.refresh_from_db(fields=["digest", "hint", "sealed"], from_queryset=Token.objects.select_for_update())
 
 
 def _check_rights(user: User, actor: Any) -> None:

@@ -233,16 +233,16 @@ def load_caller(digest: str, secret: str = "") -> Caller | None:
     `secret`: what has this digest, if it was presented. A token that is stored by the SHA-256 of it is stored by the
     digest from then on.
     """
-    tokens = Token.objects.select_related("user").filter(revoked_at__isnull=True)
+    tokens = Token.objects.select_related("user")
     if not secret:
         token = tokens.filter(digest=digest).first()
     else:
         found = tokens.in_bulk([digest, digest_of_sha256(sha256_of(secret))], field_name="digest")
-        token = found.get(digest) or next(iter(found.values()), None)
-        if token is not None and token.digest != digest:
+        token = found.get(digest) or next(iter(found.values()), None)  # a revoked one of the digest counts, too
+        if token is not None and token.digest != digest and token.revoked_at is None:
             lifecycle.store_secret(token, secret)
             token = tokens.filter(digest=digest).first()
-    return caller_from_token(token) if token is not None else None
+    return caller_from_token(token) if token is not None and token.revoked_at is None else None
 
 
 def is_revoked(digests: Sequence[str]) -> bool:
