@@ -92,11 +92,16 @@ class Rows:
             found[row.source_id] = Known(row.pk, row.object_id, row.made, row.seen, row.amount)
 
     def update(self, known: Known, seen: Mapping[str, Any], amount: int | None = None) -> None:
-        """Note what the source has now. Inside the caller's transaction."""
+        """Note what the source has now. Inside the caller's transaction.
+
+        Raises ImportRefused when another import has carried the row over since it was read: nothing is moved twice.
+        """
+        same = ImportedRow.objects.filter(pk=known.pk, amount=known.amount, undone=known.undone)
         known.seen, known.undone = dict(seen), False
         if amount is not None:
             known.amount = amount
-        ImportedRow.objects.filter(pk=known.pk).update(seen=known.seen, amount=known.amount, undone=False)
+        if not same.update(seen=known.seen, amount=known.amount, undone=False):
+            raise ImportRefused("Another import has gone on meanwhile. Run this one again.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +113,10 @@ class NewRow:
     made: bool = True
     seen: Mapping[str, Any] = field(default_factory=dict)
     amount: int = 0
+
+
+class ImportRefused(Exception):
+    """The import cannot be made. The message is one sentence."""
 
 
 def digest(value: str) -> str:

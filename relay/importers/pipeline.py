@@ -9,9 +9,9 @@ from typing import Final
 from accounts.models import AuditEvent
 from portal.lib import clock
 from relay.importers.description import Source
-from relay.importers.mapping import Rows
+from relay.importers.mapping import ImportRefused, Rows
 from relay.importers.report import Report
-from relay.importers.run import LEASE, ImportRefused, Options, Run
+from relay.importers.run import LEASE, Options, Run
 from relay.importers.writing import channels, codes, groups, models, prices, tokens, usage, users
 from relay.models import Installation, Lease
 
@@ -40,6 +40,8 @@ def carry_over(source: Source, options: Options, shown: str) -> Report:
     run = Run(source, options, report, Rows(installation))
     report.remarks("source", None, source.about())
     try:
+        if options.apply:
+            run.hold()  # before it is read what was carried over
         _check_same(run)
         for title, carry in _PARTS:
             options.progress(title)

@@ -16,17 +16,13 @@ from django.db import transaction
 
 from accounts.models import AuditEvent
 from relay.importers.description import Source
-from relay.importers.mapping import AT_ONCE, Rows
+from relay.importers.mapping import AT_ONCE, ImportRefused, Rows
 from relay.importers.report import Report
 from relay.models import Installation, Lease
 
 _T = TypeVar("_T")
 LEASE: Final = "import"
 _LEASE_SECONDS: Final = 120.0  # a batch takes far less
-
-
-class ImportRefused(Exception):
-    """The import cannot be made. The message is one sentence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +57,15 @@ class Run:
     def installation(self) -> Installation:
         return self.rows.written
 
+    def hold(self) -> None:
+        """Keep others from importing. Raises ImportRefused when one does."""
+        if not Lease.hold(LEASE, _LEASE_SECONDS):
+            raise ImportRefused("Another import is running. Wait for its end, or two minutes after it was killed.")
+
     @contextmanager
     def batch(self) -> Iterator[None]:
         """One transaction, while this process may import. Raises ImportRefused when another one does."""
-        if not Lease.hold(LEASE, _LEASE_SECONDS):
-            raise ImportRefused("Another import is running. Wait for its end, or two minutes after it was killed.")
+        self.hold()
         with transaction.atomic():
             yield
 

@@ -18,9 +18,9 @@ from accounts.models import AuditEvent, User
 from portal.lib import clock, money
 from relay.billing.ledger import movements
 from relay.importers.description import Item, Level
-from relay.importers.mapping import Known, Rows
+from relay.importers.mapping import ImportRefused, Known, Rows
 from relay.importers.report import Report
-from relay.importers.run import ImportRefused, Options, Run, batched
+from relay.importers.run import Options, Run, batched
 from relay.models import (
     Channel,
     ChannelModel,
@@ -49,6 +49,8 @@ def take_back(name: str, *, apply: bool) -> Report:
     report = Report(installation.program, "", name, apply)
     run = Run(_NoSource(), Options(apply=apply), report, Rows(installation))  # type: ignore[arg-type]  # reads nothing
     try:
+        if apply:
+            run.hold()
         for kind, undo in _PARTS:
             for some in batched(list(run.rows.of(kind).items())):
                 if apply:

@@ -14,8 +14,8 @@ from relay.billing.ledger import movements
 from relay.billing.ledger.verify import verify
 from relay.billing.redemption import find_code
 from relay.importers.description import Level
+from relay.importers.mapping import ImportRefused
 from relay.importers.report import KINDS, Report
-from relay.importers.run import ImportRefused
 from relay.importers.undo import take_back
 from relay.importers.writing import tokens as tokens_part
 from relay.models import (

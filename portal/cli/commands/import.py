@@ -108,7 +108,7 @@ def _done(work: Callable[[], Report]) -> Report:
     """Do it with the database. What cannot be done is one line."""
     with startup.database(), output.progress("Importing"):
         from relay.importers.description import SourceUnreadable
-        from relay.importers.run import ImportRefused
+        from relay.importers.mapping import ImportRefused
 
         try:
             return work()

@@ -251,8 +251,11 @@ class Octopus:
         for page in self._db.pages("relay_logs", wanted, after=after or None):
             chunk = UsageChunk(mark=page[-1].whole("id"))
             for row in page:
+                ended = row.moment("time")
+                if ended is None:
+                    continue  # of no day
                 key = UsageKey(
-                    days.of(row.whole("time")),
+                    days.of(ended.timestamp()),
                     self._owner,
                     names.get(row.text("request_api_key_name"), ""),
                     row.text("channel_id"),

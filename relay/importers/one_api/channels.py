@@ -181,7 +181,7 @@ def _key_states(row: Row, secrets: tuple[str, ...]) -> Iterator[SourceKey]:
     """The keys with what happened to each, which is noted by their places."""
     info: dict[str, Any] = object_of(row.get("channel_info"))
     states = info.get("multi_key_status_list") or {}
-    reasons, times = info.get("multi_key_disabled_reason") or {}, info.get("multi_key_disabled_time") or {}
+    reasons, times = object_of(info.get("multi_key_disabled_reason")), object_of(info.get("multi_key_disabled_time"))
     whole = row.whole("status", _ENABLED)
     said = object_of(row.get("other_info"))
     for place, secret in enumerate(secrets):

@@ -25,6 +25,7 @@ _CLASSES: Final = {
 }
 _TOKEN: Final = re.compile(r'\s*(?:(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)|([A-Za-z_]\w*)|("[^"]*")|(<=|>=|[<>?:()*+,]))')
 _MOST: Final = 20_000  # characters
+_LONGEST: Final = 10**15  # tokens of a prompt
 
 
 class NoTiers(Exception):
@@ -112,7 +113,7 @@ class _Reader:
 
     def _bound(self) -> int:
         number = Decimal(self._number())
-        if number != int(number) or number < 1:
+        if not 1 <= number <= _LONGEST or number != int(number):
             raise NoTiers
         return int(number)
 

@@ -22,6 +22,8 @@ _PAGE: Final = 20_000
 _TOGETHER: Final = 100_000  # rows that are carried over in one transaction
 _CACHED: Final = '"cache_tokens":'
 _NANO: Final = 1_000_000_000
+_FIRST, _END = 946_684_800, 32_503_680_000  # the years 2000 and 3000
+_MOST: Final = 10**12  # tokens, and units of quota, of one request
 
 
 class LogReader:
@@ -39,7 +41,7 @@ class LogReader:
         for rows in self._database.pages("logs", _COLUMNS, after=after, page=_PAGE):
             chunk.mark = whole_of(rows[-1]["id"])
             for row in rows:
-                kind = row.get("type", _CONSUMED)
+                kind = row.whole("type", _CONSUMED)
                 if kind == _CONSUMED or (kind == _FAILED and self._program == "new-api"):
                     self._add(chunk, row, failed=kind == _FAILED, names=names)
             if chunk.rows >= _TOGETHER:
@@ -50,11 +52,15 @@ class LogReader:
 
     def _add(self, chunk: UsageChunk, row: Row, failed: bool, names: dict[tuple[str, str], str]) -> None:
         user = str(row.get("user_id") or "")
-        token = str(row.get("token_id") or "") or names.get((user, str(row.get("token_name") or "")), "")
+        token = str(row.get("token_id") or "") or names.get((user, row.text("token_name")), "")
         channel = str(row.get("channel_id") or row.get("channel") or "")
-        key = UsageKey(
-            self._days.of(row.get("created_at") or 0), user, token, channel, str(row.get("model_name") or "")
-        )
+        moment = row.get("created_at")
+        if not isinstance(moment, int) or not _FIRST <= moment < _END:
+            found_at = row.moment("created_at")  # of another kind, or in milliseconds
+            if found_at is None:
+                return  # of no day
+            moment = found_at.timestamp()
+        key = UsageKey(self._days.of(moment), user, token, channel, row.text("model_name"))
         found = chunk.sums[key]
         chunk.rows += 1
         found.requests += 1
@@ -62,10 +68,16 @@ class LogReader:
             found.failed += 1
             found.faults += 1
             return
-        found.input += max(0, row.get("prompt_tokens") or 0)
-        found.output += max(0, row.get("completion_tokens") or 0)
+        found.input += _figure(row.get("prompt_tokens"))
+        found.output += _figure(row.get("completion_tokens"))
         other = row.get("other")
         if other and (not isinstance(other, str) or _CACHED in other):
-            found.cached += max(0, whole_of(object_of(other).get("cache_tokens")))
-        quota = max(0, row.get("quota") or 0)
+            found.cached += _figure(object_of(other).get("cache_tokens"))
+        quota = _figure(row.get("quota"))
         found.charged += quota * self._whole if self._whole else int(quota * self._nano)
+
+
+def _figure(value: object) -> int:
+    """A figure of one request, within what may be added up."""
+    found = value if isinstance(value, int) else whole_of(value)
+    return found if 0 <= found <= _MOST else 0 if found < 0 else _MOST

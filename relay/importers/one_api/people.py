@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
+from portal.lib import clock
 from relay.importers.description import (
     CodeState,
     Level,
@@ -33,7 +35,10 @@ _TOKENS: Final = (
 _CODES: Final = (
     "id", "key", "status", "name", "quota", "redeemed_time", "used_user_id", "expired_time", "deleted_at"
 )  # fmt: skip
-_ENABLED, _DISABLED, _DELETED = 1, 2, 3
+_ENABLED, _DELETED = 1, 3
+_EXPIRED, _EXHAUSTED = 3, 4  # of tokens
+_NEVER: Final = -1  # as tokens have it; the end of a code is 0
+_LONG_AGO, _FOR_EVER = 946_684_800, 32_503_680_000  # the years 2000 and 3000
 _ADMIN, _OWNER = 10, 100
 _OPEN, _USED = 1, 3
 _GONE: Final = "It was deleted there."
@@ -148,11 +153,11 @@ class PeopleReader:
                 f"Its group ({told}) becomes a list of the models of that group; its owner's multiple of prices holds."
             )
             remarks.append(Remark(text))
-        expires = row.whole("expired_time", -1)
-        ends_at = row.moment("expired_time") if expires > 0 else None
-        status = row.whole("status", _ENABLED)
-        if expires > 0 and ends_at is None:
-            remarks.append(Remark("It ends at a time that cannot be: it never expires here."))
+        ends_at = _end_of(row.whole("expired_time", _NEVER), _NEVER)
+        enabled = _works(row.whole("status", _ENABLED), ends_at, None if unlimited else quota)
+        if enabled is None:
+            text = "It was not enabled again there after it had been given time or money: it is disabled here."
+            remarks.append(Remark(text))
         networks = self._networks(row)
         key = row.text("key")
         return SourceToken(
@@ -162,8 +167,7 @@ class PeopleReader:
             remarks=tuple(remarks),
             user=row.text("user_id"),
             secret=f"{_PREFIX}{key.removeprefix(_PREFIX)}" if key else "",
-            # Expired and exhausted ones say so themselves: they work again when somebody gives them time or money.
-            enabled=status != _DISABLED,
+            enabled=bool(enabled),
             expires_at=ends_at,
             quota=None if unlimited else quota,
             models=models,
@@ -215,10 +219,29 @@ class PeopleReader:
                 code=row.text("key"),
                 amount=amount,
                 state=states.get(status, CodeState.DISABLED),
-                expires_at=row.moment("expired_time") if row.whole("expired_time") > 0 else None,
+                expires_at=_end_of(row.whole("expired_time"), 0),
                 redeemed_by=row.text("used_user_id") if row.whole("used_user_id") else "",
                 redeemed_at=row.moment("redeemed_time"),
             )
+
+
+def _end_of(seconds: int, never: int) -> datetime | None:
+    """When something ends; None: never. Times before the year 2000 have passed as well; there are no milliseconds."""
+    if seconds == never or seconds >= _FOR_EVER:
+        return None
+    return datetime.fromtimestamp(max(seconds, _LONG_AGO), UTC)
+
+
+def _works(status: int, ends_at: datetime | None, quota: int | None) -> bool | None:
+    """Whether a token is enabled. None: it was to be enabled again there by hand.
+
+    Expired and exhausted ones say so themselves, and work again when somebody gives them time or money here.
+    """
+    if status == _EXPIRED and (ends_at is None or ends_at > clock.now()):
+        return None
+    if status == _EXHAUSTED and (quota is None or quota > 0):
+        return None
+    return status in (_ENABLED, _EXPIRED, _EXHAUSTED)
 
 
 def _usd(amount: int) -> str:

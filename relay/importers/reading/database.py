@@ -163,6 +163,10 @@ def open_database(source: str) -> Database:
 
 def _sqlite(path: Path) -> Database:
     if not path.is_file():
+        if "@" in str(path):  # an address that is not well-formed may have a password
+            raise SourceUnreadable(
+                "There is no such file. The address of a server begins with mysql:// or postgres://."
+            )
         raise SourceUnreadable(f"There is no file {path}.")
     if not os.access(path, os.R_OK):
         raise SourceUnreadable(f"The file {path} may not be read by this user.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -10,8 +9,10 @@ from typing import Any, Final
 
 from portal.lib.json import NOTHING, decode
 
+_UNKNOWN: Final = "\N{REPLACEMENT CHARACTER}"
 _FIRST: Final = 946_684_800  # the year 2000, in seconds since 1970
 _END: Final = 32_503_680_000  # the year 3000
+_DIGITS: Final = 60  # of a number before and behind the point: exponents may mean any number of them
 
 
 class Row(dict[str, Any]):
@@ -46,7 +47,9 @@ class Row(dict[str, Any]):
 def text_of(value: object, otherwise: str = "") -> str:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
-    return value.strip() if isinstance(value, str) else otherwise if value is None else str(value)
+    if isinstance(value, str):
+        return value.strip().replace("\0", _UNKNOWN)  # PostgreSQL stores no NUL
+    return otherwise if value is None else str(value)
 
 
 def whole_of(value: object, otherwise: int = 0) -> int:
@@ -58,16 +61,16 @@ def whole_of(value: object, otherwise: int = 0) -> int:
 
 
 def number_of(value: object) -> Decimal | None:
-    """A finite number, of a float the one that it is written as. None: it is none."""
+    """A finite number, of a float the one that it is written as. None: it is none, or absurdly large or small."""
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, float):
-        return Decimal(repr(value)) if math.isfinite(value) else None
+        value = repr(value)
     try:
         found = Decimal(text_of(value))
     except InvalidOperation:
         return None
-    return found if found.is_finite() else None
+    return found if found.is_finite() and -_DIGITS < found.adjusted() < _DIGITS else None
 
 
 def json_of(value: object) -> Any:
@@ -119,4 +122,5 @@ def nano_of(value: object, per_usd: Decimal) -> tuple[int, bool]:
 
 def mapping_of(value: object) -> Mapping[str, Decimal]:
     """The numbers of a JSON object, by name."""
-    return {name: number for name, found in object_of(value).items() if (number := number_of(found)) is not None}
+    numbers = ((text_of(name), number_of(found)) for name, found in object_of(value).items())
+    return {name: number for name, number in numbers if number is not None}

@@ -28,7 +28,10 @@ def add_keys(row: Channel, keys: Iterable[SourceKey]) -> None:
         one.set_secret(key.secret.strip(), row)
         if key.failed:
             one.auto_disabled, one.auto_disabled_at = AutoDisabled.KEY_DEAD, key.failed_at or now
-            one.auto_disabled_reason, one.next_test_at = redact(key.failed)[:300], now + _TEST_AFTER
+            one.auto_disabled_reason, one.next_test_at = (
+                redact(key.failed.replace(key.secret.strip() or "\n", "…"))[:300],
+                now + _TEST_AFTER,
+            )
         made.append(one)
     ApiKey.objects.bulk_create(made, batch_size=200)
 

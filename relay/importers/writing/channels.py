@@ -15,8 +15,8 @@ from portal.lib.redaction.redact import redact
 from portal.lib.texts import TranslatableError
 from relay.channels.urls import allowance_for, base_url_of, check_typed_url
 from relay.importers.description import Level, SourceChannel, SourceKey
-from relay.importers.mapping import NewRow
-from relay.importers.run import ImportRefused, Run
+from relay.importers.mapping import ImportRefused, NewRow
+from relay.importers.run import Run
 from relay.importers.writing.channel_rows import MOST_WEIGHT, add_keys, add_routes, seen
 from relay.importers.writing.following import follow_channel
 from relay.importers.writing.naming import Names, rates

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from portal.lib import money
@@ -14,6 +15,7 @@ from relay.models import RedemptionCode
 
 
 def carry(run: Run) -> None:
+    met: set[str] = set()
     for batch in batched(run.source.codes()):
         new: list[SourceCode] = []
         digests = [redemption.digest_of_code(code.code) for code in batch]
@@ -24,7 +26,10 @@ def carry(run: Run) -> None:
             why = code.left_out or _unusable(code)
             if not why and known is None and digest in taken:
                 why = "The same code is here already, or came before it."
-            if why:
+            met.add(code.id)
+            if code.left_out and known is not None:
+                _follow(run, replace(code, state=CodeState.DISABLED), known)
+            elif why:
                 run.report.leave_out("code", code, why)
             elif known is None:
                 taken.add(digest)
@@ -32,6 +37,10 @@ def carry(run: Run) -> None:
             else:
                 _follow(run, code, known)
         _create(run, new)
+    if met:  # otherwise the source has no codes at all
+        for source_id, known in run.rows.of("code").items():
+            if source_id not in met:  # deleted there, perhaps after it was redeemed
+                _follow(run, SourceCode(id=source_id, name="", state=CodeState.DISABLED), known)
 
 
 def _unusable(code: SourceCode) -> str:
@@ -79,6 +88,9 @@ def _follow(run: Run, code: SourceCode, known: Known) -> None:
     if known.seen == now:
         run.report.counts["code"].unchanged += 1
         return
+    if known.seen["state"] != CodeState.OPEN and code.state == CodeState.DISABLED:
+        run.report.counts["code"].unchanged += 1  # neither can be redeemed
+        return
     row = RedemptionCode.objects.filter(pk=known.object_id).first()
     if row is not None and row.redeemed_at and code.state == CodeState.REDEEMED:
         run.report.counts["code"].unchanged += 1
@@ -88,6 +100,6 @@ def _follow(run: Run, code: SourceCode, known: Known) -> None:
     if run.applies and row is not None:
         with run.batch():
             # Never back to open: it may have been redeemed there meanwhile.
-            if code.state != CodeState.OPEN:
+            if code.state != CodeState.OPEN and row.redeemed_at is None:
                 redemption.disable_code(row, actor=None)
             run.rows.update(known, now)

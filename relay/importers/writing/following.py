@@ -56,7 +56,8 @@ def follow_channel(run: Run, channel: SourceChannel, wanted: Channel, keys: Sequ
         row.save()
         if apply & {"provider", "base_url", "proxy_url"}:
             _send_keys_there(row, keys)
-        add_keys(row, [key for key in new_keys if key.secret.strip() not in _secrets(row)])
+        have = _secrets(row)
+        add_keys(row, [key for key in new_keys if key.secret.strip() not in have])
         if "routes" in fields:
             _follow_routes(run, channel, row, known.seen["routes"], now["routes"])
         if "groups" in fields:

@@ -25,8 +25,9 @@ def carry(run: Run) -> None:
     names = Names(Group.objects.values_list("name", flat=True), _LONGEST)
     for group in run.source.groups():
         run.report.remarks("group", group, group.remarks)
-        if group.left_out or not group.name.strip():
-            run.report.leave_out("group", group, group.left_out or "It has no name.")
+        if group.left_out or not group.name.strip() or len(group.id) > _LONGEST:
+            why = group.left_out or f"A group has a name of 1 to {_LONGEST} characters."
+            run.report.leave_out("group", group, why)
             continue
         known = run.rows.find("group", group.id)
         if known is None:

@@ -8,7 +8,8 @@ from typing import Any
 from django.db import connection, models
 
 from accounts.models import LIMIT_FIELDS
-from relay.importers.description import Rates
+from relay.importers.description import Rates, SourceToken, SourceUser
+from relay.importers.mapping import digest
 
 
 class Names:
@@ -41,6 +42,11 @@ def rates(found: Rates) -> dict[str, int | None]:
     """Rate limits as columns of `accounts.models.Limited`."""
     values = (found.rpm, found.tpm, found.rpd, found.concurrency)
     return {name: value if value else None for name, value in zip(LIMIT_FIELDS, values, strict=True)}
+
+
+def limits_of(item: SourceUser | SourceToken) -> str:
+    """A digest of the rate limits and budgets, which are carried over once. A change there is told."""
+    return digest(repr((item.rates, sorted((one.period, one.limit) for one in item.budgets))))
 
 
 def numbered(rows: Sequence[models.Model], column: str) -> None:

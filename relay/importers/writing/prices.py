@@ -37,8 +37,8 @@ def carry(run: Run) -> None:
         known: list[tuple[SourcePrice, _Place, Known]] = []
         for price in batch:
             place = _place(run, price, models, names)
-            if price.left_out:
-                run.report.leave_out("price", price, price.left_out)
+            if why := price.left_out or _impossible(price):
+                run.report.leave_out("price", price, why)
             elif place is not None:
                 run.report.remarks("price", price, price.remarks)
                 before = run.rows.find("price", price.id)
@@ -77,6 +77,8 @@ def _create(run: Run, prices: Sequence[tuple[SourcePrice, _Place]]) -> None:
         else:
             run.report.counts["price"].new += 1
             new.append((price, place))
+            if place.model and place.channel != 0:  # of two names that are one model here, the first one's counts
+                priced.add((place.model, place.channel, place.purpose))
     if not run.applies or not new:
         return
     with run.batch():
@@ -129,7 +131,7 @@ def _write(run: Run, price: SourcePrice, place: _Place) -> NewRow:
             valid_from=begins,
             above_tokens=above,
             source=run.report.installation,
-            **_columns(run, price, classes),
+            **_columns(classes),
         )
         row.save()
         first = first or row.pk
@@ -140,16 +142,21 @@ def _text(moment: datetime) -> str:
     return moment.isoformat()
 
 
-def _columns(run: Run, price: SourcePrice, classes: Mapping[str, Decimal]) -> dict[str, Any]:
+def _impossible(price: SourcePrice) -> str:
+    """Why a price cannot be one here: left out it is missing, and with a part of it left out it were too low."""
+    for _above, classes in price.tiers:
+        for name, usd in classes.items():
+            if not 0 <= usd <= _MOST:
+                return f"What it charges for {name.replace('_', ' ')} is no price that is possible here: {usd:.9g}."
+    return ""
+
+
+def _columns(classes: Mapping[str, Decimal]) -> dict[str, Any]:
     """The columns of a tier: nine decimals, rounded up."""
     found: dict[str, Any] = dict.fromkeys(_REQUIRED, Decimal(0))
     for name, usd in classes.items():
         if name not in CLASSES:
             raise KeyError(name)
-        if not 0 <= usd <= _MOST:
-            text = f"What it charges for {name.replace('_', ' ')} is no price that is possible here: {usd}."
-            run.report.tell("price", price, text)
-            continue
         found[name] = usd.quantize(_STEP, "ROUND_CEILING") if usd.as_tuple().exponent < -9 else usd  # type: ignore[operator]  # finite
     return found
 

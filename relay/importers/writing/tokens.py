@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from portal.lib import money, net
 from relay.billing.ledger import movements
-from relay.importers.description import Level, SourceToken
+from relay.importers.description import Item, Level, SourceToken
 from relay.importers.mapping import Known, NewRow, changed, digest
 from relay.importers.run import Run, batched
 from relay.importers.writing.balances import follow_balance
-from relay.importers.writing.naming import numbered, rates
+from relay.importers.writing.naming import limits_of, numbered, rates
 from relay.models import Budget, LedgerAccount, Token
 from relay.models.token import digest_of, digest_of_sha256
 
@@ -27,6 +27,7 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 def carry(run: Run) -> None:
     models = {known.seen["name"]: known.object_id for known in run.rows.of("model").values() if "name" in known.seen}
     planned = {model.name for model in run.source.models() if run.rows.here("model", model.id) is not None}
+    met: set[str] = set()
     for batch in batched(run.source.tokens()):
         new: list[SourceToken] = []
         taken = set(
@@ -36,8 +37,11 @@ def carry(run: Run) -> None:
             run.report.remarks("token", token, token.remarks)
             known = run.rows.find("token", token.id)
             why = token.left_out or _refused(run, token) or ("" if known else _clash(token, taken))
+            met.add(token.id)
             if why:
                 run.report.leave_out("token", token, why)
+                if known is not None:
+                    _works_on(run, token, known)
                 continue
             _tell(run, token, planned)
             if known is None:
@@ -46,10 +50,24 @@ def carry(run: Run) -> None:
             else:
                 _follow(run, token, known, models)
         _create(run, new, models)
+    if met:  # otherwise the source has no tokens at all, such as a file of models
+        for source_id, known in run.rows.of("token").items():
+            if source_id not in met:
+                _works_on(run, Item(id=source_id, name=""), known)
+
+
+def _works_on(run: Run, token: Item, known: Known) -> None:
+    """Tell of a token that is gone there. It may be deleted there because its client has moved here."""
+    row = Token.objects.filter(pk=known.object_id, enabled=True, revoked_at__isnull=True).first()
+    if row is not None:
+        text = "It is no longer there, and works on here: revoke it if nobody should use it."
+        run.report.tell("token", token if token.name else Item(id=token.id, name=row.name), text)
 
 
 def _digest(token: SourceToken) -> str:
-    return digest_of(token.secret) if token.secret else digest_of_sha256(bytes.fromhex(token.sha256))
+    if token.secret or _SHA256.fullmatch(token.sha256) is None:  # one without a key is refused
+        return digest_of(token.secret)
+    return digest_of_sha256(bytes.fromhex(token.sha256))
 
 
 def _set_key(token: SourceToken, row: Token) -> None:
@@ -160,6 +178,7 @@ def _seen(token: SourceToken) -> dict[str, Any]:
         "models": None if token.models is None else sorted(token.models),
         "networks": None if token.networks is None else sorted(token.networks),
         "limited": token.quota is not None,
+        "limits": limits_of(token),
     }
 
 
@@ -180,7 +199,9 @@ def _follow(run: Run, token: SourceToken, known: Known, models: dict[str, int]) 
             run.report.tell("token", token, "It was changed there; here it was revoked, and stays so.")
         return
     apply = set(now) if known.undone else _changes(token, known, row, fields)
-    for name in sorted(fields.keys() - apply):
+    if "limits" in fields and "limits" in known.seen:
+        run.report.tell("token", token, "Its rate limits or budgets have changed there; here they stay: set them.")
+    for name in sorted(fields.keys() - apply - {"limits"}):
         words = {"key": "key", "limited": "quota"}.get(name, name.replace("_", " "))
         run.report.tell("token", token, f"Its {words} was changed there and here: what it is here stays.")
     moved = follow_balance(run, "token", token, known, _quota(token) or 0)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Final
 
+from relay.importers.mapping import ImportRefused
 from relay.importers.run import Run
 from relay.importers.usage_sums import UsageChunk
 from relay.models import Installation
 from relay.usage.imported.sums import ImportedSum
 from relay.usage.rollup import import_sums
+
+_MOST: Final = 10**16  # of one sum, such as $10 million: a BIGINT holds the sums of many
 
 
 def carry(run: Run) -> None:
@@ -17,12 +21,13 @@ def carry(run: Run) -> None:
     installation = run.rows.installation
     mark = installation.usage_mark if installation is not None else 0
     for chunk in run.source.usage(mark):
+        before, mark = mark, chunk.mark
         run.report.counts["usage"].new += chunk.rows
         if run.applies:
             with run.batch():
                 current = Installation.objects.select_for_update().get(pk=run.installation.pk)
-                if current.usage_mark >= chunk.mark:
-                    continue  # another import has carried it over meanwhile
+                if current.usage_mark != before:
+                    raise ImportRefused("Another import has carried the log over meanwhile. Run this one again.")
                 import_sums(current, _sums(run, chunk))
                 current.usage_mark = chunk.mark
                 current.save(update_fields=["usage_mark"])
@@ -42,5 +47,5 @@ def _sums(run: Run, chunk: UsageChunk) -> dict[ImportedSum, list[int]]:
         )
         sums = found[place]
         for index, value in enumerate(added.values()):
-            sums[index] += value
+            sums[index] = min(sums[index] + value, _MOST)
     return found

@@ -23,13 +23,14 @@ from accounts.passwords import litellm
 from portal.lib import clock, money
 from relay.billing.ledger import movements
 from relay.importers.description import Level, Role, SourceUser
-from relay.importers.mapping import Known, NewRow, changed, digest
-from relay.importers.run import ImportRefused, Run, batched
+from relay.importers.mapping import ImportRefused, Known, NewRow, changed, digest
+from relay.importers.run import Run, batched
 from relay.importers.writing.balances import follow_balance
-from relay.importers.writing.naming import Names, numbered, rates
-from relay.models import Budget
+from relay.importers.writing.naming import Names, limits_of, numbered, rates
+from relay.models import Budget, LedgerAccount
 
 LONGEST: Final = 150
+_LONGEST_EMAIL: Final = 254
 _BCRYPT: Final = re.compile(r"\$2[aby]\$(?P<cost>\d\d)\$[./A-Za-z0-9]{53}")
 _DEAREST: Final = 14  # the cost of a hash: one more takes twice as long, and a sign-in has to compute it
 _PREFIX: Final = "bcrypt$"  # of Django's, before such a hash
@@ -165,6 +166,8 @@ def _address(run: Run, user: SourceUser) -> str:
     if not user.email:
         return ""
     try:
+        if len(user.email) > _LONGEST_EMAIL:
+            raise ValidationError("too long")
         validate_email(user.email)
     except ValidationError:
         run.report.tell("user", user, "Its e-mail address is none, and is left out.")
@@ -215,6 +218,9 @@ def _seen(user: SourceUser) -> dict[str, Any]:
         "enabled": user.enabled,
         "groups": sorted(user.groups),
         "password": digest(user.password),
+        "role": user.role.value,
+        "unlimited": _opening(user) is None,
+        "limits": limits_of(user),
     }
 
 
@@ -227,12 +233,20 @@ def _follow(run: Run, user: SourceUser, known: Known) -> None:
         run.report.leave_out("user", user, "It was carried over before and was deleted here.")
         return
     apply = _changes(run, user, known, row) if known.made else set()
-    for name in sorted(fields.keys() - apply):
+    if "role" in fields and "role" in known.seen:
+        run.report.tell("user", user, f"It is {user.role} there now; its rights here stay as they are: check them.")
+    if "limits" in fields and "limits" in known.seen:
+        run.report.tell("user", user, "Its rate limits or budgets have changed there; here they stay: set them.")
+    for name in sorted(fields.keys() - apply - {"role", "unlimited", "limits"}):
         if known.made and name != "name" and not known.undone:
             text = f"Its {name.replace('_', ' ')} was changed there and here: what it is here stays."
             run.report.tell("user", user, text)
-    moved = follow_balance(run, "user", user, known, _opening(user) or 0)
-    if not apply and not moved and not known.undone:
+    unlimited = _opening(user) is None
+    if turned := known.made and unlimited != bool(known.seen.get("unlimited", unlimited)):
+        turned = _turn(run, user, row, unlimited)
+    # An unlimited balance is no amount: what was carried over before stays, and counts when it is limited again.
+    moved = follow_balance(run, "user", user, known, known.amount if unlimited else _opening(user) or 0)
+    if not apply and not moved and not turned and not known.undone:
         run.report.counts["user"].unchanged += 1
         if fields and run.applies:
             with run.batch():
@@ -248,9 +262,24 @@ def _follow(run: Run, user: SourceUser, known: Known) -> None:
             before = [here for group in known.seen["groups"] if (here := run.rows.here("group", group))]
             row.groups.remove(*Group.objects.filter(pk__in=before))
             _join(run, [(user, row)])
+        if turned:
+            movements.set_unlimited(row, unlimited)
         amount = moved.post(row) if moved else known.amount
         run.rows.update(known, now, amount)
         run.audit("import.change", [(row, user.id)])
+
+
+def _turn(run: Run, user: SourceUser, row: User, unlimited: bool) -> bool:
+    """Whether a balance becomes unlimited as it did there, or limited, unless that was changed here. Told."""
+    word = "unlimited" if unlimited else "limited"
+    limited_here = LedgerAccount.objects.filter(user=row, kind="wallet").values_list("limited", flat=True).first()
+    if limited_here is not unlimited:
+        run.report.tell(
+            "user", user, f"Its balance has become {word} there and was changed here: what it is here stays."
+        )
+        return False
+    run.report.tell("user", user, f"Its balance has become {word} there since the last import.", Level.NOTE)
+    return True
 
 
 def _changes(run: Run, user: SourceUser, known: Known, row: User) -> set[str]:
