@@ -157,14 +157,20 @@ def test_a_price_that_cannot_be_one_is_none(unpacked: Any) -> None:
     assert all(price.input > 0 for price in ModelPrice.objects.filter(model__name__iexact=model))
 
 
-def test_of_two_names_that_are_one_model_the_first_price_holds(unpacked: Any) -> None:
+def test_names_that_differ_in_letter_cases_are_two_models(unpacked: Any) -> None:
+    """Clients send both, and both were answered there."""
     old = unpacked("one-api")
     old.run("UPDATE channels SET models = models || ',case-model,CASE-MODEL'")
     old.run("DELETE FROM options WHERE key = 'ModelRatio'")
     ratios = json.dumps({"case-model": 1, "CASE-MODEL": 9})
     old.run("INSERT INTO options (key, value) VALUES ('ModelRatio', ?)", ratios)
+    old.run("UPDATE tokens SET models = 'case-model,CASE-MODEL' WHERE id = 4")
     old.imported()
-    assert [price.input for price in ModelPrice.objects.filter(model__name="case-model")] == [2]
+    prices = ModelPrice.objects.filter(model__name__iexact="case-model", channel=None).order_by("input")
+    assert [(price.model.name, price.input) for price in prices] == [("case-model", 2), ("CASE-MODEL", 18)]
+    token = Token.objects.get(pk=here("token", 4))
+    assert set(token.models_allowed.values_list("name", flat=True)) == {"case-model", "CASE-MODEL"}
+    assert old.imported().changes == 0
 
 
 def test_a_log_of_odd_figures_is_added_up(old: Old) -> None:

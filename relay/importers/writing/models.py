@@ -43,11 +43,11 @@ def _unusable(name: str, taken: dict[str, str]) -> str:
 def _create(run: Run, models: Sequence[SourceModel]) -> None:
     if not models:
         return
-    here = {row.name.casefold(): row for row in Model.objects.filter(name__in=[model.name for model in models])}
+    here = {row.name: row for row in Model.objects.filter(name__in=[model.name for model in models])}
     made: list[tuple[SourceModel, Model]] = []
     same: list[tuple[SourceModel, Model]] = []
     for model in models:
-        row = here.get(model.name.casefold())
+        row = here.get(model.name)  # letter cases tell names apart, as in requests
         if row is not None:
             text = "The model is here already and stays as it is: its price, its limits, who may use it."
             run.report.tell("model", model, text, Level.NOTE)
@@ -58,7 +58,7 @@ def _create(run: Run, models: Sequence[SourceModel]) -> None:
             row = Model(
                 name=model.name, is_open=model.is_open, description=model.description[:300], **rates(model.rates)
             )
-            here[model.name.casefold()] = row
+            here[model.name] = row
             made.append((model, row))
     if not run.applies:
         for model, row in [*made, *same]:

@@ -77,8 +77,6 @@ def _create(run: Run, prices: Sequence[tuple[SourcePrice, _Place]]) -> None:
         else:
             run.report.counts["price"].new += 1
             new.append((price, place))
-            if place.model and place.channel != 0:  # of two names that are one model here, the first one's counts
-                priced.add((place.model, place.channel, place.purpose))
     if not run.applies or not new:
         return
     with run.batch():
