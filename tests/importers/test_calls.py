@@ -41,6 +41,7 @@ def moved(
         snapshot = old.facts["snapshot_time"]
         old.run("UPDATE tokens SET expired_time = ? WHERE expired_time > ?", int(time.time()) + 9999, snapshot)
         old.imported(name=f"{program}-calls")
+        server.catch_up()
         return old
 
     return move
