@@ -128,7 +128,7 @@ def test_another_database_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.shared
-def test_active_keys_call(live: Portal, server: Server, tmp_path: Path) -> None:
+def test_active_keys_call(live: Portal, server: Server, tmp_path: Path, clean_addresses: Any) -> None:
     model, address = live.name("octopus"), live.upstream.base_url
     path = run_script(
         tmp_path / "x.db",

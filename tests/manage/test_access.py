@@ -120,7 +120,7 @@ def test_looking_as_a_user_changes_nothing_here(boss: User, people: People) -> N
     assert answer.status_code == 201
 
 
-def test_staff_keys_are_no_tokens_and_tokens_no_staff_keys(server: Server, live: Portal) -> None:
+def test_staff_keys_are_no_tokens_and_tokens_no_staff_keys(server: Server, live: Portal, clean_addresses: Any) -> None:
     boss = live.user(is_staff=True, is_superuser=True)
     secret, token = make_key(boss), live.token()
     server.catch_up()

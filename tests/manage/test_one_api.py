@@ -25,7 +25,7 @@ def ids(people: People) -> dict[str, int]:
     return world(people.staff)
 
 
-def test_a_script_of_one_apis_documentation_runs_unchanged(server: Server, live: Portal) -> None:
+def test_a_script_of_one_apis_documentation_runs_unchanged(server: Server, live: Portal, clean_addresses: Any) -> None:
     """The access token as the whole of `Authorization`; create a token, use it, top up, list."""
     boss, user, model = live.user(is_staff=True, is_superuser=True), live.user(balance=0), live.model()
     access_token = make_key(boss)

@@ -64,7 +64,7 @@ def test_a_receipt_tells_everything_to_its_owner(live: Portal, server: Server) -
     assert not {"channel", "attempt_log", "upstream_cost_usd", "margin_usd", "upstream_model"} & set(found)
 
 
-def test_a_receipt_is_nobody_elses_but_staffs(live: Portal, server: Server) -> None:
+def test_a_receipt_is_nobody_elses_but_staffs(live: Portal, server: Server, clean_addresses: Any) -> None:
     answer = server.post(live.token(live.user(balance=NANO)), ask(live.model(price=PRICE)))
     live.record(answer)
     path = f"/v1/usage/{answer.headers['x-request-id']}"
