@@ -187,6 +187,20 @@ class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
         }
         return render(request, "admin/confirm.html", context)
 
+    def confirm_many(
+        self, request: HttpRequest, rows: Collection[Model], title: Any, action: str, button: Any
+    ) -> HttpResponse:
+        """Return a page that asks for confirmation of an action of the list. It posts `confirmed` to the same URL."""
+        context = {
+            **self.admin_site.each_context(request),
+            "title": title,
+            "opts": self.model._meta,
+            "rows": rows,
+            "action": action,
+            "button": button,
+        }
+        return render(request, "admin/confirm_many.html", context)
+
     def may_go_along(self, request: HttpRequest) -> bool:
         """Whether rows of this page may be deleted with what they belong to, even if not by themselves."""
         return False

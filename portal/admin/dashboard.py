@@ -23,6 +23,7 @@ from relay.providers.vendors import BUILT_IN, PRIVATE
 from relay.tokens.open_relay import MARK, is_closed
 from relay.usage import rollup
 from relay.usage.conversations.switches import switch_sums
+from relay.usage.durations.classes import percentile
 from relay.usage.query import UsageQuery, last_days
 from relay.usage.refusals import refusal_sums
 from relay.usage.reports import (
@@ -153,7 +154,7 @@ def running_request_count() -> int:
 
 def _figures(scope: ReportScope, sums: ReportSums, with_money: bool, earnings: bool) -> list[Figure]:
     times = first_token_times(scope)
-    half, most = rollup.percentile(times, 0.5), rollup.percentile(times, 0.95)
+    half, most = percentile(times, 0.5), percentile(times, 0.95)
     usage, query = reverse("admin:relay_usagerecord_changelist"), _query(scope)
     left, caches = switch_sums(beginning_of(scope.first)), reverse("admin-caches")
     found = [

@@ -22,7 +22,7 @@ from accounts.models import AuditEvent, User
 from accounts.sign_in.throttle import too_many_attempts
 from portal.lib import money, net
 from portal.pages.shared.scope import entries_of, notices_of, signed_in_user
-from relay.billing import notices
+from relay.billing import notices, webhooks
 from relay.billing.ledger import movements
 from relay.billing.redemption import find_code
 from relay.channels.urls import check_webhook_url
@@ -133,7 +133,7 @@ def notice_settings(request: HttpRequest) -> HttpResponse:
             if form.is_valid():
                 row = form.save(commit=False)
                 if row.webhook_url and (not row.sealed_secret or request.POST.get("new_secret")):
-                    secret = notices.new_secret()
+                    secret = webhooks.new_secret()
                     row.set_secret(secret)
                 row.save()
                 AuditEvent.write("notices.change", user, row, request.META.get("REMOTE_ADDR"))

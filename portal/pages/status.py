@@ -19,6 +19,7 @@ from relay.catalog.offers import models_of
 from relay.channels import status as channel_status
 from relay.models import ChannelDay, Model, TallyDay
 from relay.usage import rollup
+from relay.usage.durations.classes import percentile
 from relay.usage.reports import today_ordinal
 
 DAYS = 30
@@ -90,9 +91,7 @@ def _lines(models: list[Model], groups: set[int]) -> list[StatusLine]:
         requests, faults = sum(one[0] for one in mine.values()), sum(one[1] for one in mine.values())
         share = f"{100 * (requests - faults) / requests:.2f} %" if requests else "—"
         days = [_status_day(first + offset, *mine.get(first + offset, (0, 0))) for offset in range(DAYS)]
-        found.append(
-            StatusLine(model, states[model.pk], days, share, rollup.percentile(times.get(model.name, {}), 0.5))
-        )
+        found.append(StatusLine(model, states[model.pk], days, share, percentile(times.get(model.name, {}), 0.5)))
     return found
 
 

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from portal.lib import net
-from relay.billing.notices import webhook_allowances
+from relay.billing.webhooks import allowances
 from relay.channels.base_urls import complete_base_url
 from relay.models import AllowedUpstream
 from relay.providers.vendor import Vendor
@@ -35,7 +35,7 @@ def check_webhook_url(url: str) -> str:
 
     It may have a query, in which some services take their key.
     """
-    return _check_typed(url, webhook_allowances(), _("Webhooks reach public addresses only."), query=True)
+    return _check_typed(url, allowances(), _("Webhooks reach public addresses only."), query=True)
 
 
 def _check_typed(

@@ -186,7 +186,7 @@ def error_counts(scope: ReportScope) -> list[tuple[str, str, int]]:
 
 
 def first_token_times(scope: ReportScope) -> dict[int, int]:
-    """Return the number of requests by class of first-token time, as `rollup.percentile` takes it."""
+    """Return the number of requests by class of first-token time, as `percentile` takes it."""
     rows = TallyDay.objects.filter(kind="first", day__gte=scope.first, day__lte=scope.last)
     if scope.model is not None:
         rows = rows.filter(model=scope.model)

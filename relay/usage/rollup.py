@@ -10,7 +10,6 @@ again.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,6 +40,7 @@ from relay.models import (
     UserDay,
 )
 from relay.usage.conversations.switches import write_switches
+from relay.usage.durations.classes import class_of
 from relay.usage.imported.sums import ImportedSum, add_imported, by_table, imported_sums
 from relay.usage.sessions import sums as sessions
 from relay.usage.sessions.sum_table import SumTable
@@ -52,7 +52,6 @@ _LEASE_SECONDS: Final = 90.0
 _MAX_FOR_PAGE: Final = 4000  # records that a page adds up before it is shown
 _GAP_SECONDS: Final = 86_400.0  # how long missing ids are looked for
 _MAX_GAPS: Final = 500
-_CLASS_WIDTH: Final = math.log(1.19)  # each class of first-token times is 19 % longer than the one before
 
 # End reasons that are not the client's fault.
 FAULTS: Final = frozenset(("no_channel", "upstream_error", "timeout", "truncated", "internal_error", "shutdown"))
@@ -85,29 +84,6 @@ class _Added:
     channels: dict[Any, list[int]] = field(default_factory=_sums)
     keys: dict[Any, list[int]] = field(default_factory=_sums)
     tally: dict[Any, int] = field(default_factory=lambda: defaultdict(int))
-
-
-def duration_class(milliseconds: int) -> int:
-    """Return the class of a duration."""
-    return max(0, round(math.log(max(1, milliseconds)) / _CLASS_WIDTH))
-
-
-def class_duration(number: int) -> int:
-    """Return the duration that stands for a class, in milliseconds."""
-    return round(math.exp(number * _CLASS_WIDTH))
-
-
-def percentile(tally: dict[int, int], share: float) -> int | None:
-    """Return the duration in milliseconds that a share (0 to 1) of the requests did not exceed.
-
-    `tally`: counts by class.
-    """
-    left = share * sum(tally.values())
-    for number in sorted(tally):
-        left -= tally[number]
-        if left <= 0:
-            return class_duration(number)
-    return None
 
 
 def work(stopping: Callable[[], bool] = lambda: False) -> None:
@@ -404,7 +380,7 @@ def _add_record(to: _Added, row: Any, kept_from: int) -> None:
     if values[1]:
         to.tally["error", day, channel or 0, model, f"{reason}:{code}"[:90]] += 1
     elif first is not None:
-        to.tally["first", day, channel or 0, model, str(duration_class(first))] += 1
+        to.tally["first", day, channel or 0, model, str(class_of(first))] += 1
 
 
 def _values(row: Any) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ from portal import limits
 from portal.lib import clock
 from portal.lib.money import NANO
 from portal.services.outside import NotAnswering
-from relay.billing import notices
+from relay.billing import notices, webhooks
 from relay.billing.ledger import movements, requests
 from relay.billing.ledger.lines import Charge, ReserveOrder, SpendScope
 from relay.billing.ledger.sql import LedgerSql
@@ -197,7 +197,7 @@ def test_a_notice_that_cannot_be_kept_or_sent_keeps_no_other_waiting(
     people.owner.save(update_fields=["email"])
     people.other.save(update_fields=["email"])
     row = NoticeSettings(user=people.owner, webhook_url=hook.url)
-    row.set_secret(notices.new_secret())
+    row.set_secret(webhooks.new_secret())
     row.save()
 
     def notice(user: Any, key: str, subject: str) -> Notice:
@@ -253,7 +253,7 @@ def test_the_signature_is_that_of_standard_webhooks() -> None:
         "msg_p5jXN8AQM9LWM0D4loKWxJek",
         b'{"test": 2432232314}',
     )
-    headers = notices.sign_webhook(secret, message, body, 1614265330)
+    headers = webhooks.sign(secret, message, body, 1614265330)
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
     assert headers["webhook-id"] == message and headers["webhook-timestamp"] == "1614265330"
 
@@ -261,7 +261,7 @@ def test_the_signature_is_that_of_standard_webhooks() -> None:
 def test_a_secret_made_before_standard_webhooks_signs_in_both_ways() -> None:
     secret = "whsec_-_" + "A" * 41  # 32 bytes in base64 for URLs, without padding
     body, now = b"{}", int(clock.now().timestamp())
-    headers = notices.sign_webhook(secret, "notice_1", body, now)
+    headers = webhooks.sign(secret, "notice_1", body, now)
     check_old_signature(secret, headers, body)
     Webhook("whsec_+/" + "A" * 41 + "=").verify(body, headers)
 
@@ -272,7 +272,7 @@ def test_mail_and_signed_webhook(people: People, hook: Hook, mailbox: Mailbox, s
     user.email = "alice@example.org"
     user.save()
     row = NoticeSettings(user=user, webhook_url=hook.url)
-    secret = notices.new_secret()
+    secret = webhooks.new_secret()
     row.set_secret(secret)
     row.save()
     movements.top_up(user, 1000, actor=None, reason="x")
@@ -295,7 +295,7 @@ def test_mail_and_signed_webhook(people: People, hook: Hook, mailbox: Mailbox, s
 def test_a_failing_webhook_is_tried_again_and_given_up_in_the_end(people: People, hook: Hook) -> None:
     hook.status = 302  # redirects are not followed
     row = NoticeSettings(user=people.owner, webhook_url=hook.url)
-    row.set_secret(notices.new_secret())
+    row.set_secret(webhooks.new_secret())
     row.save()
     movements.top_up(people.owner, 1000, actor=None, reason="x")
     notices.write_due_notices()
@@ -310,7 +310,7 @@ def test_a_failing_webhook_is_tried_again_and_given_up_in_the_end(people: People
 def test_a_webhook_is_not_called_at_a_private_address(people: People, hook: Hook, settings: Any) -> None:
     with_config(settings, webhook_allow=[], upstream_allow=["127.0.0.1"])  # which is for channels
     row = NoticeSettings(user=people.owner, webhook_url=hook.url)
-    row.set_secret(notices.new_secret())
+    row.set_secret(webhooks.new_secret())
     row.save()
     movements.top_up(people.owner, 1000, actor=None, reason="x")
     notices.write_due_notices()
@@ -369,7 +369,7 @@ def test_servers_that_hang_keep_nobody_else_waiting(
             user.email = f"{user.username}@example.org"
             user.save(update_fields=["email"])
             row = NoticeSettings(user=user, webhook_url=url)
-            row.set_secret(notices.new_secret())
+            row.set_secret(webhooks.new_secret())
             row.save()
         with_config(settings, email_host="127.0.0.1")
         users = (people.owner, people.owner, people.other)

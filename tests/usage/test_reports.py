@@ -12,6 +12,7 @@ from portal.lib import clock
 from relay.models import MonthSum
 from relay.tokens.lifecycle import create_token
 from relay.usage import rollup
+from relay.usage.durations.classes import class_of, percentile
 from relay.usage.reports import ReportScope, report_lines, today_ordinal, top_spenders
 from tests.support.portal import People
 from tests.usage.records import record
@@ -47,7 +48,7 @@ def test_reports_by_everything(alone: None, people: People) -> None:
 def test_percentiles_are_near_the_truth(times: list[int], share: float) -> None:
     tally: dict[int, int] = {}
     for milliseconds in times:
-        tally[rollup.duration_class(milliseconds)] = tally.get(rollup.duration_class(milliseconds), 0) + 1
+        tally[class_of(milliseconds)] = tally.get(class_of(milliseconds), 0) + 1
     truth = sorted(times)[max(0, -(-len(times) * round(share * 100) // 100) - 1)]
-    found = rollup.percentile(tally, share)
+    found = percentile(tally, share)
     assert found is not None and (abs(found - truth) <= 1.5 or 0.8 <= found / truth <= 1.25)

@@ -147,15 +147,7 @@ class StaffKeyAdmin(BaseAdmin):
     def revoke_selected(self, request: HttpRequest, rows: QuerySet[StaffKey]) -> HttpResponse | None:
         found = list(rows.filter(revoked_at__isnull=True))
         if not request.POST.get("confirmed"):
-            context = {
-                **self.admin_site.each_context(request),
-                "title": _("Revoke staff keys"),
-                "opts": self.model._meta,
-                "rows": found,
-                "action": "revoke_selected",
-                "button": _("Revoke"),
-            }
-            return render(request, "admin/confirm_many.html", context)
+            return self.confirm_many(request, found, _("Revoke staff keys"), "revoke_selected", _("Revoke"))
         for key in found:
             revoke_key(key, request.user, request_ip(request))
         self.message_user(request, _("%(n)s key(s) revoked.") % {"n": len(found)}, messages.SUCCESS)

@@ -289,15 +289,7 @@ class TokenAdmin(BaseAdmin):
     def revoke_selected(self, request: HttpRequest, rows: QuerySet[Token]) -> HttpResponse | None:
         found = list(rows.filter(revoked_at__isnull=True))
         if not request.POST.get("confirmed"):
-            context = {
-                **self.admin_site.each_context(request),
-                "title": _("Revoke tokens"),
-                "opts": self.model._meta,
-                "rows": found,
-                "action": "revoke_selected",
-                "button": _("Revoke"),
-            }
-            return render(request, "admin/confirm_many.html", context)
+            return self.confirm_many(request, found, _("Revoke tokens"), "revoke_selected", _("Revoke"))
         for token in found:
             lifecycle.revoke_token(token, actor=request.user, ip=request_ip(request))
         self.message_user(request, _("%(n)s token(s) revoked.") % {"n": len(found)}, messages.SUCCESS)
