@@ -219,3 +219,18 @@ def test_every_day_and_time_that_staff_type_may_be_a_day_alone(people: People) -
                 assert isinstance(field, SplitMomentField), (page, name)
                 seen += 1
     assert seen >= 7
+
+
+def badges_on_pages() -> list[str]:
+    """Columns that give a pair, for a badge, among the fields of a row's page, where such a pair is no text."""
+    found = []
+    for model, page in admin.site._registry.items():
+        groups: Any = page.fieldsets or ()
+        shown = {*page.readonly_fields, *(page.fields or ())}
+        shown |= {name for _title, options in groups for name in options["fields"] if isinstance(name, str)}
+        found += [f"{model.__name__}.{name}" for name in shown if getattr(getattr(page, name, None), "label", None)]
+    return sorted(found)
+
+
+def test_no_badge_is_a_field_of_a_page() -> None:
+    assert badges_on_pages() == []

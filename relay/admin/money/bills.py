@@ -22,6 +22,7 @@ from portal.lib import clock, money
 from relay.admin.pasted import parse_key
 from relay.channels.bills import reports
 from relay.models import BillingKey, Channel, UpstreamBill
+from relay.models.bill import BillSourceKind
 from relay.models.usage import EARNINGS
 from relay.providers.vendors import VENDORS
 from relay.usage.csv_files import table_csv
@@ -34,7 +35,7 @@ class BillingKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic 
     """A billing key. What was typed before is not shown; an empty field keeps it."""
 
     secret = forms.CharField(
-        label=_("key"),
+        label=_("Key"),
         required=False,
         max_length=1000,
         widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "off"}),
@@ -47,6 +48,12 @@ class BillingKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic 
     class Meta:
         model = BillingKey
         fields = ("channel", "scope", "also")
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if self.instance.sealed:
+            self.fields["secret"].label = _("New key")
+            self.fields["secret"].help_text = _("Stored, and never shown again. Leave this empty to keep it.")
 
     def clean_secret(self) -> str:
         typed = str(self.cleaned_data.get("secret") or "").strip()
@@ -94,6 +101,7 @@ class BillingKeyAdmin(_Earnings):
     search_fields = ("channel__name", "scope")
     autocomplete_fields = ("channel", "also")
     fieldsets = ((None, {"fields": ("channel", "secret", "scope", "also")}),)
+    readonly_fields = ("key", "asked", "fault")
     actions_detail: ClassVar[Any] = ("ask_now",)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -104,6 +112,10 @@ class BillingKeyAdmin(_Earnings):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return may(request.user, EARNINGS) and bool(super().has_delete_permission(request, obj))
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        found = super().get_fieldsets(request, obj)
+        return found if obj is None else (*found, (None, {"fields": ("key", "asked", "fault")}))
 
     @display(description=_("key"))
     def key(self, row: BillingKey) -> str:
@@ -143,7 +155,7 @@ class BillingKeyAdmin(_Earnings):
 class UpstreamBillAdmin(_Earnings, ReadOnlyAdmin):
     """What upstreams say that they billed, beside what was recorded."""
 
-    list_display = ("day", "channel", "source", "billed", "recorded_usd", "difference_usd", "requests", "state")
+    list_display = ("day", "channel", "state", "billed", "recorded_usd", "difference_usd", "requests", "known_by")
     list_filter = ("drifts", "source", ("channel", admin.RelatedOnlyFieldListFilter))
     list_select_related = ("channel",)
     search_fields = ("channel__name",)
@@ -159,12 +171,12 @@ class UpstreamBillAdmin(_Earnings, ReadOnlyAdmin):
         "begins_at",
         "ends_at",
         "gaps",
-        "state",
+        "state_words",
         "compared_at",
     )
     actions = ("export",)
 
-    @display(description=_("billed by the upstream"), ordering="reported")
+    @display(description=_("billed"), ordering="reported")
     def billed(self, row: UpstreamBill) -> str:
         if row.reported is None:
             return str(_("unknown: money was added"))
@@ -172,7 +184,7 @@ class UpstreamBillAdmin(_Earnings, ReadOnlyAdmin):
             return f"{money.plain(row.reported)} {row.currency}"
         return money.show(row.reported)
 
-    @display(description=_("recorded here"), ordering="recorded")
+    @display(description=_("recorded"), ordering="recorded")
     def recorded_usd(self, row: UpstreamBill) -> str:
         return money.show(row.recorded)
 
@@ -181,16 +193,24 @@ class UpstreamBillAdmin(_Earnings, ReadOnlyAdmin):
         if row.difference is None:
             return "—"
         sign = "+" if row.difference > 0 else ""
-        percent = f" ({sign}{row.percent:.1f} %)" if row.percent is not None else ""
+        percent = f" ({sign}{row.percent:.1f}\u00a0%)" if row.percent is not None else ""
         return f"{sign}{money.show(row.difference)}{percent}"
+
+    @display(description=_("known by"), ordering="source")
+    def known_by(self, row: UpstreamBill) -> str:
+        return str(_("report") if row.source == BillSourceKind.REPORT else _("balance"))
 
     @display(description=_("state"), ordering="drifts", label=_STATES)
     def state(self, row: UpstreamBill) -> tuple[str, Any]:
         if row.difference is None:
             return "not comparable", _("not comparable")
         if not row.complete:
-            return "today", _("the day is not over")
+            return "today", _("so far")
         return ("differs", _("differs")) if row.drifts else ("agrees", _("agrees"))
+
+    @display(description=_("state"))
+    def state_words(self, row: UpstreamBill) -> str:
+        return str(self.state(row)[1])
 
     @admin.action(description=_("Export as CSV"), permissions=["view"])
     def export(self, request: HttpRequest, rows: QuerySet[UpstreamBill]) -> HttpResponse:

@@ -72,13 +72,13 @@ class StaffKeyAdmin(BaseAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
             return ((None, {"fields": ("name", "scopes", "expires_at")}),)
-        shown = ("name", "user", "hint", "state_label", "scope_words", "expires_at")
+        shown = ("name", "user", "hint", "state_words", "scope_words", "expires_at")
         return ((None, {"fields": (*shown, "created_at", ("last_used_at", "last_ip"), "revoked_at")}),)
 
     readonly_fields = (
         "user",
         "hint",
-        "state_label",
+        "state_words",
         "scope_words",
         "created_at",
         "last_used_at",
@@ -106,6 +106,10 @@ class StaffKeyAdmin(BaseAdmin):
     @display(description=_("state"), label={"active": "success", "expired": "warning", "revoked": "danger"})
     def state_label(self, key: StaffKey) -> tuple[str, Any]:
         return key.state(), _STATES[key.state()]
+
+    @display(description=_("state"))
+    def state_words(self, key: StaffKey) -> str:
+        return str(self.state_label(key)[1])
 
     @display(description=_("What it is for"))
     def scope_words(self, key: StaffKey) -> str:

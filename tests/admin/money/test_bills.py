@@ -62,20 +62,21 @@ def test_accountants_see_bills_and_others_do_not(people: People, bill: UpstreamB
     ):
         assert [browser.get(path).status_code for path in paths] == [status] * 3
     text = signed_in(people.staff).get(paths[0]).content.decode()
-    assert "$1,234.00" in text and "+$234.00 (+23.4 %)" in text and "differs" in text
+    assert "$1,234.00" in text and "+$234.00 (+23.4\u00a0%)" in text and "differs" in text
 
 
 def test_states_of_days(people: People, bill: UpstreamBill) -> None:
     browser = signed_in(people.staff)
     for values, word in (
         ({"drifts": False}, "agrees"),
-        ({"complete": False}, "the day is not over"),
+        ({"complete": False}, "so far"),
         ({"reported": None}, "unknown: money was added"),
         ({"currency": "CNY", "reported": 5 * NANO}, "5 CNY"),
         ({"recorded": 0, "reported": 0}, "$0.00"),
     ):
         UpstreamBill.objects.filter(pk=bill.pk).update(**values)
         assert word in browser.get("/admin/relay/upstreambill/").content.decode()
+        assert "(&#x27;" not in browser.get(f"/admin/relay/upstreambill/{bill.pk}/change/").content.decode()
 
 
 def test_an_export_has_no_formula_and_needs_the_right(people: People, bill: UpstreamBill) -> None:
