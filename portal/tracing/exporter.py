@@ -5,8 +5,12 @@ No request waits for it: what the queue does not hold, or the collector does not
 
 from __future__ import annotations
 
+import os
+import threading
+import weakref
+from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import requests
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -27,25 +31,56 @@ class CountingExporter(SpanExporter):
         self._exporter = exporter
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        result = self._exporter.export(spans)
+        try:
+            result = self._exporter.export(spans)
+        except Exception:
+            counts.add(dropped=len(spans))
+            raise  # the processor logs it, and goes on
         if result is SpanExportResult.SUCCESS:
-            counts.exported += len(spans)
+            counts.add(exported=len(spans))
         else:
-            counts.dropped += len(spans)
+            counts.add(dropped=len(spans))
         return result
 
     def shutdown(self) -> None:
         self._exporter.shutdown()
 
 
+class CountingQueue(deque[ReadableSpan]):
+    """A queue that drops its oldest span when it is full, and counts exactly those that it drops.
+
+    One thread adds while another takes: whether it is full is asked and acted upon under one lock.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__(maxlen=most)
+        self._lock = threading.Lock()
+        renew = weakref.WeakMethod(self._renew_lock)
+        os.register_at_fork(after_in_child=lambda: (found := renew()) and found())
+
+    def _renew_lock(self) -> None:
+        """In a new process: a thread may have held the lock that is not there any more."""
+        self._lock = threading.Lock()
+
+    def appendleft(self, span: ReadableSpan, /) -> None:
+        with self._lock:
+            full = len(self) == self.maxlen
+            super().appendleft(span)
+        if full:
+            counts.add(dropped=1)
+
+    def pop(self) -> ReadableSpan:  # type: ignore[override]  # the last one is all that is asked for
+        with self._lock:
+            return super().pop()
+
+
 class CountingProcessor(BatchSpanProcessor):
     """Counts the spans for which its queue has no room: it drops the oldest."""
 
-    def on_end(self, span: ReadableSpan) -> None:
-        queue = self._batch_processor._queue
-        if queue.maxlen is not None and len(queue) >= queue.maxlen:
-            counts.dropped += 1
-        super().on_end(span)
+    def __init__(self, exporter: SpanExporter, **options: Any) -> None:
+        super().__init__(exporter, **options)
+        made = self._batch_processor  # has nothing in its queue yet
+        made._queue = CountingQueue(made._max_queue_size)
 
 
 def provider(endpoint: str, version: str) -> TracerProvider:

@@ -241,6 +241,40 @@ def test_spans_that_find_the_queue_full_are_dropped_and_counted(monkeypatch: pyt
     assert found.exported == len(slow.get_finished_spans()) == 10 - found.dropped
 
 
+def test_each_span_is_counted_once_while_others_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = SpanCounts()
+    monkeypatch.setattr(exporter, "counts", found)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # the threads take turns all the time
+    try:
+        provider, sent = TracerProvider(shutdown_on_exit=False), InMemorySpanExporter()
+        provider.add_span_processor(
+            CountingProcessor(CountingExporter(sent), max_queue_size=2, max_export_batch_size=1)
+        )
+        tracer = provider.get_tracer("test")
+        for _ in range(3000):
+            tracer.start_span("x").end()
+        provider.shutdown()
+    finally:
+        sys.setswitchinterval(before)
+    assert found.exported == len(sent.get_finished_spans()) and found.exported + found.dropped == 3000
+
+
+def test_spans_that_the_exporter_fails_on_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = SpanCounts()
+    monkeypatch.setattr(exporter, "counts", found)
+
+    class Broken(InMemorySpanExporter):
+        def export(self, spans: Any) -> Any:
+            raise ValueError("not to be encoded")
+
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(CountingProcessor(CountingExporter(Broken())))
+    provider.get_tracer("test").start_span("x").end()
+    provider.shutdown()
+    assert (found.exported, found.dropped) == (0, 1)
+
+
 async def test_no_client_writes_into_the_log_by_its_tracestate(caplog: pytest.LogCaptureFixture) -> None:
     run: Any = SimpleNamespace(config=load(environ={"AIRELAYS_OTLP_ENDPOINT": "http://127.0.0.1:9"}))
     keeping = asyncio.ensure_future(installed.keep_tracing(run))
