@@ -141,6 +141,7 @@ DETAILS: Final[dict[str, Any]] = {
     "request_id": _("request"),
     "revealed": _("shown"),
     "server": _("server"),
+    "staff_key": _("staff key"),
     "type": _("type"),
     "usd": _("US dollars"),
     "user": _("user"),

@@ -193,6 +193,9 @@ ACCOUNT_FORMS = {
     "signup": "accounts.sign_in.forms.SignupForm",
     "confirm_email_verification_code": "accounts.sign_in.forms.ConfirmEmailForm",
     "change_email": "accounts.sign_in.forms.ChangeEmailForm",
+    "change_password": "accounts.sign_in.forms.ChangePasswordForm",
+    "set_password": "accounts.sign_in.forms.SetPasswordForm",
+    "reset_password_from_key": "accounts.sign_in.forms.ResetPasswordKeyForm",
 }
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email*", "password1*", "password2*"]

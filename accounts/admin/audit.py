@@ -125,7 +125,9 @@ class AuditEventAdmin(ReadOnlyAdmin):
 
     @display(description=_("who"))
     def who(self, event: AuditEvent) -> str:
-        return event.actor_name or str(_("the portal itself"))
+        """Who acted, and with which staff key if it was a script."""
+        key = (event.detail or {}).get("staff_key")
+        return " · ".join(filter(None, (event.actor_name or str(_("the portal itself")), key)))
 
     @display(description=_("did"))
     def did(self, event: AuditEvent) -> str:
@@ -146,7 +148,8 @@ class AuditEventAdmin(ReadOnlyAdmin):
             f"{audit_words.target_label(row['kind'])} {row['row']}: {audit_words.verb_label(row['did'])}"
             for row in detail.get("rows", ())
         ]
-        parts += [f"{name}: {value}" for name, value in _facts(detail)]
+        beside = {name: value for name, value in detail.items() if name != "staff_key"}  # beside who acted
+        parts += [f"{name}: {value}" for name, value in _facts(beside)]
         text = ", ".join(parts)
         return text if len(text) <= _MAX_SUMMARY else text[: _MAX_SUMMARY - 1] + "…"
 

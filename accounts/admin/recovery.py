@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts import audit_words
 from accounts.admin.base import action, format_time
-from accounts.admin.user import UserAdmin
+from accounts.admin.user import UserAdmin, keys_ended
 from accounts.models import AuditEvent, User
 from accounts.rights import may
 from accounts.sign_in import recovery
@@ -88,7 +88,8 @@ class HelpedUserAdmin(UserAdmin):
         if request.method != "POST":
             text = _(
                 "A link is mailed to %(address)s, the address of %(name)s. Whoever opens it there can set a new "
-                "password; a second factor is asked for all the same."
+                "password; a second factor is asked for all the same. Staff keys of this person end with the old "
+                "password."
             )
             return self.confirm(request, user, _("Mail a link for a new password"), text % address, _("Send the mail"))
         if recovery.send_reset_mail(request, user):
@@ -105,14 +106,16 @@ class HelpedUserAdmin(UserAdmin):
         if request.method != "POST":
             text = _(
                 "%(name)s has %(n)d second factor(s), recovery codes included. Without them the password alone signs "
-                "in: make sure who asks."
+                "in: make sure who asks. Staff keys of this person are revoked."
             ) % {"name": user, "n": Authenticator.objects.filter(user=user).count()}
             title = _("Remove the second factors of %(name)s") % {"name": user}
             return self.confirm(request, user, title, text, _("Remove them"), danger=True)
-        count = recovery.remove_factors(request, user)
+        count, ended = recovery.remove_factors(request, user)
         self.message_user(
             request, _("%(n)d second factor(s) of %(name)s removed.") % {"n": count, "name": user}, messages.SUCCESS
         )
+        if ended:
+            self.message_user(request, keys_ended(user, ended), messages.WARNING)
         return redirect("admin:accounts_user_sign_in_help", user.pk)
 
     @action(description=_("Lift the limits"), url_path="lift-limits", permissions=["helping"])

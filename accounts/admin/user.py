@@ -8,14 +8,15 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.utils.translation import gettext, gettext_noop
+from django.utils.translation import gettext, gettext_noop, ngettext
 from django.utils.translation import gettext_lazy as _
 from unfold.forms import AdminPasswordChangeForm, UnfoldReadOnlyPasswordHashWidget, UserChangeForm, UserCreationForm
 
 from accounts.admin.base import BaseAdmin, UncountedPaginator, display, request_ip, without_fields
-from accounts.models import AuditEvent, User
+from accounts.models import AuditEvent, StaffKey, User
 from accounts.models.counts import count_of
 from accounts.rights import may, may_everything
 from accounts.sign_in.recovery import tell_owner
@@ -25,6 +26,12 @@ from accounts.sign_in.sign_up import taken_by_others
 def may_assign_permissions(person: Any) -> bool:
     """Whether somebody may assign groups with permissions: those who may change what such groups may do."""
     return may(person, "auth.change_group")
+
+
+def keys_ended(user: User, count: int) -> str:
+    """What staff are told of the staff keys of somebody whom they helped back in."""
+    said = ngettext("%(n)d staff key of %(name)s was revoked.", "%(n)d staff keys of %(name)s were revoked.", count)
+    return said % {"n": count, "name": user}
 
 
 def roles_in(groups: Iterable[Group]) -> list[str]:
@@ -161,12 +168,20 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg, misc]  # 
         return field
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
-        """Set a password. Its owner is told by mail."""
-        response: HttpResponse = super().user_change_password(request, id, form_url)
-        user = User.objects.filter(pk=id).first() if request.method == "POST" and response.status_code == 302 else None
-        if user is not None:
+        """Set a password, which ends the staff keys of its owner, who is told by mail."""
+        with transaction.atomic():
+            response: HttpResponse = super().user_change_password(request, id, form_url)
+            done = request.method == "POST" and response.status_code == 302
+            user = User.objects.filter(pk=id).first() if done else None
+            if user is None:
+                return response
+            ended = StaffKey.revoke_all(user, request.user, request_ip(request))
             AuditEvent.write("password.change", request.user, user, request_ip(request))
-            tell_owner(request, user, gettext_noop("Your password was changed."))
+        said = gettext_noop("Your password was changed.")
+        if ended:
+            said = gettext_noop("Your password was changed, and your staff keys were revoked.")
+            self.message_user(request, keys_ended(user, ended), messages.WARNING)
+        tell_owner(request, user, said)
         return response
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:

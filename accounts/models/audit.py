@@ -76,8 +76,13 @@ class AuditEvent(models.Model):
     def entry(
         cls, action: str, actor: Any, target: models.Model | None = None, ip: str | None = None, **detail: object
     ) -> AuditEvent:
-        """Return an entry that is not written yet, for those who write many at once."""
+        """Return an entry that is not written yet, for those who write many at once.
+
+        Of what somebody does with a staff key, it says which one.
+        """
         person = actor if getattr(actor, "pk", None) else None
+        if (key := getattr(actor, "acts_by", None)) is not None:
+            detail["staff_key"] = f"{key.name} ({key.hint})"
         return cls(
             actor=person,
             actor_name=person.get_username() if person else "",

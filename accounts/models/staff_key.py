@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Final
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import models, transaction
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from accounts.models.audit import AuditEvent
 from accounts.models.fields import MomentField
 from portal.lib import clock
 from portal.lib.crypto import keyed_digest, mask
@@ -98,6 +99,30 @@ class StaffKey(models.Model):
     def allows(self, area: str, write: bool = False) -> bool:
         """Whether it is for this. Who may write may read."""
         return f"{area}:write" in self.scopes or (not write and f"{area}:read" in self.scopes)
+
+    def revoke(self, actor: Any, ip: str | None = None) -> None:
+        """Revoke the key for good, and audit it."""
+        if self.revoked_at is None:
+            with transaction.atomic():
+                self.revoked_at = clock.now()
+                self.save(update_fields=["revoked_at"])
+                AuditEvent.write("staffkey.revoke", actor, self, ip)
+
+    @classmethod
+    def active_of(cls, user: Any) -> models.QuerySet[StaffKey]:
+        """The keys of a user that are neither revoked nor expired."""
+        return cls.objects.filter(user=user.pk, revoked_at=None, expires_at__gt=clock.now())
+
+    @classmethod
+    def revoke_all(cls, user: Any, actor: Any, ip: str | None = None) -> int:
+        """Revoke all keys of a user whose password may have been in other hands. Returns how many there were."""
+        with transaction.atomic():
+            keys = list(cls.active_of(user).select_for_update())
+            cls.objects.filter(pk__in=[key.pk for key in keys]).update(revoked_at=clock.now())
+            AuditEvent.objects.bulk_create(
+                [AuditEvent.entry("staffkey.revoke", actor, key, ip) for key in keys], batch_size=500
+            )
+        return len(keys)
 
     def note_use(self, ip: str | None) -> None:
         """Write down that it was used, at most once a minute for the same address."""

@@ -17,6 +17,8 @@ from accounts.rights import may_act_as_staff
 _LONGEST_ADDRESS: Final = 254  # characters; names are shorter
 
 if TYPE_CHECKING:
+    from accounts.models.staff_key import StaffKey
+
     _Manager = DjangoUserManager["User"]
 else:
     _Manager = DjangoUserManager.from_queryset(ChangeTrackedQuerySet)
@@ -51,6 +53,7 @@ class User(AbstractUser, Limited):
     """A user, who signs in, owns tokens and is charged. Disabling a user disables all of the user's tokens at once."""
 
     change_topic = Change.USER
+    acts_by: StaffKey | None = None  # the key with which this user acts in a request to the management API
 
     email = models.EmailField("e-mail address", blank=True)
     notes = models.TextField(_("notes"), blank=True, help_text=_("Seen by staff only."))

@@ -5,7 +5,10 @@ from zoneinfo import available_timezones
 
 from allauth.account.forms import BaseConfirmCodeForm, ConfirmEmailVerificationCodeForm
 from allauth.account.forms import ChangeEmailForm as AllauthChangeEmailForm
+from allauth.account.forms import ChangePasswordForm as AllauthChangePasswordForm
 from allauth.account.forms import LoginForm as AllauthLoginForm
+from allauth.account.forms import ResetPasswordKeyForm as AllauthResetPasswordKeyForm
+from allauth.account.forms import SetPasswordForm as AllauthSetPasswordForm
 from allauth.account.forms import SignupForm as AllauthSignupForm
 from allauth.account.internal.userkit import filter_users_by_email
 from allauth.core import context
@@ -16,9 +19,10 @@ from django.db import IntegrityError, transaction
 from django.http import HttpRequest
 from django.shortcuts import redirect
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from accounts.merging import Merging
-from accounts.models import User
+from accounts.models import StaffKey, User
 from accounts.sign_in import sign_up
 
 
@@ -100,6 +104,57 @@ class ChangeEmailForm(AllauthChangeEmailForm):  # type: ignore[misc]  # allauth 
             return typed
         email: str = super().clean_email()
         return email
+
+
+def end_staff_keys(user: User) -> None:
+    """Revoke the staff keys of a user who sets a password, and say so on the next page."""
+    request: HttpRequest = context.request
+    if count := StaffKey.revoke_all(user, user, request.META.get("REMOTE_ADDR")):
+        said = ngettext("%(n)d staff key of yours was revoked.", "%(n)d staff keys of yours were revoked.", count)
+        messages.warning(request, said % {"n": count})
+
+
+class _OffersToEndKeys(forms.Form):
+    """Asks those who have staff keys whether these end with the password."""
+
+    user: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if count := StaffKey.active_of(self.user).count():
+            label = ngettext("Revoke my staff key, too", "Revoke my %(n)d staff keys, too", count)
+            self.fields["end_keys"] = forms.BooleanField(
+                required=False,
+                initial=True,
+                label=label % {"n": count},
+                help_text=_(
+                    "Whoever knew the password could make some. Scripts that use them need new ones. Untick it only if "
+                    "nobody else can have known the password."
+                ),
+            )
+
+    def save(self) -> None:
+        with transaction.atomic():
+            if self.cleaned_data.get("end_keys", True):
+                end_staff_keys(self.user)
+            super().save()  # type: ignore[misc]  # of allauth's form
+
+
+class ChangePasswordForm(_OffersToEndKeys, AllauthChangePasswordForm):  # type: ignore[misc]  # allauth has no types
+    """The form that changes a password."""
+
+
+class SetPasswordForm(_OffersToEndKeys, AllauthSetPasswordForm):  # type: ignore[misc]  # allauth has no types
+    """The form that sets the first password of an account."""
+
+
+class ResetPasswordKeyForm(AllauthResetPasswordKeyForm):  # type: ignore[misc]  # allauth has no types
+    """The form that sets a password that was forgotten. Staff keys end: somebody else may have been in the account."""
+
+    def save(self) -> None:
+        with transaction.atomic():
+            end_staff_keys(self.user)
+            super().save()
 
 
 class PreferencesForm(Merging, forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time

@@ -26,7 +26,7 @@ from django.urls import reverse
 from django.utils.http import base36_to_int, int_to_base36
 from django.utils.translation import gettext, gettext_noop
 
-from accounts.models import AuditEvent, User
+from accounts.models import AuditEvent, StaffKey, User
 from accounts.preferences import language_of
 from accounts.rights import exceeds, may
 from accounts.sign_in import attempts
@@ -149,14 +149,22 @@ def open_reset_link(request: HttpRequest, key: str) -> HttpResponse:
     return redirect("account_complete_password_reset")
 
 
-def remove_factors(request: HttpRequest, user: User) -> int:
-    """Remove all second factors of a user, audit it and tell the owner. Returns how many there were."""
+def remove_factors(request: HttpRequest, user: User) -> tuple[int, int]:
+    """Remove all second factors of a user, end the staff keys, audit it and tell the owner. Returns how many of each.
+
+    Whoever may be in the account from then on needs the password alone: keys that were made before are not trusted.
+    """
+    ip = request.META.get("REMOTE_ADDR")
     with transaction.atomic():
         count: int = Authenticator.objects.filter(user=user).delete()[0]
-        AuditEvent.write("second-factor.reset", request.user, user, request.META.get("REMOTE_ADDR"), count=count)
-    if count:
-        tell_owner(request, user, gettext_noop("Your second factors were removed."))
-    return count
+        AuditEvent.write("second-factor.reset", request.user, user, ip, count=count)
+        ended = StaffKey.revoke_all(user, request.user, ip)
+    if count or ended:
+        said = gettext_noop("Your second factors were removed.")
+        if ended:
+            said = gettext_noop("Your second factors were removed, and your staff keys were revoked.")
+        tell_owner(request, user, said)
+    return count, ended
 
 
 def limits_of(user: User) -> list[Limited]:

@@ -20,14 +20,15 @@ _LONGEST = 4096  # characters that are read of a pipe
 def command(username: str | None, generate: bool) -> None:
     """Set a user's password.
 
-    Without a name, that of the only superuser. It is asked for twice, or read from a pipe. The user's sessions end.
+    Without a name, that of the only superuser. It is asked for twice, or read from a pipe. The user's sessions and staff keys
+    end.
     """
     with startup.database():
         from django.contrib.auth.password_validation import validate_password
         from django.core.exceptions import ValidationError
         from django.db import transaction
 
-        from accounts.models import AuditEvent
+        from accounts.models import AuditEvent, StaffKey
         from portal.cli.people import user_named
 
         user = user_named(username)
@@ -40,9 +41,12 @@ def command(username: str | None, generate: bool) -> None:
             user.set_password(password)
             user.save(update_fields=["password"])
             AuditEvent.write("password.set", None, user)
+            ended = StaffKey.revoke_all(user, None)
     output.title("Password Set")
     output.section("Portal")
     output.field("User", user.get_username())
+    if ended:
+        output.field("Staff keys", f"{ended} revoked")
     if generate:
         output.field("Password", f"{password} (shown only once)")
 

@@ -7,14 +7,13 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
-from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import BaseAdmin, action, display, request_ip
-from accounts.models import AuditEvent, StaffKey
+from accounts.models import StaffKey
 from accounts.models.staff_key import AREAS, SCOPES
 from accounts.rights import may, may_everything
 from portal.lib import clock
@@ -143,7 +142,7 @@ class StaffKeyAdmin(BaseAdmin):
         if request.method != "POST":
             text = _("The key is refused from now on. This cannot be undone.")
             return self.confirm(request, key, _("Revoke “%(name)s”") % {"name": key}, text, _("Revoke"), danger=True)
-        revoke_key(key, request.user, request_ip(request))
+        key.revoke(request.user, request_ip(request))
         self.message_user(request, _("“%(name)s” is revoked.") % {"name": key}, messages.SUCCESS)
         return redirect("admin:accounts_staffkey_changelist")
 
@@ -153,16 +152,6 @@ class StaffKeyAdmin(BaseAdmin):
         if not request.POST.get("confirmed"):
             return self.confirm_many(request, found, _("Revoke staff keys"), "revoke_selected", _("Revoke"))
         for key in found:
-            revoke_key(key, request.user, request_ip(request))
+            key.revoke(request.user, request_ip(request))
         self.message_user(request, _("%(n)s key(s) revoked.") % {"n": len(found)}, messages.SUCCESS)
         return None
-
-
-def revoke_key(key: StaffKey, actor: Any, ip: str | None = None) -> None:
-    """Revoke a key for good."""
-    if key.revoked_at is not None:
-        return
-    with transaction.atomic():
-        key.revoked_at = clock.now()
-        key.save(update_fields=["revoked_at"])
-        AuditEvent.write("staffkey.revoke", actor, key, ip)

@@ -43,6 +43,7 @@ def authenticate(request: HttpRequest, secret: str) -> StaffKey:
             _("The owner of this key is not staff now, or lacks the second factor that is required."), code="key_ended"
         )
     key.note_use(request.META.get("REMOTE_ADDR") or None)
+    key.user.acts_by = key  # so that the audit log names it
     request.user = key.user
     request.staff_key = key  # type: ignore[attr-defined]
     return key
