@@ -334,6 +334,8 @@ class TokenForm(LimitingListForm):
     )
     quota = UsdField(
         required=False,
+        max_digits=19,  # what a quota can be that was imported, to the nano-dollar
+        decimal_places=9,
         label=_("Quota in USD"),
         widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),
         help_text=_("The most that it may spend in all. Empty: no limit but its owner's balance."),
@@ -364,6 +366,9 @@ class TokenForm(LimitingListForm):
             account = self.instance.ledger_accounts.filter(kind="quota", limited=True).first()
             if account is not None:
                 self.initial["quota"] = money.plain(account.granted)
+                quota = self.fields["quota"]
+                assert isinstance(quota, UsdField)  # noqa: S101
+                quota.most = max(quota.most, -(-account.granted // money.NANO))  # imported ones may be larger
 
     def clean_user(self) -> User:
         """Give no token of somebody with more rights to a person, who would have those rights on /v1."""

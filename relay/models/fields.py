@@ -31,6 +31,14 @@ class UsdField(forms.DecimalField):
         self.least, self.most = least, most
         super().__init__(**{"max_digits": 18, "decimal_places": 6, **options})
 
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Compare amounts, whether they are given as text or as numbers: "5" and 5.00 are the same."""
+        try:
+            initial = self.to_python(initial)
+        except ValidationError:
+            pass  # nothing that can be typed is the same
+        return super().has_changed(initial, data)
+
     def clean(self, value: Any) -> Any:
         found = super().clean(value)
         if found is not None and not self.least <= found <= self.most:

@@ -75,7 +75,8 @@ def world(owner: User) -> dict[str, int]:
     model, other = Model.objects.create(name="m-1"), Model.objects.create(name="m-2")
     served = ChannelModel.objects.create(channel=channel, model=model)
     ModelPrice.objects.create(model=model, input=1, output=1, valid_from=clock.now() - timedelta(days=1))
-    price = ModelPrice.objects.create(model=other, input=1, output=1, valid_from=clock.now() + timedelta(days=1))
+    soon = (clock.now() + timedelta(days=1)).replace(microsecond=0)  # as pages write it
+    price = ModelPrice.objects.create(model=other, input=1, output=1, valid_from=soon)
     user, group = User.objects.create_user("ulla", email="ulla@example.org"), Group.objects.create(name="Guild")
     movements.top_up(user, 5 * NANO, actor=None, reason="test")
     token, _secret = create_token(user, "hers", actor=None)

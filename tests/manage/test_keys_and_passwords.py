@@ -53,9 +53,7 @@ def second_factors(erin: User, boss: Client) -> Any:
 
 
 @pytest.mark.parametrize("how", [own_page, mailed_link, set_by_staff, second_factors])
-def test_keys_end_and_people_are_told(
-    people: People, erin: User, how: Callable[[User, Client], Any]
-) -> None:
+def test_keys_end_and_people_are_told(people: People, erin: User, how: Callable[[User, Client], Any]) -> None:
     secrets, other = [make_key(erin) for _ in range(2)], Script(make_key(people.staff))
     make_key(erin, days=-1)
     page = how(erin, signed_in(people.staff)).content.decode()

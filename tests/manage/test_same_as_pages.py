@@ -12,6 +12,9 @@ from django.db import transaction
 from django.test import Client
 
 from accounts.models import AuditEvent, Change, User
+from portal.lib import money
+from portal.lib.money import NANO
+from relay.billing.ledger import movements
 from relay.models import ApiKey, Channel, ChannelEvent, LedgerAccount, Model, ModelPrice, Token
 from relay.tokens.lifecycle import create_token
 from tests.manage.scripts import SECRET, UPSTREAM, Script, make_key, world
@@ -23,7 +26,7 @@ pytestmark = pytest.mark.shared
 Entry = tuple[str, str, dict[str, Any]]
 # Values that differ each time: of secrets, and of times that nobody has typed.
 NUMBER = re.compile(r"#[0-9]+")  # of a key without a label: PostgreSQL gives no number twice
-OF_ITS_OWN = ("hint", "digest", "sealed", "valid_from", "token", "password")
+OF_ITS_OWN = ("hint", "digest", "sealed", "valid_from", "token", "password", "staff_key")
 
 
 class Undone(Exception):
@@ -308,3 +311,32 @@ def test_tokens_of_others_are_not_ones_own_in_one_apis_form(people: People, ids:
     for method, path in (("GET", f"/token/{ids['tokens']}"), ("DELETE", f"/token/{ids['tokens']}")):
         assert script(method, path).json()["success"] is False
     assert script("PUT", "/token/", {"id": ids["tokens"], "name": "x"}).json()["success"] is False
+
+
+@pytest.mark.parametrize("name", sorted(CHANGES))
+def test_a_page_that_is_saved_as_it_is_writes_nothing(people: People, ids: dict[str, int], name: str) -> None:
+    page = CHANGES[name][0]
+    token = Token.objects.get(pk=ids["tokens"])
+    movements.set_quota(token, 20 * NANO + 1)
+    url = f"/admin/{page}/{ids[name]}/change/"
+    browser = signed_in(people.staff)
+    before = AuditEvent.objects.count()
+    answer = browser.post(url, form_of(browser, url))
+    assert answer.status_code == 302, answer.context["errors"]
+    assert [(one.action, one.detail) for one in AuditEvent.objects.order_by("pk")[before:]] == []
+    assert LedgerAccount.objects.get(token=token, kind="quota").granted == 20 * NANO + 1
+
+
+@pytest.mark.parametrize("granted", [1, 12_345_678_901, money.MOST_USD * NANO + 1, money.LARGEST])
+def test_a_quota_that_was_imported_can_be_saved_with_its_token(
+    people: People, ids: dict[str, int], granted: int
+) -> None:
+    token = Token.objects.get(pk=ids["tokens"])
+    movements.set_quota(token, granted)
+    browser, url = signed_in(people.staff), f"/admin/relay/token/{token.pk}/change/"
+    answer = browser.post(url, form_of(browser, url, notes="seen"))
+    assert answer.status_code == 302, answer.context["errors"]
+    Script(make_key(people.staff)).ok("PATCH", f"/tokens/{token.pk}", {"notes": "seen again"})
+    token.refresh_from_db()
+    assert token.notes == "seen again"
+    assert LedgerAccount.objects.get(token=token, kind="quota").granted == granted

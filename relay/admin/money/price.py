@@ -137,6 +137,8 @@ class ModelPriceAdmin(BaseAdmin):
 
     def save_model(self, request: HttpRequest, obj: ModelPrice, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
+        if change and not form.changed_data:
+            return
         AuditEvent.write(
             "price.change" if change else "price.create",
             request.user,

@@ -189,7 +189,8 @@ class RedemptionBatchAdmin(BaseAdmin):
     def save_model(self, request: HttpRequest, obj: RedemptionBatch, form: Any, change: bool) -> None:
         if change:
             super().save_model(request, obj, form, change)
-            AuditEvent.write("codes.change", request.user, obj, request_ip(request))
+            if form.changed_data:
+                AuditEvent.write("codes.change", request.user, obj, request_ip(request))
             return
         batch, _ = create_codes(
             obj.name,
