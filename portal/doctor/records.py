@@ -19,6 +19,7 @@ from relay.billing.ledger.verify import verify
 from relay.models import BooksProof, ChatGPTAccount, LedgerEntry, Token
 from relay.models.chatgpt_account import SignInState
 from relay.tokens.open_relay import is_closed
+from relay.usage.running import live_workers
 
 _READ_AT_ONCE: Final = 50_000  # entries that are verified here; larger books are proved by a process of their own
 
@@ -51,6 +52,30 @@ def tokens(config: Config) -> Iterator[Check]:
             % {"command": here("token", "create", _("My token"), data_dir=config.data_dir)},
         )
         yield Check("relay_token", "fail", text, steps, data)
+
+
+def workers(config: Config) -> Iterator[Check]:
+    """The processes that serve on this database, on all machines."""
+    states = [worker.state for worker in live_workers()]
+    alone = sum(1 for state in states if state.get("relay_only"))
+    data = {"workers": len(states), "relay_only": alone}
+    if not states:
+        yield Check("workers", "skip", _("No process serves on this database now."), data=data)
+        return
+    shown = {"n": len(states), "alone": alone}
+    if alone == len(states):
+        text = ngettext(
+            "%(n)d process serves on this database, for /v1 alone: there are no pages, and no jobs are done.",
+            "%(n)d processes serve on this database, all for /v1 alone: there are no pages, and no jobs are done.",
+            len(states),
+        )
+        steps = (_("Run `airelays serve` without --relay-only on this database, too."),)
+        yield Check("workers", "warn", text % shown, steps, data)
+        return
+    text = ngettext("%(n)d process serves on this database.", "%(n)d processes serve on this database.", len(states))
+    if alone:
+        text = _("%(n)d processes serve on this database, %(alone)d of them /v1 alone.")
+    yield Check("workers", "pass", text % shown, data=data)
 
 
 def books(config: Config) -> Iterator[Check]:

@@ -71,6 +71,7 @@ def run(config: Config, wish: Wish, tell: Tell = silent) -> Report:
         report.checks += [Check(name, "skip", text) for name in left]
         return report
     reaching = gettext_noop("Upstreams")
+    add("workers", gettext_noop("Processes"), lambda: records.workers(config))
     add("relay_token", gettext_noop("Tokens"), lambda: records.tokens(config))
     add("books", gettext_noop("Books"), lambda: records.books(config))
     if not wish.upstreams:

@@ -70,13 +70,14 @@
         const li = document.createElement("li");
         li.className = "bg-base-100 dark:bg-base-800 px-3 py-1 rounded-default";
         const stopping = worker.stopping ? ", " + words.stoppingWord : "";
+        const alone = worker.relay_only ? ", " + words.aloneWord : "";
         const crowded = (worker.upstream_waiting ? `, ${words.waitingWord}: ${worker.upstream_waiting}` : "")
           + (worker.upstream_refused ? `, ${words.refusedWord}: ${worker.upstream_refused}` : "");
         const { waiting = 0, refused = 0 } = worker.database || {};
         const database = (waiting ? `, ${words.databaseWaitingWord}: ${waiting}` : "")
           + (refused ? `, ${words.databaseRefusedWord}: ${refused}` : "");
         li.textContent = `${worker.name}: ${worker.running} ${words.runningWord}, ${worker.rss_mib} MiB`
-          + crowded + database + stopping;
+          + crowded + database + alone + stopping;
         return li;
       }),
     );

@@ -20,8 +20,8 @@ _LONGEST = 4096  # characters that are read of a pipe
 def command(username: str | None, generate: bool) -> None:
     """Set a user's password.
 
-    Without a name, that of the only superuser. It is asked for twice, or read from a pipe. The user's sessions and staff keys
-    end.
+    Without a name, that of the only superuser. It is asked for twice, or read from a pipe. The user's sessions and
+    staff keys end.
     """
     with startup.database():
         from django.contrib.auth.password_validation import validate_password
