@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import aiohttp
 
+from tests.support.environment import as_users_run
 from tests.support.load.targets import CLOCK_TICKS, family
 from tests.support.server import ROOT, free_port
 
@@ -35,7 +36,7 @@ class Product:
             self._process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env={**os.environ, **self.env},
+                env=as_users_run(self.env),
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -115,7 +116,7 @@ class Product:
         found = subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=ROOT,
-            env={**os.environ, **self.env},
+            env=as_users_run(self.env),
             capture_output=True,
             text=True,
             timeout=seconds,

@@ -15,6 +15,7 @@ from typing import Final
 
 import httpx
 
+from tests.support.environment import as_users_run
 from tests.support.load.targets import family
 from tests.support.server import NO_CERTIFICATES, ROOT, free_port
 
@@ -43,7 +44,7 @@ class Host:
             return subprocess.Popen(
                 [*self.prefix, *command],
                 cwd=ROOT,
-                env={**os.environ, **self.env},
+                env=as_users_run(self.env),
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -88,7 +88,7 @@ def measured(
     settings = {"AIRELAYS_DATA_DIR": str(folder / "portal"), "AIRELAYS_UPSTREAM_ALLOW": "127.0.0.1"}
     token = prepared(upstream, settings)
     command = [sys.executable, "-m", "bench.speed.instructions", "--serve", "serve", "--port", str(port)]
-    serving = {**settings, **environment, _OUTPUT: str(output)}
+    serving = {**settings, "AIRELAYS_JOBS": "false", **environment, _OUTPUT: str(output)}
     with (
         started(
             [sys.executable, "-m", "tests.support.load.upstream", str(upstream)], upstream, folder / "upstream.log"

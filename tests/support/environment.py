@@ -166,6 +166,15 @@ def make_own_database(folder: Path) -> OwnDatabase:
     return OwnDatabase(str(folder / "state.sqlite3"), {"AIRELAYS_DATA_DIR": str(folder)})
 
 
+# Of tests alone: portals that are measured have what users have.
+_OF_TESTS = ("AIRELAYS_JOBS", "AIRELAYS_FIRST_BYTE_TIMEOUT", "AIRELAYS_DISCONNECT_READ_SECONDS")
+
+
+def as_users_run(settings: dict[str, str]) -> dict[str, str]:
+    """The environment of a portal with these settings, and the defaults for all that tests set for themselves."""
+    return {**{name: value for name, value in os.environ.items() if name not in _OF_TESTS}, **settings}
+
+
 for variable in list(os.environ):
     if variable.startswith(("AIRELAYS_", "AIRELAY_", "OPENAI_ENDPOINT_")):
         del os.environ[variable]

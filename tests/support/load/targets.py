@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.environment import as_users_run
 from tests.support.server import ROOT, free_port
 
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
@@ -86,7 +87,7 @@ def started(
             cwd=ROOT,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **(env or {})},
+            env=as_users_run(env or {}),
             start_new_session=True,
         )
         try:
