@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from portal.metrics.counts.memory import CHANNELS, MODELS
+from portal.metrics.counts.memory import CHANNELS, IDS, MODELS, SLOTS
 from portal.metrics.families import ALL
 from portal.metrics.samples import WITH_ATTEMPTS, WITH_TIMES
 from tests.support.server import ROOT
@@ -48,6 +48,17 @@ def test_the_page_lists_every_metric_and_nothing_else() -> None:
 def test_the_page_says_how_many_series_there_may_be() -> None:
     said = f"first {MODELS - 1} models.*first {CHANNELS - 1} channels.*first {WITH_ATTEMPTS} .*first {WITH_TIMES} "
     assert re.search(said, PAGE, re.S)
+
+
+def test_the_limits_of_metrics_are_among_all_limits() -> None:
+    page = (ROOT / "docs" / "limits.md").read_text()
+    found = dict(re.findall(r"^\| (.+?) \| (.+?) \| .+? \|$", page, re.M))
+    channels = "channels with series of their own: requests; attempts and costs; times"
+    assert found["models with series of their own, since the start"] == str(MODELS - 1)
+    assert found[channels] == f"{CHANNELS - 1}; {WITH_ATTEMPTS}; {WITH_TIMES}"
+    assert found["balances of upstreams, one for each channel and currency"] == str(WITH_ATTEMPTS)
+    assert found["workers of a host that are counted, with those that are being replaced"] == str(SLOTS)
+    assert found["usage records that a worker has committed and not counted"] == f"{IDS // 2:,}, or 1 s"
 
 
 def test_what_is_asked_of_prometheus_exists() -> None:
