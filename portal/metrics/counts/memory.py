@@ -89,9 +89,12 @@ class Slot:
 
     def keep_ids(self, place: int, ids: Sequence[str]) -> None:
         """Write down, after so many others, what is about to be committed."""
-        text = "".join(map(_padded, ids)).encode("ascii", "replace")[: (IDS - place) * ID_BYTES]
-        self._ids[place * ID_BYTES : place * ID_BYTES + len(text)] = text
-        self.numbers[STATE] = (place + len(ids)) * 2 + self.shown
+        at, count, numbers = place * ID_BYTES, len(ids), self.numbers
+        text = "".join(ids).encode()
+        if len(text) != count * ID_BYTES or place + count > IDS:  # not so with our own
+            text = "".join(map(_padded, ids)).encode("ascii", "replace")[: (IDS - place) * ID_BYTES]
+        self._ids[at : at + len(text)] = text
+        numbers[STATE] = (place + count) * 2 + (numbers[STATE] & 1)
 
     def kept_ids(self) -> list[str]:
         """What may have been committed and is not counted."""

@@ -12,9 +12,9 @@ import logging
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import chain
+from itertools import chain, compress
 from operator import attrgetter, is_not, itemgetter
 from typing import Any, Final
 
@@ -39,13 +39,17 @@ class _Try(msgspec.Struct):
     outcome: str = ""
 
 
-_tries: Final = msgspec.json.Decoder(list[_Try])
+_tries: Final = msgspec.json.Decoder(list[list[_Try]])  # of all records at once
 _counted: Final = itemgetter(*(COLUMNS.index(name) for name in rows.COLUMNS))
 _id: Final = itemgetter(0)
 _row: Final = attrgetter("row")
 _of_try: Final = attrgetter("channel", "outcome")
+_FEW: Final = 8
+_of_group: Final = itemgetter(0, 1, 2)
+_is_there: Final = partial(is_not, None)
 _AMOUNTS: Final = slice(3, 3 + rows.AMOUNTS)
 _UPSTREAM_COST, _FIRST, _WHOLE, _LOG = 10, 11, 12, 13  # places in rows.COLUMNS
+_log_of: Final = itemgetter(_LOG)
 
 
 class RecordCounter:
@@ -58,7 +62,7 @@ class RecordCounter:
         self._batches: list[int] = []
         self._commits: list[int] = []  # microseconds
         self._committing = False
-        self._next = time.monotonic() + _EVERY
+        self._next = time.perf_counter() + _EVERY
         self._began = 0.0
 
     def begin(self, records: Sequence[PendingRecord]) -> None:
@@ -73,10 +77,13 @@ class RecordCounter:
         now = time.perf_counter()
         with self._lock:
             self._committing = False
-            self._waiting.extend(map(_counted, map(with_shortfall, records)))
+            self._waiting += [
+                _counted(one.row if one.charged is None or not one.charged.shortfall else with_shortfall(one))
+                for one in records
+            ]
             self._batches.append(len(records))
             self._commits.append(round((now - self._began) * 1e6))
-            if len(self._waiting) >= _ROOM or time.monotonic() >= self._next:
+            if len(self._waiting) >= _ROOM or now >= self._next:
                 self._count()
 
     def count(self) -> None:
@@ -89,7 +96,7 @@ class RecordCounter:
                 self._lock.release()
 
     def _count(self) -> None:
-        self._next = time.monotonic() + _EVERY
+        self._next = time.perf_counter() + _EVERY
         found, self._waiting = self._waiting, []
         try:
             add_to_slot(self._slot, found, self._memory, self._label_of)
@@ -101,14 +108,38 @@ class RecordCounter:
         self._commits.clear()
 
 
+def _groups(records: Sequence[Found]) -> Mapping[tuple[str, int | None, str], Sequence[Found]]:
+    """Records by model, channel and outcome. While they are few kinds, nothing is done for each in Python."""
+    keys = [*map(_of_group, records)]
+    kinds = set(keys)
+    if len(kinds) <= _FEW:
+        return {kind: [*compress(records, map(kind.__eq__, keys))] for kind in kinds}
+    groups: defaultdict[tuple[str, int | None, str], list[Found]] = defaultdict(list)
+    for key, record in zip(keys, records, strict=True):
+        groups[key].append(record)
+    return groups
+
+
+class _RowOf:
+    """Where the rows of models and channels begin."""
+
+    def __init__(self, memory: Memory, label_of: LabelOf) -> None:
+        self._memory, self._label_of = memory, label_of
+
+    def model(self, name: str) -> int:
+        return rows.model_at(self._memory.model_row(self._label_of(name)))
+
+    def channel(self, channel: int) -> int:
+        return rows.channel_at(self._memory.channel_row(channel))
+
+
 def add_to_slot(slot: Slot, records: Sequence[Found], memory: Memory, label_of: LabelOf) -> None:
     """Add records to a slot, all at once: no ids wait there any more then."""
     shown = slot.shown
     numbers, old = slot.banks[1 - shown], slot.banks[shown]
     changed: dict[int, int] = {}  # rows, and how many numbers they have
     try:
-        _add_to_models(numbers, records, lambda name: memory.model_row(label_of(name)), changed)
-        _add_to_channels(numbers, records, memory.channel_row, changed)
+        _add(numbers, records, _RowOf(memory, label_of), changed)
     except BaseException:
         slot.mend()
         slot.show(shown)
@@ -118,45 +149,29 @@ def add_to_slot(slot: Slot, records: Sequence[Found], memory: Memory, label_of: 
         old[at : at + size] = numbers[at : at + size]
 
 
-def _add_to_models(
-    numbers: memoryview[int], records: Iterable[Found], row_of: Callable[[str], int], changed: dict[int, int]
-) -> None:
-    groups: defaultdict[tuple[str, str], list[Found]] = defaultdict(list)
-    for record in records:
-        groups[record[0], record[2]].append(record)
-    for (model, reason), group in groups.items():
-        at = rows.model_at(row_of(model))
-        changed[at] = MODEL_CELLS
+def _add(numbers: memoryview[int], records: Sequence[Found], row_of: _RowOf, changed: dict[int, int]) -> None:
+    """Add records to the rows of their models and channels. Whatever counts in both is looked at once."""
+    for (model, channel, reason), group in _groups(records).items():
         columns = [*zip(*group, strict=True)]
+        first = rows.spread(rows.FIRST_TOKEN, [*filter(_is_there, columns[_FIRST])])
+        whole = rows.spread(rows.DURATION, columns[_WHOLE])
+        at = row_of.model(model)
+        changed[at] = MODEL_CELLS
         for place, amounts in enumerate(columns[_AMOUNTS], at):
             numbers[place] += sum(amounts)
         numbers[at + rows.OUTCOME_AT + rows.outcome(reason)] += len(group)
-        rows.observe(numbers, at + rows.MODEL_FIRST_AT, rows.FIRST_TOKEN, [*filter(_is_there, columns[_FIRST])])
-        times_at = at + (rows.COMPLETED_AT if reason == "completed" else rows.FAILED_AT)
-        rows.observe(numbers, times_at, rows.DURATION, columns[_WHOLE])
-
-
-_is_there: Final = partial(is_not, None)
-
-
-def _add_to_channels(
-    numbers: memoryview[int], records: Sequence[Found], row_of: Callable[[int], int], changed: dict[int, int]
-) -> None:
-    groups: defaultdict[tuple[int | None, bool], list[Found]] = defaultdict(list)
-    for record in records:
-        groups[record[1], record[2] == "completed"].append(record)
-    for (channel, completed), group in groups.items():
+        rows.add(numbers, at + rows.MODEL_FIRST_AT, first)
+        rows.add(numbers, at + (rows.COMPLETED_AT if reason == "completed" else rows.FAILED_AT), whole)
         if channel is None:
             continue
-        at = rows.channel_at(row_of(channel))
+        at = row_of.channel(channel)
         changed[at] = CHANNEL_CELLS
-        columns = [*zip(*group, strict=True)]
-        numbers[at + (not completed)] += len(group)
+        numbers[at + (reason != "completed")] += len(group)
         numbers[at + rows.UPSTREAM_COST_AT] += sum(columns[_UPSTREAM_COST])
-        rows.observe(numbers, at + rows.CHANNEL_FIRST_AT, rows.FIRST_TOKEN, [*filter(_is_there, columns[_FIRST])])
-        rows.observe(numbers, at + rows.CHANNEL_DURATION_AT, rows.DURATION, columns[_WHOLE])
-    tries = chain.from_iterable(map(_tries.decode, map(itemgetter(_LOG), records)))
-    for (channel, outcome), count in Counter(map(_of_try, tries)).items():
-        at = rows.channel_at(row_of(channel))
+        rows.add(numbers, at + rows.CHANNEL_FIRST_AT, first)
+        rows.add(numbers, at + rows.CHANNEL_DURATION_AT, whole)
+    tries = chain.from_iterable(_tries.decode(f"[{','.join(map(_log_of, records))}]"))
+    for (tried, outcome), count in Counter(map(_of_try, tries)).items():
+        at = row_of.channel(tried)
         changed[at] = CHANNEL_CELLS
         numbers[at + rows.ATTEMPTS_AT + rows.attempt_group(outcome)] += count

@@ -77,8 +77,20 @@ def outcome(reason: str) -> int:
     return _OUTCOMES.get(reason, _OTHER_OUTCOME)
 
 
-def observe(numbers: memoryview[int], at: int, bounds: tuple[int, ...], values: Sequence[int]) -> None:
-    """Add values to a histogram. Nothing here is done for each of them that is not done in C."""
-    for place, count in Counter(map(partial(bisect_left, bounds), values)).items():
+Spread = tuple[dict[int, int], int]  # of values over a histogram: numbers by bucket, and the sum
+
+
+def spread(bounds: tuple[int, ...], values: Sequence[int]) -> Spread:
+    """Nothing here is done for each value that is not done in C."""
+    return Counter(map(partial(bisect_left, bounds), values)), sum(values)
+
+
+def add(numbers: memoryview[int], at: int, found: Spread) -> None:
+    """Add values to the histogram at a place."""
+    for place, count in found[0].items():
         numbers[at + place] += count
-    numbers[at + SUM] += sum(values)
+    numbers[at + SUM] += found[1]
+
+
+def observe(numbers: memoryview[int], at: int, bounds: tuple[int, ...], values: Sequence[int]) -> None:
+    add(numbers, at, spread(bounds, values))
