@@ -68,7 +68,7 @@ def apply(file: Path, prune: bool, username: str | None, yes: bool, as_json: boo
         from relay.manage.configuration.document import read
         from relay.manage.configuration.plan import make_plan
 
-        text = _text(file)
+        text, wanted = _text(file), None
         if not yes:
             if not sys.stdin.isatty():
                 raise Refusal("Nobody can be asked here: add --yes, after a look at `airelays config plan`.", 2)
@@ -77,7 +77,7 @@ def apply(file: Path, prune: bool, username: str | None, yes: bool, as_json: boo
             if not wanted.changes:
                 return
             click.confirm("Apply this?", abort=True)
-        found = _refused(lambda: applying.apply(_request(username), read(text), prune=prune))
+        found = _refused(lambda: applying.apply(_request(username), read(text), prune=prune, agreed=wanted))
         _tell("Applied", found, as_json)
 
 
@@ -118,9 +118,8 @@ def _tell(title: str, plan: Any, as_json: bool) -> None:
         return
     output.title(title)
     output.section("Changes")
-    for change in plan.changes:
-        for line in change.lines():
-            output.line(line)
+    for line in plan.lines():
+        output.line(line)
     if not plan.changes:
         output.line("Nothing: everything is as the file says.")
     for head, lines in (("Not in the File", plan.left), ("Notes", plan.notes)):

@@ -7,6 +7,7 @@ from typing import Any, Final
 from django.contrib.auth.models import Group
 from django.db import transaction
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
 
 from accounts.models import User
 from portal.lib import clock
@@ -29,10 +30,15 @@ class NotApplied(Problem):
     code = "not_applied"
 
 
-def apply(request: HttpRequest, document: Document, *, prune: bool = False) -> Plan:
-    """Compare, and make all changes in one transaction. Raises BadDocument, Forbidden, NotApplied."""
+def apply(request: HttpRequest, document: Document, *, prune: bool = False, agreed: Plan | None = None) -> Plan:
+    """Compare, and make all changes in one transaction. Raises BadDocument, Forbidden, NotApplied.
+
+    `agreed`: what somebody has agreed to; where it would be something else by now, nothing is changed.
+    """
     with transaction.atomic():
         plan = make_plan(request, document, prune=prune, with_secrets=True)
+        if agreed is not None and plan.lines() != agreed.lines():
+            raise NotApplied(_("Something was changed meanwhile: this is not what the plan showed. Look at it again."))
         for change in plan.changes:
             try:
                 notes = _make(request, change)

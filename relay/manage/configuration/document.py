@@ -14,6 +14,7 @@ import tomlkit
 from django.utils.translation import gettext as _
 
 from relay.manage.configuration.kinds import BY_SECTION, KEY_MEMBERS, KINDS, Entry, Kind
+from relay.manage.configuration.values import KEY, exact, is_one, wrong_value
 from relay.manage.requests.problems import Problem
 
 Document = dict[str, list[Entry]]  # entries by section
@@ -67,9 +68,28 @@ def _checked(kind: Kind, entry: Entry) -> Entry:
         meant = _(" Did you mean “%(name)s”?") % {"name": near[0]} if near else ""
         said = _("%(what)s: there is no member “%(name)s”.") % {"what": kind.title(entry), "name": unknown[0]}
         raise BadDocument(said + meant)
-    for key in entry.get("keys", ()):
+    if wrong := wrong_value(kind, entry):
+        said = _("%(what)s: “%(name)s” must be %(kind)s.")
+        raise BadDocument(said % {"what": _title(kind, entry), "name": wrong[0], "kind": wrong[1]})
+    keys = entry.get("keys", [])
+    if not isinstance(keys, list):
+        raise BadDocument(_("Write the entries of %(section)s as [[%(section)s]].") % {"section": "channels.keys"})
+    named = set()
+    for key in keys:
         _check_key(kind, entry, key)
-    return {"purpose": "sale", **entry} if kind.section == "prices" else entry
+        name = key.get("label") or key["hint"]
+        if name in named:
+            raise BadDocument(
+                _("%(what)s: the key “%(key)s” is there twice.") % {"what": _title(kind, entry), "key": name}
+            )
+        named.add(name)
+    found = exact(kind, entry)
+    return {"purpose": "sale", **found} if kind.section == "prices" else found
+
+
+def _title(kind: Kind, entry: Entry) -> str:
+    """How errors call an entry whose other names may be anything."""
+    return kind.title({kind.identity[0]: entry[kind.identity[0]]})
 
 
 def _check_key(kind: Kind, entry: Entry, key: Any) -> None:
@@ -78,10 +98,14 @@ def _check_key(kind: Kind, entry: Entry, key: Any) -> None:
         raise BadDocument(
             _("%(what)s: a key has the members %(known)s.") % {**what, "known": ", ".join(sorted(KEY_MEMBERS))}
         )
+    for name, value in key.items():
+        if not is_one(value, KEY[name]):
+            said = _("%(what)s: “%(name)s” of a key must be %(kind)s.")
+            raise BadDocument(said % {**what, "name": name, "kind": KEY[name]})
     if not (key.get("label") or key.get("hint")):
         raise BadDocument(_("%(what)s: name each key by its label.") % what)
     secret = key.get("secret")
-    if secret is not None and not (isinstance(secret, str) and secret.startswith(("env:", "file:"))):
+    if secret is not None and not secret.startswith(("env:", "file:")):
         raise BadDocument(
             _("%(what)s: a secret does not stand in the file. Write env:NAME, or file:PATH of a file that has it.")
             % what
@@ -104,7 +128,8 @@ def secret_of(reference: str, environment: Mapping[str, str] | None = None) -> s
         found = (os.environ if environment is None else environment).get(name, "")
     else:
         try:
-            found = Path(name).expanduser().read_text(encoding="utf-8")[: _MOST_SECRET + 1]
+            with Path(name).expanduser().open(encoding="utf-8") as file:
+                found = file.read(_MOST_SECRET + 1)
         except (OSError, ValueError):
             found = ""
     found = found.strip()

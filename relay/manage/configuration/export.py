@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Final
 
 from django.http import HttpRequest
@@ -43,7 +44,8 @@ def _entry(kind: Kind, row: Any) -> Entry:
     found = {
         name: value for name, value in found.items() if value not in (None, "", []) and (name, value) not in _USUAL
     }
-    if kind.section == "channels" and (keys := [_key(row, key) for key in row.keys.all()]):
+    labels = Counter(key.label for key in row.keys.all()) if kind.section == "channels" else Counter()
+    if kind.section == "channels" and (keys := [_key(key, labels[key.label] == 1) for key in row.keys.all()]):
         found["keys"] = keys
     return found
 
@@ -59,9 +61,9 @@ def _defaults(kind: Kind) -> Entry:
     return found
 
 
-def _key(channel: Any, key: Any) -> Entry:
-    """A key by its label, or its hint, and the reference that its secret may be put under: never a secret."""
-    found: Entry = {"label": key.label} if key.label else {"hint": key.hint}
+def _key(key: Any, alone: bool) -> Entry:
+    """A key by its label, or its hint where it has none or is not `alone` with it: never a secret."""
+    found: Entry = {"label": key.label} if key.label and alone else {"hint": key.hint}
     if not key.enabled:
         found["enabled"] = False
     if key.weight != 1:

@@ -160,7 +160,7 @@ def plain(value: Any) -> Any:
 
 
 def same(before: Any, after: Any) -> bool:
-    """Whether a document says of a member what the row has. An empty text is nothing, and 5 is 5.0."""
+    """Whether a document says of a member what the row has. An empty text is nothing; amounts are in the same form."""
     if isinstance(before, list) and isinstance(after, list):
         return sorted(map(str, before)) == sorted(map(str, after))
     if before in (None, "") and after in (None, ""):
@@ -169,7 +169,7 @@ def same(before: Any, after: Any) -> bool:
         return before is after
     if isinstance(before, (datetime, date)) or isinstance(after, (datetime, date)):
         return str(before) == str(after) or before == after
-    if isinstance(before, str) and isinstance(after, (int, float, str, Decimal)):
+    if isinstance(before, str) and isinstance(after, (int, float, Decimal)):
         try:
             return Decimal(before) == Decimal(str(after))
         except ArithmeticError:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
@@ -71,6 +72,10 @@ class Plan:
     changes: list[Change] = field(default_factory=list)
     left: list[str] = field(default_factory=list)  # rows that the document does not name, and that stay
     notes: list[str] = field(default_factory=list)  # what could not be compared
+
+    def lines(self) -> list[str]:
+        """What it would change, for people."""
+        return [line for change in self.changes for line in change.lines()]
 
 
 def make_plan(request: HttpRequest, document: Document, *, prune: bool = False, with_secrets: bool = False) -> Plan:
@@ -151,7 +156,10 @@ def _served(kind: Kind, entry: Entry) -> dict[str, str]:
         return {}
     if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
         raise BadDocument(_("%(what)s: write models as a list of texts.") % {"what": kind.title(entry)})
-    return {public: upstream for public, upstream in parse_served("\n".join(lines))}
+    try:
+        return {public: upstream for public, upstream in parse_served("\n".join(lines))}
+    except ValidationError as error:
+        raise BadDocument(f"{kind.title(entry)}: {' '.join(error.messages)}") from None
 
 
 def _parts(kind: Kind, entry: Entry, row: Any, plan: Plan, prune: bool, with_secrets: bool) -> Iterator[Part]:
@@ -174,11 +182,12 @@ def _parts(kind: Kind, entry: Entry, row: Any, plan: Plan, prune: bool, with_sec
 
 
 def _key_parts(entry: Entry, row: Any, plan: Plan, prune: bool, with_secrets: bool) -> Iterator[Part]:
-    there = {(key.label or key.hint): key for key in row.keys.all()} if row is not None else {}
+    there = {key.pk: key for key in row.keys.all()} if row is not None else {}
     for said in entry.get("keys", ()):
         name = said.get("label") or said["hint"]
-        key = there.pop(name, None)
         title = f"key “{name}”"
+        key = _named(said, list(there.values()), entry["name"], title)
+        there.pop(key.pk if key is not None else 0, None)
         values = {one: said[one] for one in ("enabled", "weight") if one in said}
         try:
             secret = secret_of(said["secret"]) if "secret" in said else ""
@@ -204,11 +213,26 @@ def _key_parts(entry: Entry, row: Any, plan: Plan, prune: bool, with_secrets: bo
         if changed:
             words = [one if one == "secret" else f"{one}: {_shown(value)}" for one, value in changed.items()]
             yield Part("change", "key", f"{title} ({', '.join(words)})", key, changed)
-    for name, key in there.items():
+    for key in there.values():
+        name = key.label or key.hint
         if prune and "keys" in entry:
             yield Part("delete", "key", f"key “{name}”", key)
         else:
             plan.left.append(_("key “%(name)s” of channel “%(channel)s”") % {"name": name, "channel": entry["name"]})
+
+
+def _named(said: Entry, keys: list[Any], channel: str, title: str) -> Any:
+    """The key that an entry names by its label, or by its ends whatever its label is; None: there is none yet."""
+    label = said.get("label")
+    found = [key for key in keys if (key.label == label if label else key.hint == said["hint"])]
+    if label and said.get("hint"):
+        found = [key for key in found if key.hint == said["hint"]] or found
+    if len(found) > 1:
+        raise BadDocument(
+            _("%(channel)s: there are several keys that are called %(key)s. Give them different labels first.")
+            % {"channel": channel, "key": title}
+        )
+    return found[0] if found else None
 
 
 def _is(key: Any, secret: str, channel: Any) -> bool:

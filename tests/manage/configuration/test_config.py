@@ -236,7 +236,7 @@ def test_a_file_that_cannot_be_is_told_with_the_place(boss: HttpRequest, text: s
         ("[[channels]]\nname = 'b'\nprovider = 'openai'\nbase_url = 'http://169.254.169.254/v1'", "base_url"),
         ("[[channels]]\nname = 'b'\nprovider = 'openai'\nweight = 0", "weight"),
         ("[[models]]\nname = 'm'\ncontext_window = -1", "model “m”"),
-        ("[[prices]]\nmodel = 'pool-model'\ninput = 'much'\noutput = '1'", "price “pool-model"),
+        ("[[prices]]\nmodel = 'pool-model'\ninput = '-1'\noutput = '1'", "price “pool-model"),
     ],
 )
 def test_what_the_pages_refuse_is_refused_and_nothing_is_changed(boss: HttpRequest, text: str, said: str) -> None:
