@@ -131,3 +131,27 @@ def test_the_log_of_top_ups_is_of_those_that_were_asked_for(
 def test_pages_end(script: Script) -> None:
     assert script.ok("GET", "/user/?p=1000")["data"] == []
     assert not script.ok("GET", "/user/?p=1001")["success"]
+
+
+def test_another_group_takes_the_place_of_the_shown_one_alone(script: Script, ids: dict[str, int]) -> None:
+    user = User.objects.get(pk=ids["users"])
+    groups = [Group.objects.create(name=name) for name in ("Beginners", "Limited")]
+    user.groups.set(groups)
+    row = script.ok("GET", f"/user/{user.pk}")["data"]
+    assert row["group"] == "Beginners"
+    for name, left in (("Guild", {"Guild", "Limited"}), ("default", {"Limited"})):
+        assert script.ok("PUT", "/user/", {"id": user.pk, "group": name})["success"]
+        assert set(user.groups.values_list("name", flat=True)) == left
+
+
+def test_models_that_are_added_have_the_prices_of_the_channels_vendor(
+    people: People, ids: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "relay.manage.resources.routes.listings_for", lambda provider, _names: asked.append(provider) or {}
+    )
+    Channel.objects.filter(pk=ids["channels"]).update(provider="groq")
+    script = Script(make_key(people.staff))
+    script.ok("PATCH", f"/channels/{ids['channels']}", {"add_models": ["m-2"]})
+    assert asked == ["groq"]

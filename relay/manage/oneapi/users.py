@@ -119,6 +119,12 @@ def available_models(request: HttpRequest) -> Any:
     return [offer.model.name for offer in usable_offers(user)]
 
 
+def _other_groups(user: User) -> list[int]:
+    """The groups of a user that one-api's form does not show, which stay: roles and limits among them."""
+    found = sorted(user.groups.values_list("name", "pk"))
+    return [pk for _name, pk in found[1:]]
+
+
 def _group(name: str) -> list[int]:
     group = Group.objects.filter(name=name).first() if name else None
     if group is None and name in ("", "default"):
@@ -161,7 +167,7 @@ def change(request: HttpRequest) -> Any:
     sent = changed(sent, shown)
     values = {name: text(sent[name], name) for name in ("username", "email") if sent.get(name)} | _display_name(sent)
     if sent.get("group"):
-        values["groups"] = _group(text(sent["group"], "group"))
+        values["groups"] = [*_other_groups(user), *_group(text(sent["group"], "group"))]
     if sent.get("status"):
         values["is_active"] = integer(sent["status"], "status", 1) == 1
     made.change(made.find(user.pk, lock=True), values)

@@ -57,11 +57,15 @@ def _name(resource: Resource) -> str:
     return "".join(part.capitalize() for part in resource.kind.split("_"))
 
 
-def _look_up_prices(request: HttpRequest, values: dict[str, Any]) -> None:
-    """Look up list prices of new models before the transaction begins, as the page does."""
+def _look_up_prices(request: HttpRequest, values: dict[str, Any], pk: int = 0) -> None:
+    """Look up list prices of new models before the transaction begins, as the page does.
+
+    They are those of the channel's vendor, which a change need not name.
+    """
     if not values.get("new_models"):
         return
-    provider = values.get("provider", "")
+    there = Channel.objects.filter(pk=pk).values_list("provider", flat=True).first() if pk else None
+    provider = values.get("provider") or there or ""
     try:
         request.listings = listings_for(provider, parse_served(values["new_models"]))  # type: ignore[attr-defined]
     except forms.ValidationError:

@@ -162,7 +162,7 @@ def change(request: HttpRequest, resource: Resource, pk: int, sent: BaseModel, b
     need_scope(request, resource.area, write=True)
     values, settings = _values(resource, sent, False)
     if before is not None:
-        before(request, values)
+        before(request, values, pk)
 
     def work() -> tuple[int, Any]:
         page = page_of(request, resource)
