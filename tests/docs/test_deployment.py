@@ -54,6 +54,7 @@ def test_the_pods_run_without_rights_and_drain() -> None:
     assert user and int(user[1]) == pod["securityContext"]["runAsUser"]
     delay = next(one["value"] for one in pod["containers"][0]["env"] if one["name"].endswith("SHUTDOWN_DELAY_SECONDS"))
     assert pod["terminationGracePeriodSeconds"] >= int(delay) + 20 + 30
+    assert pod["enableServiceLinks"] is False and pod["automountServiceAccountToken"] is False
     claims = {volume["persistentVolumeClaim"]["claimName"] for volume in pod["volumes"] if "emptyDir" not in volume}
     assert claims == {kinds["PersistentVolumeClaim"]["metadata"]["name"]}
     for one in (*pod["initContainers"], *pod["containers"]):

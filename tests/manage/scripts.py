@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.contrib.auth.models import Group, Permission
+from django.http import HttpRequest
 from django.test import Client
 
 from accounts.models import StaffKey, User
@@ -41,6 +42,13 @@ def give(user: User, powers: str) -> User:
     assert found.count() == len(codes), powers
     user.user_permissions.set(found)
     return User.objects.get(pk=user.pk)
+
+
+def request_of(user: User) -> HttpRequest:
+    """A request of somebody for the pages, as commands make it."""
+    request = HttpRequest()
+    request.method, request.user = "POST", user
+    return request
 
 
 @dataclass

@@ -18,6 +18,7 @@ from relay.manage.configuration.export import export
 from relay.manage.configuration.plan import make_plan
 from relay.manage.requests.problems import Forbidden
 from relay.models import ApiKey, Channel, ChannelModel, Model, ModelPermission, ModelPrice, Pool
+from tests.manage.scripts import request_of
 from tests.support.portal import People
 
 pytestmark = pytest.mark.shared
@@ -72,12 +73,6 @@ model = "draw"
 group = "team"
 """
 SECRET = "sk-proj-0123456789abcdefghij"
-
-
-def request_of(user: User) -> HttpRequest:
-    request = HttpRequest()
-    request.method, request.user = "POST", user
-    return request
 
 
 @pytest.fixture

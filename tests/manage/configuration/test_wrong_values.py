@@ -13,7 +13,7 @@ from relay.manage.configuration.export import export
 from relay.manage.configuration.plan import make_plan
 from relay.manage.requests.problems import Problem
 from relay.models import ApiKey, Channel, Model
-from tests.manage.configuration.test_config import request_of
+from tests.manage.scripts import request_of
 from tests.support.portal import People
 
 pytestmark = pytest.mark.shared
