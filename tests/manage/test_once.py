@@ -13,6 +13,7 @@ from django.db import transaction
 from accounts.models import AuditEvent, KeptAnswer, User
 from portal.lib import clock
 from portal.lib.money import NANO
+from relay.manage.requests import once
 from relay.models import LedgerAccount, Token
 from tests.manage.scripts import Script, give, make_key, world
 from tests.support.portal import People, Portal
@@ -93,6 +94,17 @@ def test_an_answer_is_kept_encrypted_and_for_a_day(people: People, ids: dict[str
     KeptAnswer.objects.update(created_at=clock.now() - timedelta(days=1, minutes=1))
     script.ok("POST", "/tokens", {**body, "name": "other"}, Idempotency_Key="b")
     assert KeptAnswer.objects.count() == 1
+    script.ok("POST", "/tokens", body, Idempotency_Key="a")
+    assert Token.objects.filter(user=ids["users"], name="t").count() == 2
+
+
+def test_an_old_answer_is_not_given_however_many_wait_to_be_deleted(
+    people: People, ids: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(once, "_PRUNED", 0)
+    script, body = Script(make_key(people.staff)), {"user": ids["users"], "name": "t"}
+    script.ok("POST", "/tokens", body, Idempotency_Key="a")
+    KeptAnswer.objects.update(created_at=clock.now() - timedelta(days=1, minutes=1))
     script.ok("POST", "/tokens", body, Idempotency_Key="a")
     assert Token.objects.filter(user=ids["users"], name="t").count() == 2
 

@@ -148,9 +148,12 @@ def test_models_that_are_added_have_the_prices_of_the_channels_vendor(
     people: People, ids: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(
-        "relay.manage.resources.routes.listings_for", lambda provider, _names: asked.append(provider) or {}
-    )
+
+    def listings(provider: str, names: object) -> dict[str, object]:
+        asked.append(provider)
+        return {}
+
+    monkeypatch.setattr("relay.manage.resources.routes.listings_for", listings)
     Channel.objects.filter(pk=ids["channels"]).update(provider="groq")
     script = Script(make_key(people.staff))
     script.ok("PATCH", f"/channels/{ids['channels']}", {"add_models": ["m-2"]})

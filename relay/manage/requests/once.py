@@ -84,7 +84,9 @@ def _claim(owner: StaffKey, named: str, digest: str) -> tuple[KeptAnswer, bool]:
     Another one that is running with it is waited for: databases let only one have the row.
     """
     rows = KeptAnswer.objects.filter(staff_key=owner)
-    outdated = KeptAnswer.objects.filter(created_at__lt=clock.now() - KEEP)
+    since = clock.now() - KEEP
+    rows.filter(key=named, created_at__lt=since).delete()  # however many others wait to be deleted
+    outdated = KeptAnswer.objects.filter(created_at__lt=since)
     if old := list(outdated.values_list("pk", flat=True)[:_PRUNED]):
         KeptAnswer.objects.filter(pk__in=old).delete()
     try:
