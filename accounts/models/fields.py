@@ -17,6 +17,12 @@ DAY_BEGINS: Final = time.min
 DAY_ENDS: Final = time(23, 59, 59)
 
 
+def check_moment(value: datetime) -> None:
+    """Raise ValidationError for a time outside of the years in which all time zones have it."""
+    if not FIRST <= value < END:
+        raise ValidationError(_("Write a time between the years 2000 and 3000."), code="moment")
+
+
 class SplitMomentField(forms.SplitDateTimeField):
     """A day and a time in two boxes. A day alone is one of its ends: `of_day`."""
 
@@ -56,12 +62,14 @@ class MomentField(models.DateTimeField):  # type: ignore[type-arg]  # not generi
         field: Any = super().formfield(**kwargs)
         if isinstance(field, SplitMomentField):
             field.of_day = self.of_day
+        if field is not None:  # before the row's own checks look for such a time in the database
+            field.validators = [*field.validators, check_moment]
         return field
 
     def validate(self, value: Any, model_instance: models.Model | None) -> None:
         super().validate(value, model_instance)
-        if value is not None and not FIRST <= value < END:
-            raise ValidationError(_("Write a time between the years 2000 and 3000."), code="moment")
+        if value is not None:
+            check_moment(value)
 
     def deconstruct(self) -> Any:
         name, _path, args, kwargs = super().deconstruct()

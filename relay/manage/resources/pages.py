@@ -175,7 +175,8 @@ class Page:
         form = kind(data, instance=row) if row is not None else kind(data)
         for name, field in form.fields.items():
             if isinstance(field, forms.SplitDateTimeField):  # two boxes on a page, one value here
-                form.fields[name] = field = forms.DateTimeField(required=field.required, label=field.label)
+                one = forms.DateTimeField(required=field.required, label=field.label, validators=field.validators)
+                form.fields[name] = field = one
             if not isinstance(field, ReadOnlyPasswordHashField):
                 field.widget = _Plain()
         return form
