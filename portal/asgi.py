@@ -75,7 +75,9 @@ live_pages: Any = AllowedHostsOriginValidator(SessionMiddlewareStack(live_router
 
 async def http(scope: AsgiScope, receive: Receive, send: Send) -> None:
     path = scope["path"]
-    if is_relay(path, scope["method"]):
+    if path == METRICS and on_the_portals_port(settings.CONFIG):  # where they are off, the relay answers who probes it
+        await pages(scope, receive, send)
+    elif is_relay(path, scope["method"]):
         await relay(scope, receive, send)
     elif path == question.PATH and (purpose := question.purpose_of(scope["query_string"])):
         await seen.answer(purpose, scope, receive, send)

@@ -37,14 +37,14 @@ Runtime.background_tasks = (keep_gauges, keep_tracing, *BACKGROUND)
 
 async def http(scope: AsgiScope, receive: Receive, send: Send) -> None:
     path, method = scope["path"], scope["method"]
-    if is_relay(path, method):
+    if path == METRICS and on_the_portals_port(settings.CONFIG):  # where they are off, the relay answers who probes it
+        await metrics.answer(scope, receive, send)
+    elif is_relay(path, method):
         await relay(scope, receive, send)
     elif path == question.PATH and (purpose := question.purpose_of(scope["query_string"])):
         await seen.answer(purpose, scope, receive, send)
     elif path in PROBES and method in ("GET", "HEAD"):
         await health.answer(scope, receive, send)
-    elif path == METRICS and on_the_portals_port(settings.CONFIG):
-        await metrics.answer(scope, receive, send)
     else:
         headers = [
             (b"content-type", b"text/plain; charset=utf-8"),

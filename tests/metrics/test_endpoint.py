@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +17,7 @@ from portal.metrics import endpoint
 from portal.metrics.counts.memory import Memory, new_file
 from portal.metrics.installed import Labels, installed, on_the_portals_port, turned_on, why_not_open
 from relay.gateway.snapshot.cache import snapshot_cache
+from tests.support.server import ROOT
 from tests.support.sessions import with_config
 
 TOKEN = "3c1f2b9f7d5e4a6b8c0d1e2f3a4b5c6d"
@@ -103,3 +107,32 @@ def test_models_count_under_names_that_clients_cannot_invent(monkeypatch: pytest
     assert [label_of(name) for name in ("gpt", "gpt-4-gizmo-abc", "gpt-5", "of-a-plan", "other")] == [
         "gpt", "gpt-4-gizmo-*", "gpt-*", "", "",
     ]  # fmt: skip
+
+
+_ASK = """
+import asyncio, sys
+from importlib import import_module
+
+import django
+
+django.setup()
+
+sent = []
+async def send(message): sent.append(message)
+async def receive(): return {"type": "http.request", "body": b""}
+scope = {"type": "http", "path": "/metrics", "method": "GET", "headers": [], "query_string": b"", "raw_path": b"",
+         "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2), "scheme": "http", "http_version": "1.1", "state": {}}
+asyncio.run(import_module(sys.argv[1]).http(scope, receive, send))
+print(sent[0]["status"])
+"""
+
+
+@pytest.mark.parametrize("module", ["portal.asgi", "portal.relay_only.asgi"])
+def test_they_are_beside_the_pages_although_apps_probe_the_same_path(module: str) -> None:
+    """Apps ask `/metrics` of what they take for a server of vLLM's: the relay answers them where metrics are off."""
+    of = "portal.relay_only.settings" if "relay_only" in module else "portal.settings"
+    env = {**os.environ, "AIRELAYS_METRICS_TOKEN": TOKEN, "DJANGO_SETTINGS_MODULE": of}
+    done = subprocess.run(
+        [sys.executable, "-c", _ASK, module], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "401", done.stdout
