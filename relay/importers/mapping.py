@@ -66,6 +66,10 @@ class Rows:
         """Remember in a dry run that a row would be made, or which one that is here it would belong to."""
         self._planned.setdefault(kind, {})[source_id] = object_id
 
+    def leave(self, kind: str, source_id: str) -> None:
+        """Take a row that was carried over before for one that is not, as long as this import runs."""
+        self.of(kind).pop(source_id, None)
+
     def add(self, kind: str, entries: Iterable[NewRow]) -> None:
         """Write rows. Inside the caller's transaction."""
         rows = [

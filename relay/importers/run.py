@@ -48,6 +48,8 @@ class Run:
     report: Report
     rows: Rows
     memory: dict[str, Any] = field(default_factory=dict)  # of parts, such as names that are taken
+    # Ids of users who are disabled there, and the same person as somebody here: no token of theirs works.
+    stopped: set[str] = field(default_factory=set)
 
     @property
     def applies(self) -> bool:

@@ -7,12 +7,13 @@ left of the balance. The next import brings them back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group
 from django.db.models import Model as Row
-from django.db.models import ProtectedError
+from django.db.models import ProtectedError, Sum
 
 from accounts.models import AuditEvent, User
 from portal.lib import clock, money
@@ -23,7 +24,9 @@ from relay.importers.report import Report
 from relay.importers.run import Options, Run, batched
 from relay.models import (
     Channel,
+    ChannelDay,
     ChannelModel,
+    ImportedDay,
     ImportedRow,
     Installation,
     Lease,
@@ -32,8 +35,11 @@ from relay.models import (
     Model,
     ModelPrice,
     RedemptionCode,
+    RemovedUsage,
+    RollupMark,
     Token,
     UsageRecord,
+    UserDay,
 )
 from relay.usage.rollup import forget_imported
 
@@ -97,6 +103,38 @@ def _left(run: Run, kind: str, source_id: str, known: Known, why: str = _USED) -
     run.report.tell(kind, _item(source_id, known), why, Level.LEFT_OUT)
 
 
+@dataclass(frozen=True, slots=True)
+class _Removed:
+    """What was used in days whose records have been deleted, which are all that retention leaves of it."""
+
+    tokens: frozenset[Any] = frozenset()
+    channels: frozenset[Any] = frozenset()
+    models: frozenset[Any] = frozenset()  # names
+
+
+def _removed(run: Run) -> _Removed:
+    """Read once. Sums of what was imported are no use of it."""
+    found: _Removed | None = run.memory.get("removed")
+    if found is None:
+        before = RollupMark.objects.values_list("kept_from", flat=True).first() or 0
+        used = _Removed()
+        if before:
+            used = _Removed(
+                _used_before(before, UserDay, "token_id", "token"),
+                _used_before(before, ChannelDay, "channel_id", "channel"),
+                _used_before(before, UserDay, "model", "model"),
+            )
+        found = run.memory["removed"] = used
+    return found
+
+
+def _used_before(day: int, table: Any, column: str, imported: str) -> frozenset[Any]:
+    """The values of a column with more requests before a day than were imported."""
+    there = dict(ImportedDay.objects.filter(day__lt=day).values_list(imported).annotate(Sum("requests")).order_by())
+    sums = table.objects.filter(day__lt=day).values_list(column).annotate(Sum("requests")).order_by()
+    return frozenset(value for value, requests in sums.iterator() if requests > there.get(value, 0))
+
+
 def _gone(run: Run, kind: str, known: Known, row: Row | None) -> None:
     """Note that a row was taken away, or never was this import's."""
     run.report.counts[kind].removed += 1
@@ -132,7 +170,8 @@ def _tokens(run: Run, some: _Some) -> None:
         row = rows.get(known.object_id)
         if known.undone or row is None:
             continue
-        if row.pk in used or UsageRecord.objects.filter(token=row.pk).exists():
+        was_used = row.pk in used or row.pk in _removed(run).tokens
+        if was_used or UsageRecord.objects.filter(token=row.pk).exists():
             _left(run, "token", source_id, known)
             continue
         run.report.counts["token"].removed += 1
@@ -157,50 +196,59 @@ def _users(run: Run, some: _Some) -> None:
             run.report.counts["user"].removed += 1
             run.report.balances -= known.amount
             if run.applies:
-                if known.amount:
-                    reason = f"Import of {run.installation.name} undone"
-                    movements.deduct_up_to(row, known.amount, actor=None, reason=reason)
+                reason = f"Import of {run.installation.name} undone"
+                taken = movements.deduct_up_to(row, known.amount, actor=None, reason=reason) if known.amount else 0
                 row.is_active, row.is_staff, row.is_superuser = False, False, False
                 row.password = make_password(None)
                 row.save()
                 row.groups.clear()
-                _put_away(run, known, row)
+                _put_away(run, known, row, known.amount - taken)
 
 
 def _merged(run: Run, source_id: str, known: Known, row: User) -> None:
-    """What was added to somebody who was here before is taken as far as it is left."""
-    taken = 0
+    """What was added to somebody who was here before is taken as far as it is left, and they leave its groups.
+
+    What is spent stays noted, so that another import does not bring it a second time.
+    """
+    taken = known.amount
     if run.applies and known.amount:
         reason = f"Import of {run.installation.name} undone"
         taken = movements.deduct_up_to(row, known.amount, actor=None, reason=reason)
-    if run.applies and taken < known.amount:
-        text = f"Of the {money.exact(known.amount)} that it brought, {money.exact(known.amount - taken)} are spent."
-        run.report.tell("user", _item(source_id, known), text)
-    run.report.balances -= taken if run.applies else known.amount
-    _gone(run, "user", known, row)
+    if run.applies:
+        row.groups.remove(*Group.objects.filter(pk__in=_ids(run, "group")))
+    run.report.balances -= taken
+    if not (spent := known.amount - taken):
+        _gone(run, "user", known, row)
+        return
+    text = f"Of the {money.exact(known.amount)} that it brought, {money.exact(spent)} are spent."
+    run.report.tell("user", _item(source_id, known), text)
+    run.report.counts["user"].removed += 1
+    _put_away(run, known, row, spent)
 
 
 def _was_used(row: User, name: str) -> bool:
     """Whether somebody has signed in, asked a model, or got or spent money other than by the import."""
-    if UsageRecord.objects.filter(user=row.pk).exists():
-        return True
+    for table in (UsageRecord, RemovedUsage):
+        if table.objects.filter(user=row.pk).exists():
+            return True
     entries = LedgerEntry.objects.filter(user=row.pk).exclude(reason=f"Balance from {name}")
     return entries.exclude(reason=f"Import of {name} undone").exists()
 
 
-def _put_away(run: Run, known: Known, row: Row) -> None:
-    known.undone, known.amount = True, 0
-    ImportedRow.objects.filter(pk=known.pk).update(undone=True, amount=0)
+def _put_away(run: Run, known: Known, row: Row, amount: int = 0) -> None:
+    known.undone, known.amount = True, amount
+    ImportedRow.objects.filter(pk=known.pk).update(undone=True, amount=amount)
     AuditEvent.write("import.undo", None, row, source=run.installation.name)
 
 
 def _prices(run: Run, some: _Some) -> None:
     for source_id, known in some:
-        rows = ModelPrice.objects.filter(pk=known.object_id).first()
+        rows = ModelPrice.objects.select_related("model").filter(pk=known.object_id).first()
         same = rows and ModelPrice.objects.filter(
             model=rows.model_id, channel=rows.channel_id, purpose=rows.purpose, source=run.installation.name
         )
-        if same and _recorded(run, "price_id") & set(same.values_list("pk", flat=True)):
+        was_used = rows and rows.model.name in _removed(run).models
+        if same and (was_used or _recorded(run, "price_id") & set(same.values_list("pk", flat=True))):
             _left(run, "price", source_id, known)
             continue
         _gone(run, "price", known, None)
@@ -222,7 +270,8 @@ def _channels(run: Run, some: _Some) -> None:
         row = rows.get(known.object_id)
         if known.undone:
             continue
-        if row is not None and UsageRecord.objects.filter(channel=row.pk).exists():
+        was_used = row is not None and row.pk in _removed(run).channels
+        if row is not None and (was_used or UsageRecord.objects.filter(channel=row.pk).exists()):
             _left(run, "channel", source_id, known, "It was used since: it stays, disabled.")
             if run.applies:
                 row.enabled = False
@@ -234,6 +283,11 @@ def _channels(run: Run, some: _Some) -> None:
             row.delete()
 
 
+def _ids(run: Run, kind: str) -> Any:
+    """A query for the rows here that this import made, or that belong to it."""
+    return ImportedRow.objects.filter(installation=run.installation, kind=kind).values("object_id")
+
+
 def _models(run: Run, some: _Some) -> None:
     rows = Model.objects.in_bulk([known.object_id for _id, known in some])
     for source_id, known in some:
@@ -241,11 +295,9 @@ def _models(run: Run, some: _Some) -> None:
         if row is None or not known.made:
             _gone(run, "model", known, None)
             continue
-        mine = [one.object_id for one in run.rows.of("channel").values()]
-        elsewhere = ChannelModel.objects.filter(model=row).exclude(channel__in=mine).exists()
-        tokens = [one.object_id for one in run.rows.of("token").values()]
-        kept = row.tokens.exclude(pk__in=tokens).exists() or row.name in _recorded(run, "model")
-        if elsewhere or kept:
+        elsewhere = ChannelModel.objects.filter(model=row).exclude(channel__in=_ids(run, "channel")).exists()
+        kept = row.tokens.exclude(pk__in=_ids(run, "token")).exists() or row.name in _recorded(run, "model")
+        if elsewhere or kept or row.name in _removed(run).models:
             _left(run, "model", source_id, known)
             continue
         _gone(run, "model", known, row)
@@ -255,10 +307,9 @@ def _models(run: Run, some: _Some) -> None:
 
 
 def _groups(run: Run, some: _Some) -> None:
-    mine = {known.object_id for known in run.rows.of("user").values()}
     for source_id, known in some:
         row = Group.objects.filter(pk=known.object_id).first()
-        others = row is not None and row.user_set.exclude(pk__in=mine).exists()
+        others = row is not None and row.user_set.exclude(pk__in=_ids(run, "user")).exists()
         if others or (row is not None and run.applies and row.user_set.exists()):
             _left(run, "group", source_id, known, "It has members, and stays.")
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -33,7 +34,8 @@ def carry(run: Run) -> None:
         taken = set(
             Token.objects.filter(digest__in=[_digest(token) for token in batch]).values_list("digest", flat=True)
         )
-        for token in batch:
+        for one in batch:
+            token = replace(one, enabled=one.enabled and one.user not in run.stopped)
             run.report.remarks("token", token, token.remarks)
             known = run.rows.find("token", token.id)
             why = token.left_out or _refused(run, token) or ("" if known else _clash(token, taken))

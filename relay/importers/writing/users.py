@@ -33,6 +33,10 @@ LONGEST: Final = 150
 _LONGEST_EMAIL: Final = 254
 _BCRYPT: Final = re.compile(r"\$2[aby]\$(?P<cost>\d\d)\$[./A-Za-z0-9]{53}")
 _DEAREST: Final = 14  # the cost of a hash: one more takes twice as long, and a sign-in has to compute it
+_PARTED: Final = (
+    "It was the same person as somebody here until that was undone, who has spent some of its balance. If that was "
+    "right, name them with --merge again."
+)
 _PREFIX: Final = "bcrypt$"  # of Django's, before such a hash
 
 
@@ -57,6 +61,15 @@ def carry(run: Run) -> None:
             run.report.remarks("user", user, user.remarks)
             why = user.left_out or _unusable(user.name)
             known = run.rows.find("user", user.id)
+            if not why and known is not None and known.undone and not known.made:
+                why = "" if user.name in run.options.merge else _PARTED
+                if why:
+                    run.rows.leave("user", user.id)
+                    known = None
+            if not why and not user.enabled and _is_merged(run, user, known):
+                text = "It is disabled there, and the same person as somebody here: its tokens come disabled."
+                run.report.tell("user", user, text)
+                run.stopped.add(user.id)
             if why:
                 run.report.leave_out("user", user, why)
                 if known is not None and not known.undone:
@@ -67,6 +80,10 @@ def carry(run: Run) -> None:
             else:
                 _follow(run, user, known)
         _create(run, new, memory)
+
+
+def _is_merged(run: Run, user: SourceUser, known: Known | None) -> bool:
+    return user.name in run.options.merge if known is None else not known.made
 
 
 def _unusable(name: str) -> str:
@@ -258,6 +275,8 @@ def _follow(run: Run, user: SourceUser, known: Known) -> None:
     with run.batch():
         if apply:
             row.save()
+        if known.undone and not known.made:
+            _join(run, [(user, row)])
         if "groups" in apply:
             before = [here for group in known.seen["groups"] if (here := run.rows.here("group", group))]
             row.groups.remove(*Group.objects.filter(pk__in=before))
