@@ -24,7 +24,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import QuerySet
 
-from accounts.transactions import consistent_read
+from accounts.transactions import patient_read
 from portal.backup import programs
 from portal.backup.about import DUMPS, about
 from portal.backup.age import Unreadable
@@ -194,7 +194,7 @@ def _database(folder: Path, done: Backup, tell: Tell) -> Iterator[tuple[Path, It
             copy.close()
         yield dump, iter(rows)
     elif connection.vendor == "postgresql":
-        with consistent_read():
+        with patient_read():
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_export_snapshot()")
                 snapshot = cursor.fetchone()[0]
@@ -204,6 +204,7 @@ def _database(folder: Path, done: Backup, tell: Tell) -> Iterator[tuple[Path, It
             yield dump, _in_pages()
     else:  # a dump has a transaction of its own: what was stored before it, and what after it
         before = {stored.pk: stored for stored in _in_pages()}
+        connection.close()  # the server would end it meanwhile, after its `wait_timeout`
         programs.dump_mysql(connection, dump)
         tell("Verifying the ledger …")
         done.differences = len(verify().differences)

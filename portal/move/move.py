@@ -23,7 +23,7 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 
-from accounts.transactions import consistent_read
+from accounts.transactions import consistent_read, patient_read
 from portal.installation.lock import FolderInUse, FolderLock
 from portal.lib import clock, crypto
 from portal.lib.processes import process_start
@@ -63,7 +63,7 @@ def move(target: BaseDatabaseWrapper, name: str, tell: Tell) -> Moved:
     source = connections[DEFAULT_DB_ALIAS]
     with _nobody_serving() as is_stopped:
         try:
-            with consistent_read():
+            with patient_read():
                 at, before = clock.now(), comparison.mark(source)
                 with as_default(target):
                     done = _copy(source, target, name, tell, is_stopped)

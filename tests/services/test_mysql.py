@@ -22,6 +22,7 @@ from django.db import (
 )
 
 from accounts.models import User
+from accounts.transactions import patient_read
 from portal.management.command_line import unhurried
 from portal.services.database_errors import fault_of
 from portal.services.databases import check_database_url, from_url
@@ -171,7 +172,9 @@ def test_a_command_may_take_its_time_and_what_serves_may_not(live: Portal) -> No
     usual = [10, 10, 30.0, 60]
     assert [_variable(name) for name in names] == usual
     with unhurried():
-        assert [_variable(name) for name in names] == [3600] * 4
+        assert [_variable(name) for name in names] == [3600] * 4 and _variable("wait_timeout") == 3600
+        with patient_read():  # beside a copy that takes longer
+            assert _variable("idle_transaction_timeout") == 0 and _variable("wait_timeout") > 86_400
     assert [_variable(name) for name in names] == usual
 
 

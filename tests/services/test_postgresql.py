@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from django.db import connection
 
+from accounts.transactions import patient_read
 from portal import limits
 from portal.management.command_line import unhurried
 from portal.services import postgresql
@@ -131,6 +132,9 @@ def test_a_command_may_pause_for_longer_within_a_transaction() -> None:
         assert limit() == "1h"
         connection.close()
         assert limit() == "1h", "on another connection, too"
+        with patient_read():  # beside a dump, or a copy, that takes longer
+            assert limit() == "0"
+        assert limit() == "1h"
     assert limit() == "1min", "what serves gets none of these connections"
 
 

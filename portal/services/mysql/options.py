@@ -48,11 +48,14 @@ def session(statement: int, lock: int, idle: int) -> str:
     tables (a day in MariaDB, a year in MySQL), and in MariaDB a transaction in which nothing happens, which belongs to
     a process that was stopped. MariaDB has other names than MySQL, where the time of a statement is for reading alone:
     each skips the other's comment (https://mariadb.com/docs/server/reference/sql-statements/comment-syntax).
+
+    A command, which may be idle for longer, keeps its connection as long, whatever the server's own limit is.
     """
+    kept = f", wait_timeout = {idle}" if idle > IDLE_SECONDS else ""
     return (
         "SET SESSION time_zone = '+00:00', sql_mode = 'STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,"
         "NO_ZERO_IN_DATE,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO',"
-        f" innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock}"
+        f" innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock}{kept}"
         f" /*!50708 , max_execution_time = {statement * 1000} */ /*M!100101 , max_statement_time = {statement} */"
         f" /*M!100300 , idle_transaction_timeout = {idle} */"
     )
