@@ -17,6 +17,17 @@ _PACKAGES: Final = {"postgresql": "postgresql-client", "mysql": "mariadb-client"
 _LONGEST: Final = 300  # characters of what a program says
 # Options of Django's that are none of the server's client.
 _OF_DJANGO: Final = frozenset(("pool", "assume_role", "isolation_level", "server_side_binding", "client_encoding"))
+# Secrets among the options of a connection beside the password, which has a variable of its own.
+_SECRETS: Final = frozenset(("sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"))
+_SERVICE: Final = "airelays"
+_PACKET: Final = "--max-allowed-packet=1G"  # of the client, which takes 16 or 24 MB otherwise: rows may be larger
+# What clients of MySQL and MariaDB call a mode of `ssl-mode`: `loose-` since neither knows all options of the other.
+_TLS: Final = {
+    "DISABLED": {"loose-ssl": 0},
+    "REQUIRED": {"loose-ssl": 1, "loose-ssl-verify-server-cert": 0},
+    "VERIFY_CA": {"loose-ssl": 1, "loose-ssl-verify-server-cert": 0},
+    "VERIFY_IDENTITY": {"loose-ssl": 1, "loose-ssl-verify-server-cert": 1},
+}
 
 
 class ProgramFailed(Exception):
@@ -52,6 +63,7 @@ def dump_mysql(database: BaseDatabaseWrapper, to: Path) -> None:
             "--quick",
             "--hex-blob",
             "--skip-lock-tables",
+            _PACKET,
             "--default-character-set=utf8mb4",
         ]
         _run([*program, *options, *more, str(database.settings_dict["NAME"])], {}, stdout=file)
@@ -65,7 +77,7 @@ def load_mysql(database: BaseDatabaseWrapper, dump: Path) -> None:
     with _mysql(database) as options, dump.open("rb") as file:
         program = _program("mysql", "mariadb", "mysql")
         name = str(database.settings_dict["NAME"])
-        more = ["--binary-mode", "--local-infile=0", "--default-character-set=utf8mb4"]
+        more = ["--binary-mode", "--local-infile=0", _PACKET, "--default-character-set=utf8mb4"]
         _run([*program, *options, *more, name], {}, stdin=file)
 
 
@@ -85,7 +97,8 @@ def _run(
         stdout=stdout or subprocess.DEVNULL, stderr=subprocess.PIPE, check=False,
     )  # fmt: skip
     if done.returncode:
-        lines = [line for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
+        told = done.stderr.decode(errors="replace").splitlines()
+        lines = [line for line in told if line.strip() and "'loose-" not in line]  # an option of another client's
         said = " ".join(lines[:2]).removeprefix(f"{name}: ").removeprefix("error: ")[:_LONGEST].rstrip(".")
         step = ""
         if "version mismatch" in said or "unsupported version" in said:
@@ -95,7 +108,10 @@ def _run(
 
 @contextmanager
 def _postgresql(database: BaseDatabaseWrapper) -> Iterator[tuple[str, dict[str, str]]]:
-    """The target of a program, without its password, and the environment that has that."""
+    """The target of a program, without its secrets, and the environment that has them, or names a file that has.
+
+    Raises ProgramFailed for secrets that cannot be given to a program otherwise than in its arguments.
+    """
     from psycopg.conninfo import make_conninfo
 
     about = database.settings_dict
@@ -107,25 +123,48 @@ def _postgresql(database: BaseDatabaseWrapper) -> Iterator[tuple[str, dict[str, 
         if key not in _OF_DJANGO and isinstance(value, str | int) and key != "password"
     }
     password = str(about.get("PASSWORD") or about["OPTIONS"].get("password") or "")
-    yield make_conninfo("", **options), {"PGPASSWORD": password} if password else {}
+    environment = {"PGPASSWORD": password} if password else {}
+    secrets = {key: str(options.pop(key)) for key in _SECRETS & options.keys()}
+    if not secrets:
+        yield make_conninfo("", **options), environment
+        return
+    if "service" in options or any(value != value.strip() or not value.isprintable() for value in secrets.values()):
+        raise ProgramFailed(
+            f"{', '.join(sorted(secrets))} of AIRELAYS_DATABASE_URL cannot be given to pg_dump out of sight: put it "
+            "into the file of a service (PGSERVICEFILE), and name that with service=."
+        )
+    lines = [f"[{_SERVICE}]", *(f"{key}={value}" for key, value in sorted(secrets.items()))]
+    with _private_file(lines, ".conf") as name:
+        yield make_conninfo("", **options, service=_SERVICE), {**environment, "PGSERVICEFILE": name}
+
+
+@contextmanager
+def _private_file(lines: Sequence[str], suffix: str) -> Iterator[str]:
+    """The name of a file of these lines that its owner alone may read, as long as it is needed."""
+    with tempfile.NamedTemporaryFile("w", prefix=".airelays-", suffix=suffix, encoding="utf-8") as file:  # mode 0600
+        file.write("\n".join(lines) + "\n")
+        file.flush()
+        yield file.name
 
 
 @contextmanager
 def _mysql(database: BaseDatabaseWrapper) -> Iterator[list[str]]:
     """The options of a program that name a file, for its owner alone, with server, user and password."""
     about = database.settings_dict
-    host = str(about.get("HOST") or "")
+    more, host = about["OPTIONS"], str(about.get("HOST") or "")
     lines = ["[client]"]
+    socket = more.get("unix_socket") or (host if host.startswith("/") else "")
     values = {
-        "socket" if host.startswith("/") else "host": host, "port": about.get("PORT"), "user": about.get("USER"),
+        "socket" if socket else "host": socket or host, "port": about.get("PORT"), "user": about.get("USER"),
         "password": about.get("PASSWORD"),
+        # Clients take `localhost` for the usual socket, where another server may be; the driver does not.
+        "protocol": "" if socket else "tcp",
     }  # fmt: skip
-    ssl = about["OPTIONS"].get("ssl") or {}
-    values |= {f"ssl-{name}": value for name, value in ssl.items() if name in {"ca", "cert", "key"}}
+    values |= {name.replace("_", "-"): more.get(name) for name in ("ssl_ca", "ssl_cert", "ssl_key")}
+    if mode := _TLS.get(str(more.get("ssl_mode"))):
+        values |= {**mode, "loose-ssl-mode": more["ssl_mode"]}
     for name, value in values.items():
-        if value:
+        if value not in (None, ""):
             lines.append(f'{name}="{str(value).replace(chr(92), chr(92) * 2).replace(chr(34), chr(92) + chr(34))}"')
-    with tempfile.NamedTemporaryFile("w", prefix=".airelays-", suffix=".cnf", encoding="utf-8") as file:  # mode 0600
-        file.write("\n".join(lines) + "\n")
-        file.flush()
-        yield [f"--defaults-file={file.name}"]
+    with _private_file(lines, ".cnf") as name:
+        yield [f"--defaults-file={name}"]
