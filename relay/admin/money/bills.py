@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 
+from channels.db import database_sync_to_async
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.utils.html import format_html
@@ -27,7 +29,7 @@ from relay.models.usage import EARNINGS
 from relay.providers.vendors import VENDORS
 from relay.usage.csv_files import table_csv
 
-_MOST_ROWS = 20_000  # of an export
+_CHUNK = 1000  # rows of one query of an export
 _STATES = {"differs": "danger", "agrees": "success", "not comparable": "", "today": "info"}
 
 
@@ -78,10 +80,24 @@ class BillingKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic 
 
     def clean(self) -> dict[str, Any]:
         data: dict[str, Any] = super().clean() or self.cleaned_data
+        self._check_also(data)
         moved = self.instance.pk and "channel" in self.changed_data
         if moved and "secret" in data and not data["secret"]:
             self.add_error("secret", gettext("Enter the key again: it was given for the address of another channel."))
         return data
+
+    def _check_also(self, data: dict[str, Any]) -> None:
+        """What a channel recorded is on one bill: on two it would be counted twice."""
+        others = BillingKey.objects.exclude(pk=self.instance.pk).select_related("channel")
+        chosen = list(data.get("also") or ())
+        twice = [(row, key) for row in chosen for key in others.filter(Q(channel=row) | Q(also=row))[:1]]
+        if twice:
+            text = gettext("The channel “%(channel)s” is on the bill of the billing key of “%(other)s” already.")
+            self.add_error("also", text % {"channel": twice[0][0], "other": twice[0][1].channel})
+        channel = data.get("channel")
+        if channel is not None and (key := others.filter(also=channel).first()) is not None:
+            text = gettext("The channel “%(channel)s” is on the bill of the billing key of “%(other)s” already.")
+            self.add_error("channel", text % {"channel": channel, "other": key.channel})
 
 
 class _Earnings(BaseAdmin):
@@ -213,29 +229,36 @@ class UpstreamBillAdmin(_Earnings, ReadOnlyAdmin):
         return str(self.state(row)[1])
 
     @admin.action(description=_("Export as CSV"), permissions=["view"])
-    def export(self, request: HttpRequest, rows: QuerySet[UpstreamBill]) -> HttpResponse:
-        """The chosen rows, with amounts in USD."""
-        table: list[list[Any]] = [
-            ["day", "channel", "source", "billed", "currency", "recorded_usd", "requests", "times_left_out", "differs"]
-        ]
-        for row in rows.select_related("channel")[:_MOST_ROWS]:
-            billed = "" if row.reported is None else money.plain(row.reported)
-            table.append(
-                [
-                    row.day.isoformat(),
-                    row.channel.name,
-                    row.source,
-                    billed,
-                    row.currency,
-                    money.plain(row.recorded),
-                    row.requests,
-                    row.gaps,
-                    row.drifts,
-                ]
-            )
-        name = f"upstream-bills-{clock.now():%Y-%m-%d}.csv"
-        return HttpResponse(
-            table_csv(table),
-            content_type="text/csv; charset=utf-8",
-            headers={"Content-Disposition": f'attachment; filename="{name}"'},
-        )
+    def export(self, request: HttpRequest, rows: QuerySet[UpstreamBill]) -> StreamingHttpResponse:
+        """The chosen rows, with amounts in USD, however many they are."""
+        response = StreamingHttpResponse(_csv(rows.select_related("channel")), content_type="text/csv; charset=utf-8")
+        response["Content-Disposition"] = f'attachment; filename="upstream-bills-{clock.now():%Y-%m-%d}.csv"'
+        return response
+
+
+async def _csv(rows: QuerySet[UpstreamBill]) -> AsyncIterator[bytes]:
+    """The rows, newest first: some at a time, so that neither memory nor a transaction grows with their number."""
+    yield table_csv(
+        [["day", "channel", "source", "billed", "currency", "recorded_usd", "requests", "times_left_out", "differs"]]
+    )
+    ordered = rows.order_by("-day", "-pk")
+    behind = Q()
+    while page := await database_sync_to_async(list)(ordered.filter(behind)[:_CHUNK]):
+        last = page[-1]
+        behind = Q(day__lt=last.day) | Q(day=last.day, pk__lt=last.pk)
+        yield table_csv([_values(row) for row in page])
+
+
+def _values(row: UpstreamBill) -> list[Any]:
+    billed = "" if row.reported is None else money.plain(row.reported)
+    return [
+        row.day.isoformat(),
+        row.channel.name,
+        row.source,
+        billed,
+        row.currency,
+        money.plain(row.recorded),
+        row.requests,
+        row.gaps,
+        row.drifts,
+    ]

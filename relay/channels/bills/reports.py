@@ -58,7 +58,7 @@ def compare(key: BillingKey) -> str:
     # Since the last day that is known: the upstream may not have answered for weeks.
     days = min(whole, (today - known).days + _LATE_DAYS - 1) if known else whole
     last = today - timedelta(days=1)
-    channels = [channel.pk, *key.also.values_list("pk", flat=True)]
+    channels, doubt = _channels(key)
     first = max(today - timedelta(days=days), first_day_recorded(channels))
     try:
         sums = _sums(fetch(key, min(first, last), last), first, last)
@@ -66,8 +66,25 @@ def compare(key: BillingKey) -> str:
         BillingKey.objects.filter(pk=key.pk).update(asked_at=clock.now(), fault=str(error)[:300])
         return str(error)
     _store(channel, channels, sums, first, last)
-    BillingKey.objects.filter(pk=key.pk).update(asked_at=clock.now(), fault="")
+    BillingKey.objects.filter(pk=key.pk).update(asked_at=clock.now(), fault=doubt[:300])
     return f"{max((last - first).days + 1, 0)} day(s) compared"
+
+
+def _channels(key: BillingKey) -> tuple[list[int], str]:
+    """The ids of the channels of a key's account, and a text where one is left out, which another key has.
+
+    Forms refuse such a channel. It counts once: with its own key, otherwise with the oldest that names it.
+    """
+    also = key.also.exclude(pk=key.channel_id)
+    mine = dict(also.values_list("pk", "name"))
+    elsewhere = set(BillingKey.objects.filter(channel__in=list(mine)).values_list("channel", flat=True))
+    older = BillingKey.objects.filter(pk__lt=key.pk, also__in=list(mine)).values_list("also", flat=True)
+    elsewhere |= set(older) & mine.keys()
+    doubt = ""
+    if elsewhere:
+        names = ", ".join(sorted(mine[pk] for pk in elsewhere))
+        doubt = _("On the bill of another billing key, and counted there alone: %(channels)s.") % {"channels": names}
+    return [key.channel_id, *(pk for pk in mine if pk not in elsewhere)], doubt
 
 
 def _sums(parts: Sequence[BilledDay], first: date, last: date) -> Sums:

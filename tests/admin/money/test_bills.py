@@ -13,6 +13,7 @@ from accounts.models import AuditEvent, User
 from portal.lib import clock
 from portal.lib.money import NANO
 from relay.models import BillingKey, Channel, UpstreamBill
+from tests.support.asserts import csv_rows
 from tests.support.portal import People
 from tests.support.sessions import signed_in
 
@@ -82,11 +83,43 @@ def test_states_of_days(people: People, bill: UpstreamBill) -> None:
 def test_an_export_has_no_formula_and_needs_the_right(people: People, bill: UpstreamBill) -> None:
     form = {"action": "export", "_selected_action": [bill.pk]}
     found = signed_in(people.staff).post("/admin/relay/upstreambill/", form)
-    lines = found.content.decode().splitlines()
-    assert (
-        found["content-type"].startswith("text/csv") and lines[1] == "2026-11-19,'=Mine,report,1234,USD,1000,0,0,True"
-    )
+    assert found["content-type"].startswith("text/csv") and [list(row.values()) for row in csv_rows(found)] == [
+        ["2026-11-19", "'=Mine", "report", "1234", "USD", "1000", "0", "0", "True"]
+    ]
     assert staff("view_upstreambill").post("/admin/relay/upstreambill/", form).status_code == 403
+
+
+def test_an_export_has_all_days_however_many(
+    people: People, bill: UpstreamBill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.admin.money.bills._CHUNK", 3)
+    days = [date(2026, 10, number) for number in range(1, 12) for _ in range(2)]
+    others = [Channel.objects.create(name=f"Other {number}", provider="openai") for number in range(2)]
+    for number, day in enumerate(days):
+        UpstreamBill.objects.create(
+            channel=others[number % 2], source="report", day=day, recorded=number, begins_at=bill.begins_at,
+            ends_at=bill.ends_at, compared_at=bill.compared_at,
+        )  # fmt: skip
+    form = {"action": "export", "_selected_action": [bill.pk], "select_across": "1"}
+    rows = csv_rows(signed_in(people.staff).post("/admin/relay/upstreambill/", form))
+    told = [(row["day"], row["channel"]) for row in rows]
+    assert len(told) == len(set(told)) == len(days) + 1 and told == sorted(told, reverse=True)
+
+
+def test_a_channel_is_on_one_bill_alone(people: People) -> None:
+    browser = signed_in(people.staff)
+    one, two, both = (Channel.objects.create(name=name, provider="openai") for name in ("One", "Two", "Both"))
+    assert added(browser, one, also=[both.pk]).status_code == 302
+    words = "“Both” is on the bill of the billing key of “One” already"
+    assert words in added(browser, two, also=[both.pk]).content.decode()
+    assert words in added(browser, both).content.decode()
+    assert "“One” is on the bill of" in added(browser, two, also=[one.pk]).content.decode()
+    assert added(browser, two).status_code == 302
+    row = BillingKey.objects.get(channel=one)
+    page = f"/admin/relay/billingkey/{row.pk}/change/"
+    form = {"channel": one.pk, "secret": "", "scope": "", "also": [both.pk]}
+    assert browser.post(page, form).status_code == 302, "its own"
+    assert "“Two” is on the bill of" in browser.post(page, {**form, "also": [both.pk, two.pk]}).content.decode()
 
 
 def test_a_billing_key_is_stored_encrypted_and_never_shown(people: People) -> None:

@@ -264,6 +264,22 @@ def test_days_that_nobody_asked_for_long_are_compared_later(here: Portal) -> Non
     assert set(UpstreamBill.objects.values_list("reported", flat=True)) == {NANO}
 
 
+def test_a_channel_that_two_keys_name_counts_once(here: Portal) -> None:
+    """Such as one that was given a key of its own while a form was open."""
+    first, second, third = (billing_key(here) for _ in range(3))
+    shared = here.channel()
+    for key in (first, second):
+        key.also.add(shared, key.channel)
+    second.also.add(third.channel)
+    assert reports._channels(first) == ([first.channel_id, shared.pk], "")
+    channels, doubt = reports._channels(second)
+    assert channels == [second.channel_id] and shared.name in doubt and third.channel.name in doubt
+    assert reports._channels(third) == ([third.channel_id], "")
+    a_dollar_a_day(here, second)
+    second.refresh_from_db()
+    assert second.fault == doubt
+
+
 def test_days_before_the_channel_was_there_are_not_compared(here: Portal) -> None:
     """A year of somebody's bills is no year of differences, and no notice for each day."""
     boss, key = here.user(is_staff=True, is_superuser=True), billing_key(here)
