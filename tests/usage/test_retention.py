@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from portal.lib import clock
 from relay.billing.ledger.verify import verify
@@ -83,3 +86,34 @@ def test_a_wrong_sum_of_a_day_that_is_kept_is_still_found(alone: None, people: P
     assert records.delete_expired() == 1
     UserDay.objects.filter(day=today_ordinal()).update(requests=5)
     assert [words.split()[0] for words in rollup.differences()] == ["UserDay"]
+
+
+def test_no_transaction_reads_all_that_is_to_be_deleted(alone: None, people: People, settings: Any) -> None:
+    """Each would hold the sums, and on SQLite all writers, for as long as it takes to read ten million rows."""
+    old = clock.now() - timedelta(days=40)
+    for number in range(1, 8):
+        record(number, people.owner, cost=0, started_at=old)
+    rollup.catch_up()
+    RollupMark.objects.update(gaps=[[1, 3, clock.now().timestamp()]])
+    with_config(settings, usage_keep_days=30)
+    assert records.delete_expired() == 0, "some may not have been added up"
+    RollupMark.objects.update(gaps=[])
+    with CaptureQueriesContext(connection) as queries:
+        assert records.delete_expired() == 7
+    of_ids_and_times = [one["sql"] for one in queries if "started_at" in one["sql"].partition("WHERE")[2]]
+    assert of_ids_and_times and not any("id" in re.split(r"\W", sql.partition("WHERE")[2]) for sql in of_ids_and_times)
+
+
+def test_records_that_come_late_are_added_up_before_they_are_deleted(
+    alone: None, people: People, settings: Any
+) -> None:
+    old = clock.now() - timedelta(days=40)
+    record(1, people.owner, cost=0, started_at=old)
+    rollup.catch_up()
+    with_config(settings, usage_keep_days=30)
+    assert records.delete_expired() == 1
+    late = [record(number, people.owner, cost=0, started_at=old) for number in (2, 3)]
+    assert records.delete_expired() == 0 and UsageRecord.objects.count() == len(late)
+    rollup.catch_up()
+    record(4, people.owner, cost=0, started_at=old)
+    assert records.delete_expired() == 2 and UsageRecord.objects.count() == 1

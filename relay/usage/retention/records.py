@@ -12,12 +12,12 @@ from collections import defaultdict
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from datetime import time as midnight
+from itertools import chain
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Q
 
 from portal.lib import clock
 from relay.models import Lease, RemovedUsage, RollupMark, UsageRecord
@@ -25,6 +25,7 @@ from relay.usage import rollup
 from relay.usage.sessions.sum_table import SumTable
 
 _AT_ONCE: Final = 500  # rows of one transaction
+_MOST_PENDING: Final = 20_000  # records that are looked at: of more it is not known how old they are
 _LEASE: Final = "old usage"
 _LEASE_SECONDS: Final = 90.0
 _SUMS: Final = SumTable(RemovedUsage, ("user_id",), ("records", "cost", "shortfall"))
@@ -56,6 +57,22 @@ def delete_expired(stopping: Callable[[], bool] = lambda: False) -> int:
     return whole
 
 
+def _is_pending(mark: RollupMark, pk: int) -> bool:
+    """Whether a record has not been rolled up: it is new, or was not there yet when those behind it were."""
+    return pk > mark.last_id or any(low <= pk <= high for low, high, _seen in mark.gaps)
+
+
+def _any_pending(mark: RollupMark, before: datetime) -> bool:
+    """Whether a record from before a time may be pending.
+
+    Read by ids: looked for by their time, all records that are to be deleted would be read, again and again.
+    """
+    rows = UsageRecord.objects.order_by("pk").values_list("started_at", flat=True)
+    newest = list(rows.filter(pk__gt=mark.last_id)[:_MOST_PENDING])
+    late = (at for low, high, _seen in mark.gaps for at in rows.filter(pk__gte=low, pk__lte=high))
+    return len(newest) == _MOST_PENDING or any(at < before for at in chain(newest, late))
+
+
 def _delete_some(first: date, before: datetime) -> int:
     """Delete some records that began before a time, the beginning of the first day that is kept. Returns how many."""
     if not UsageRecord.objects.filter(started_at__lt=before).exists():
@@ -64,13 +81,14 @@ def _delete_some(first: date, before: datetime) -> int:
         mark = rollup.lock_mark()
         if mark is None:
             return 0  # somebody rolls up; the next round goes on
-        pending = Q(pk__gt=mark.last_id)
-        for low, high, _seen in mark.gaps:  # ids that had not been there when those behind them were rolled up
-            pending |= Q(pk__gte=low, pk__lte=high)
-        rows = UsageRecord.objects.filter(started_at__lt=before)
-        if rows.filter(pending).exists():
+        if mark.kept_from < first.toordinal() and _any_pending(mark, before):
             return 0  # they are rolled up first
-        found = list(rows.order_by("started_at").values_list("pk", "user_id", "cost", "shortfall")[:_AT_ONCE])
+        rows = UsageRecord.objects.filter(started_at__lt=before).order_by("started_at")
+        found = [
+            row
+            for row in rows.values_list("pk", "user_id", "cost", "shortfall")[:_AT_ONCE]
+            if not _is_pending(mark, row[0])  # one that came late
+        ]
         sums: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
         for _pk, user, cost, shortfall in found:
             for index, value in enumerate((1, cost, shortfall)):
