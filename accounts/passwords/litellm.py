@@ -20,6 +20,7 @@ _SALT: Final = 16  # bytes
 _KEY: Final = 32
 _ROUNDS: Final = 600_000  # of PBKDF2
 _STORED: Final = re.compile(r"(?P<kind>scrypt|pbkdf2):(?P<both>[A-Za-z0-9+/]{64})")
+_ENCODED: Final = re.compile(r"litellm_(scrypt|pbkdf2)\$[A-Za-z0-9+/]{64}")
 _PLAIN: Final = "sha256$"
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -29,6 +30,11 @@ def encoded(stored: str) -> str:
     if (found := _STORED.fullmatch(stored)) is not None:
         return f"litellm_{found['kind']}${found['both']}"
     return _PLAIN + stored if _SHA256.fullmatch(stored) is not None else ""
+
+
+def is_encoded(password: str) -> bool:
+    """Whether a password is one of LiteLLM's as Django stores it, which takes as long to check as any other of them."""
+    return _ENCODED.fullmatch(password) is not None
 
 
 def is_plain(password: str) -> bool:

@@ -86,7 +86,8 @@ def _usage(run: Run) -> None:
     installation = run.installation
     if not installation.usage_mark:
         return
-    run.report.counts["usage"].removed = installation.usage_mark and 1
+    planned = ImportedDay.objects.filter(installation=installation).aggregate(requests=Sum("requests"))["requests"]
+    run.report.counts["usage"].removed = int(planned or 0)
     if run.applies:
         with run.batch():
             run.report.counts["usage"].removed = forget_imported(installation)

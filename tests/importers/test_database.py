@@ -41,7 +41,12 @@ def test_rows_come_in_pages_from_behind_a_key(old: Old) -> None:
 
 
 @pytest.mark.parametrize("source", ["", "/no/such/file", "ftp://x/y", "mysql://u:secret@127.0.0.1:1/x",
-                                    "postgres://u:secret@127.0.0.1:1/x", "u:secret@tcp(127.0.0.1:1)/x"])  # fmt: skip
+                                    "postgres://u:secret@127.0.0.1:1/x", "u:secret@tcp(127.0.0.1:1)/x",
+                                    "u:secret@tcp(127.0.0.1:x)/x",
+                                    "u:secret@tcp([::1]:1)/x", "postgres://u:p@secret@127.0.0.1:1/x",
+                                    "postgres://u:secret/a@127.0.0.1:1/x", "postgres://u:secret#a@127.0.0.1:1/x",
+                                    "postgres://u:secret?a@127.0.0.1:1/x", "mysql://u:p@secret/a@127.0.0.1/x",
+                                    "host=127.0.0.1 port=1 user=u password=secret"])  # fmt: skip
 def test_what_cannot_be_opened_says_so_without_a_password(source: str) -> None:
     with pytest.raises(SourceUnreadable) as error:
         open_database(source)

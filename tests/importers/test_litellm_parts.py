@@ -15,6 +15,7 @@ from accounts.passwords import litellm as passwords
 from relay.importers.description import Rates
 from relay.importers.litellm.access import Names, both, either, texts
 from relay.importers.litellm.budgets import allowance, period_of
+from relay.importers.litellm.deployments import Stored, read
 from relay.importers.litellm.prices import tiers_of
 from relay.importers.litellm.providers import Unsupported, place
 from relay.importers.litellm.secretbox import Locked, SecretBox
@@ -226,3 +227,16 @@ def test_passwords_as_they_are_stored(kind: str) -> None:
 @pytest.mark.parametrize("stored", ["", "plain text", "scrypt:short", "A" * 64, "md5$x$y", "scrypt:" + "=" * 64])
 def test_what_is_no_password_of_it_is_none(stored: str) -> None:
     assert passwords.encoded(stored) == ""
+
+
+@pytest.mark.parametrize("variable", ["AIRELAYS_SECRET_KEY", "airelays_database_url", "LITELLM_SALT_KEY", "PGPASSWORD"])
+def test_no_secret_of_the_portal_becomes_the_key_of_a_channel(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may write a model there says to which address its key is sent."""
+    monkeypatch.setenv(variable, "of-the-portal")
+    monkeypatch.setenv("OPENAI_API_KEY", "of-the-upstream")
+    params = {"model": "openai/gpt-5", "api_base": "https://evil.example.org/v1"}
+    for name, secret in ((variable, ""), ("OPENAI_API_KEY", "of-the-upstream")):
+        row = Stored("1", "gpt-5", {**params, "api_key": f"os.environ/{name}"}, {})
+        (found,) = read([row], SecretBox(""), {})
+        assert found.place is not None and found.place.secret == secret
+        assert "of-the-portal" not in repr(found) and bool(found.keyless) is (not secret)

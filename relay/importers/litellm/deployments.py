@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -29,6 +30,8 @@ from relay.importers.reading.row import number_of, object_of, text_of, whole_of
 from relay.providers.vendors import VENDORS
 
 _ENVIRONMENT: Final = "os.environ/"
+# Variables that are no upstream's: whoever may write a model there says where its key is sent.
+_OWN: Final = re.compile(r"AIRELAYS_.*|LITELLM_(SALT|MASTER)_KEY|DATABASE_URL|PGPASSWORD|SECRET_KEY", re.IGNORECASE)
 # Parameters of a deployment that change requests and have no counterpart that is sure to do the same.
 _LEFT_OUT: Final = ("extra_headers", "default_headers", "extra_body", "drop_params", "additional_drop_params", "tags")
 _HEAVIEST: Final = 1000
@@ -140,7 +143,7 @@ def _from_environment(params: dict[str, Any]) -> list[str]:
     for name, value in list(params.items()):
         if isinstance(value, str) and value.startswith(_ENVIRONMENT):
             variable = value.removeprefix(_ENVIRONMENT)
-            params[name] = os.environ.get(variable, "")
+            params[name] = "" if _OWN.fullmatch(variable.strip()) else os.environ.get(variable, "")
             if not params[name]:
                 missing.append(variable)
     return missing
@@ -149,6 +152,8 @@ def _from_environment(params: dict[str, Any]) -> list[str]:
 def _why_keyless(
     missing: Sequence[str], locked: Sequence[str], named: str, credentials: Mapping[str, Mapping[str, Any]]
 ) -> str:
+    if own := [name for name in missing if _OWN.fullmatch(name.strip())]:
+        return f"Its key is the variable {own[0][:60]}, which is no upstream's and is not read: enter its key."
     if missing:
         names = ", ".join(sorted(missing))
         return (

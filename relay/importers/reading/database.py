@@ -24,6 +24,9 @@ _BUSY: Final = 30.0  # seconds that a lock of the other program's is waited for
 _GO: Final = re.compile(
     r"(?P<user>[^:@/]*)(?::(?P<password>.*))?@tcp\((?P<host>[^)]*)\)/(?P<name>[^?]*)(?:\?.*)?", re.DOTALL
 )
+# An address with a mark of its own meaning before the last @ of its first part.
+_TORN: Final = re.compile(r"[a-z]+://[^@/?#]*(@[^?]*|[/#][^@?]*|(?<!//):(?!\d+\?)[^@/?#]*\?[^@]*)@", re.IGNORECASE)
+_BAD_PORT: Final = "The address of the server cannot be read: check its port."
 _SCHEMES: Final = {
     "postgres": "postgresql",
     "postgresql": "postgresql",
@@ -137,8 +140,12 @@ def open_database(source: str) -> Database:
     """Open what a path or an address names. Raises SourceUnreadable."""
     text = source.strip()
     if go := _GO.fullmatch(text):
-        host, _, port = go["host"].partition(":")
-        return _mysql(host, int(port or 3306), go["user"], go["password"] or "", go["name"], {})
+        try:
+            parts = urlsplit(f"//{go['host']}")
+            port = parts.port or 3306
+        except ValueError:
+            raise SourceUnreadable(_BAD_PORT) from None
+        return _mysql(parts.hostname or "", port, go["user"], go["password"] or "", go["name"], {})
     scheme = text.partition("://")[0].lower() if "://" in text else ""
     if not scheme:
         return _sqlite(Path(text))
@@ -147,13 +154,15 @@ def open_database(source: str) -> Database:
         raise SourceUnreadable("A source is a path of an SQLite file, or begins with mysql:// or postgres://.")
     if vendor == "sqlite":
         return _sqlite(Path(unquote(text.partition("://")[2].partition("?")[0])))
+    if _TORN.match(text):  # what is behind the mark would be taken for the server, and named in an error
+        raise SourceUnreadable("Write @, #, / and ? in a user's name or password as %40, %23, %2F and %3F.")
     if vendor == "postgresql":
         return _postgresql("postgresql" + text[len(scheme) :])
     try:
         parts = urlsplit(text)
         port = parts.port or 3306
     except ValueError:
-        raise SourceUnreadable("The address of the server cannot be read: check its port.") from None
+        raise SourceUnreadable(_BAD_PORT) from None
     name = unquote(parts.path.strip("/"))
     return _mysql(
         parts.hostname or "", port, unquote(parts.username or ""), unquote(parts.password or ""), name,
@@ -163,7 +172,7 @@ def open_database(source: str) -> Database:
 
 def _sqlite(path: Path) -> Database:
     if not path.is_file():
-        if "@" in str(path):  # an address that is not well-formed may have a password
+        if "@" in str(path) or "=" in str(path):  # an address that is not well-formed may have a password
             raise SourceUnreadable(
                 "There is no such file. The address of a server begins with mysql:// or postgres://."
             )

@@ -29,8 +29,7 @@ class Movement:
         """Add it to a wallet, or take it. Returns what is carried over in all then: less where little was left."""
         reason = f"Balance from {self.run.report.installation}"
         if self.amount > 0:
-            movements.top_up(row, self.amount, actor=None, reason=reason)
-            return self.known.amount + self.amount
+            return self.known.amount + add(self.run, self.item, row, self.amount, reason)
         wanted = -self.amount
         taken = movements.deduct_up_to(row, wanted, actor=None, reason=reason)
         if taken < wanted:
@@ -43,6 +42,17 @@ class Movement:
         """Change the quota of a token. Returns what is carried over in all then."""
         movements.change_quota(token, self.amount)
         return self.known.amount + self.amount
+
+
+def add(run: Run, item: Item, row: User, amount: int, reason: str) -> int:
+    """Add to a wallet. Returns what was added: nothing where it is more than a wallet can hold, which is told."""
+    try:
+        movements.top_up(row, amount, actor=None, reason=reason)
+    except movements.TooMuch:
+        text = f"{money.exact(amount)} is not added: its wallet here would hold more than it can. Make it unlimited."
+        run.report.tell("user", item, text, Level.LEFT_OUT)
+        return 0
+    return amount
 
 
 def follow_balance(run: Run, kind: str, item: Item, known: Known, now: int) -> Movement | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from allauth.account.models import EmailAddress
-from django.contrib.auth.hashers import identify_hasher, make_password
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
@@ -25,7 +25,7 @@ from relay.billing.ledger import movements
 from relay.importers.description import Level, Role, SourceUser
 from relay.importers.mapping import ImportRefused, Known, NewRow, changed, digest
 from relay.importers.run import Run, batched
-from relay.importers.writing.balances import follow_balance
+from relay.importers.writing.balances import add, follow_balance
 from relay.importers.writing.naming import Names, limits_of, numbered, rates
 from relay.models import Budget, LedgerAccount
 
@@ -121,15 +121,13 @@ def _create(run: Run, users: Sequence[SourceUser], memory: _Memory) -> None:
         )
         reason = f"Balance from {run.report.installation}"
         movements.open_wallets([(row.pk, _opening(user)) for user, row in made], reason)
-        for user, person in same:
-            if amount := _opening(user):
-                movements.top_up(person, amount, actor=None, reason=reason)
+        added = {user.id: add(run, user, person, amount, reason) for user, person in same if (amount := _opening(user))}
         for user, row in [*made, *same]:
             for budget in user.budgets:
                 limit = money.in_usd(budget.limit)
                 Budget.objects.get_or_create(user=row, period=budget.period, defaults={"limit": limit})
-        run.rows.add("user", [_note(user, row, True) for user, row in made])
-        run.rows.add("user", [_note(user, row, False) for user, row in same])
+        run.rows.add("user", [_note(user, row, True, _opening(user) or 0) for user, row in made])
+        run.rows.add("user", [_note(user, row, False, added.get(user.id, 0)) for user, row in same])
         run.audit("import.create", [(row, user.id) for user, row in made])
         run.audit("import.change", [(row, user.id) for user, row in same])
 
@@ -199,11 +197,7 @@ def password_of(user: SourceUser) -> str | None:
     found = _BCRYPT.fullmatch(user.password)
     if found is not None:
         return f"{_PREFIX}{user.password}" if 4 <= int(found["cost"]) <= _DEAREST else None
-    try:
-        identify_hasher(user.password)
-    except ValueError:
-        return None
-    return user.password
+    return user.password if litellm.is_encoded(user.password) else None
 
 
 def _opening(user: SourceUser) -> int | None:
@@ -223,8 +217,8 @@ def _join(run: Run, pairs: Iterable[tuple[SourceUser, User]]) -> None:
     through.objects.bulk_create(members, ignore_conflicts=True)
 
 
-def _note(user: SourceUser, row: User, made: bool) -> NewRow:
-    return NewRow(user.id, row.pk, made, _seen(user), _opening(user) or 0)
+def _note(user: SourceUser, row: User, made: bool, amount: int) -> NewRow:
+    return NewRow(user.id, row.pk, made, _seen(user), amount)
 
 
 def _seen(user: SourceUser) -> dict[str, Any]:

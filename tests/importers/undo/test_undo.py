@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from accounts.models import User
-from portal.lib import clock
+from portal.lib import clock, money
 from relay.billing.ledger import movements
 from relay.billing.ledger.verify import verify
 from relay.importers.undo import take_back
@@ -71,6 +71,33 @@ def test_money_that_was_spent_does_not_come_twice_to_somebody_who_was_here(old: 
     assert wallet(alice).balance == brought - brought // 2 and alice.groups.exists()
     assert Token.objects.filter(user=alice, revoked_at=None, built_in=None).exists()
     assert old.imported(merge=frozenset({"alice"})).changes == 0
+
+
+def test_more_than_a_wallet_can_hold_is_told_and_not_added(old: Old) -> None:
+    alice = User.objects.create_user("alice", "", "a long password")
+    movements.set_unlimited(alice, False)
+    movements.top_up(alice, money.LARGEST - wallet(alice).granted, actor=None, reason="all")
+    for _run in range(2):
+        report = old.imported(merge=frozenset({"alice"}))
+        assert any(line.name == "alice" and "more than it can" in line.text for line in report.lines)
+    movements.deduct(alice, money.LARGEST // 2, actor=None, reason="room")
+    before = wallet(alice).granted
+    old.imported()
+    there = next(one["quota"] for one in old.facts["users"] if one["username"] == "alice")
+    assert wallet(alice).granted == before + there * 2000 and verify().clean
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["pbkdf2_sha256$2000000000$salt$hash", "argon2$argon2id$v=19$m=9999999,t=9,p=1$c2FsdHNhbHQ$aGFzaA",
+     "litellm_scrypt$?", "$2b$31$" + "a" * 53],
+)  # fmt: skip
+def test_no_password_takes_long_to_be_checked_or_fails_a_sign_in(unpacked: Any, password: str) -> None:
+    old: Old = unpacked("one-api")
+    old.run("UPDATE users SET password = ? WHERE username = 'bob'", password)
+    report = old.imported()
+    assert not User.objects.get(username="bob").has_usable_password()
+    assert any(line.name == "bob" and "no password that can be used" in line.text for line in report.lines)
 
 
 def test_tokens_of_somebody_who_is_disabled_there_do_not_work_for_the_same_person_here(old: Old) -> None:
