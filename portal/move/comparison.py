@@ -7,10 +7,10 @@ from typing import Final
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from accounts.models import Change
+from accounts.models import AuditEvent, Change
 from portal.move.tables import Table, count
 from relay.billing.ledger.verify import verify
-from relay.models import LedgerAccount, LedgerEntry, RemovedUsage, Reservation, UsageRecord
+from relay.models import ImportedRow, LedgerAccount, LedgerEntry, RemovedUsage, Reservation, UsageRecord
 
 _HALF: Final = 2**32
 _MONEY: Final[tuple[tuple[type[models.Model], tuple[str, ...]], ...]] = (
@@ -20,8 +20,8 @@ _MONEY: Final[tuple[tuple[type[models.Model], tuple[str, ...]], ...]] = (
     (Reservation, ("amount",)),
     (RemovedUsage, ("records", "cost", "shortfall")),
 )
-# What grows with every request, and with every change that people make.
-_GROWING: Final = (UsageRecord, LedgerEntry, Change)
+# What grows with every request, with every change that people make, and with every batch of an import.
+_GROWING: Final = (UsageRecord, LedgerEntry, Change, AuditEvent, ImportedRow)
 
 
 def rows_by_table(database: BaseDatabaseWrapper, tables: list[Table]) -> dict[str, int]:

@@ -175,8 +175,20 @@ def test_the_copy_of_another_installation_is_left_alone(db: None, target: Any, s
     lock.release()
 
 
+def _a_request() -> None:
+    UsageRecord.objects.create(
+        request_id="req_meanwhile", started_at=clock.now(), model="m", endpoint="chat.completions",
+        streamed=False, status=200, end_reason="completed", usage_source="none", latency_ms=1,
+    )  # fmt: skip
+
+
+def _a_batch_of_an_import() -> None:
+    AuditEvent.objects.create(action="import.create", detail={})
+
+
+@pytest.mark.parametrize("write", [_a_request, _a_batch_of_an_import])
 def test_what_is_written_during_the_last_run_keeps_it_from_ending(
-    db: None, people: People, target: Any, monkeypatch: pytest.MonkeyPatch
+    db: None, people: People, target: Any, monkeypatch: pytest.MonkeyPatch, write: Any
 ) -> None:
     monkeypatch.setattr(moves, "_workers", lambda: False)
     compare = comparison.differences
@@ -184,10 +196,7 @@ def test_what_is_written_during_the_last_run_keeps_it_from_ending(
     def meanwhile(source: Any, there: Any, tables: Any) -> list[str]:
         found = compare(source, there, tables)
         with as_default(source):
-            UsageRecord.objects.create(
-                request_id="req_meanwhile", started_at=clock.now(), model="m", endpoint="chat.completions",
-                streamed=False, status=200, end_reason="completed", usage_source="none", latency_ms=1,
-            )  # fmt: skip
+            write()
         return found
 
     monkeypatch.setattr(comparison, "differences", meanwhile)
