@@ -8,6 +8,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,3 +97,34 @@ def test_values_are_read_whatever_the_driver_makes_of_them() -> None:
     assert moment_of(-1) is None and moment_of(0) is None and moment_of("soon") is None and moment_of(10**20) is None
     assert texts_of("a, b,,a") == ["a", "b"] and texts_of("1\r\n2;3", ",\n\r; ") == ["1", "2", "3"]
     assert nano_of(1, Decimal(500_000)) == (2000, True) and nano_of(-1, Decimal(300_000)) == (-3334, False)
+
+
+@pytest.mark.parametrize(
+    ("source", "verified"),
+    [
+        ("mysql://u:pw@db/x", None),
+        ("mysql://u:pw@db/x?ssl-mode=VERIFY_IDENTITY", True),
+        ("mysql://u:pw@db/x?ssl-mode=REQUIRED", False),
+        ("u:pw@tcp(db:3307)/x?parseTime=true&tls=true", True),
+        ("u:pw@tcp(db:3307)/x?tls=skip-verify", False),
+        ("u:pw@tcp(db:3307)/x?tls=of-their-own", True),
+    ],
+)
+def test_a_server_is_verified_where_the_address_says_so(
+    source: str, verified: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def connect(**options: Any) -> None:
+        asked.update(options)
+        raise OSError("nobody answers")
+
+    monkeypatch.setattr("pymysql.connect", connect)
+    with pytest.raises(SourceUnreadable):
+        open_database(source)
+    assert asked["host"] == "db" and (None if "ssl" not in asked else asked["ssl"].check_hostname) is verified
+
+
+def test_options_of_an_address_that_make_no_sense_are_told() -> None:
+    with pytest.raises(SourceUnreadable, match="ssl-mode as one of"):
+        open_database("mysql://u:pw@db/x?ssl-mode=sometimes")

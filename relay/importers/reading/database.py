@@ -22,8 +22,10 @@ _SECONDS: Final = 10  # that a server is waited for
 _BUSY: Final = 30.0  # seconds that a lock of the other program's is waited for
 # How programs in Go write the address of a MySQL server: user:password@tcp(host:3306)/name?charset=utf8mb4
 _GO: Final = re.compile(
-    r"(?P<user>[^:@/]*)(?::(?P<password>.*))?@tcp\((?P<host>[^)]*)\)/(?P<name>[^?]*)(?:\?.*)?", re.DOTALL
+    r"(?P<user>[^:@/]*)(?::(?P<password>.*))?@tcp\((?P<host>[^)]*)\)/(?P<name>[^?]*)(?:\?(?P<options>.*))?", re.DOTALL
 )
+# Their words for encryption, as modes of MySQL's own programs.
+_GO_TLS: Final = {"true": "VERIFY_IDENTITY", "skip-verify": "REQUIRED", "preferred": "PREFERRED", "false": "DISABLED"}
 # An address with a mark of its own meaning before the last @ of its first part.
 _TORN: Final = re.compile(r"[a-z]+://[^@/?#]*(@[^?]*|[/#][^@?]*|(?<!//):(?!\d+\?)[^@/?#]*\?[^@]*)@", re.IGNORECASE)
 _BAD_PORT: Final = "The address of the server cannot be read: check its port."
@@ -145,7 +147,9 @@ def open_database(source: str) -> Database:
             port = parts.port or 3306
         except ValueError:
             raise SourceUnreadable(_BAD_PORT) from None
-        return _mysql(parts.hostname or "", port, go["user"], go["password"] or "", go["name"], {})
+        tls = dict(parse_qsl(go["options"] or "")).get("tls", "")
+        options = {"ssl_mode": _GO_TLS.get(tls, "VERIFY_IDENTITY")} if tls else {}
+        return _mysql(parts.hostname or "", port, go["user"], go["password"] or "", go["name"], options)
     scheme = text.partition("://")[0].lower() if "://" in text else ""
     if not scheme:
         return _sqlite(Path(text))
@@ -212,8 +216,19 @@ def _postgresql(url: str) -> Database:
 def _mysql(host: str, port: int, user: str, password: str, name: str, options: dict[str, str]) -> Database:
     import pymysql  # imported only where it is used
 
-    more: dict[str, Any] = {"unix_socket": options["unix_socket"]} if "unix_socket" in options else {}
+    from portal.services.mysql import driver
+    from portal.services.mysql.options import checked
+
     try:
+        known = checked({name: value for name, value in options.items() if name.startswith(("ssl", "unix"))})
+    except ValueError as error:
+        raise SourceUnreadable(f"The options of the address cannot be used: {error}.") from None
+    more: dict[str, Any] = {"unix_socket": known["unix_socket"]} if "unix_socket" in known else {}
+    try:
+        if (mode := known["ssl_mode"]) == "DISABLED":
+            more["ssl_disabled"] = True
+        elif mode != "PREFERRED":
+            more["ssl"] = driver.tls_context(mode, *(str(known.get(f"ssl_{one}", "")) for one in ("ca", "cert", "key")))
         connection = pymysql.connect(
             host=host or "localhost", port=port, user=user, password=password, database=name, charset="utf8mb4",
             connect_timeout=_SECONDS, autocommit=True, **more,
