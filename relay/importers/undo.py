@@ -146,7 +146,10 @@ def _gone(run: Run, kind: str, known: Known, row: Row | None) -> None:
 
 
 def _codes(run: Run, some: _Some) -> None:
-    rows = RedemptionCode.objects.select_related("batch").in_bulk([known.object_id for _id, known in some])
+    query = RedemptionCode.objects.select_related("batch")
+    if run.applies:
+        query = query.select_for_update()  # one that is redeemed now is not taken for one that can be brought again
+    rows = query.in_bulk([known.object_id for _id, known in some])
     for source_id, known in some:
         row = rows.get(known.object_id)
         if row is not None and row.redeemed_at and known.seen.get("state") != "redeemed":

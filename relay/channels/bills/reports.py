@@ -22,7 +22,7 @@ from relay.channels.connection import client_of, waiting_for_upstream, why_unrea
 from relay.models import AllowedUpstream, BillingKey, Channel, UpstreamBill
 from relay.models.bill import BillSourceKind
 from relay.models.channel import KeyGivenElsewhere
-from relay.providers.accounts.bills import MOST_BILLED, MOST_PAGES, BilledDay, BillSource, read_page
+from relay.providers.accounts.bills import MOST_BILLED, MOST_PAGES, MOST_ROWS, BilledDay, BillSource, read_page
 from relay.transport.body import USER_AGENT
 
 _NANO: Final = Decimal(10) ** 9
@@ -169,6 +169,8 @@ async def _fetch(
             if read is None:
                 raise NoReport(_("The upstream answered with something that is not its report of costs."))
             found += read.parts
+            if len(found) > MOST_ROWS:
+                break
             if not read.next_page:
                 return found
             page = read.next_page

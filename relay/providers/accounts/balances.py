@@ -35,6 +35,6 @@ def read_balance(source: BalanceSource, answers: Sequence[Any]) -> Balance | Non
         found = source.read(answers)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, StopIteration):
         return None
-    if not found.amount.is_finite() or abs(found.amount) >= Decimal(10) ** 12:
+    if not found.amount.is_finite() or abs(found.amount) >= Decimal(10) ** 12 or not found.currency.isprintable():
         return None
     return Balance(found.amount.quantize(Decimal("0.000001")), found.currency[:8])

@@ -6,6 +6,7 @@ keys of administrators for it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -13,7 +14,8 @@ from decimal import Decimal
 from typing import Any, Final
 
 MOST_BILLED: Final = Decimal(10) ** 9  # of a day, in any currency; a nano of it fits the columns
-_MOST_ROWS: Final = 100_000  # of one answer
+_CURRENCY: Final = re.compile(r"[A-Z]{3,8}")
+MOST_ROWS: Final = 100_000  # of one report
 MOST_PAGES: Final = 40  # of one report
 
 
@@ -65,10 +67,11 @@ def read_page(source: BillSource, answer: Any, scope: str) -> BillPage | None:
         found = source.read(answer, scope)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError):
         return None
-    if len(found.parts) > _MOST_ROWS or len(found.next_page) > 1000:
+    if len(found.parts) > MOST_ROWS or len(found.next_page) > 1000:
         return None
-    if any(not part.amount.is_finite() or abs(part.amount) > MOST_BILLED for part in found.parts):
-        return None
+    for part in found.parts:
+        if not part.amount.is_finite() or abs(part.amount) > MOST_BILLED or not _CURRENCY.fullmatch(part.currency):
+            return None
     return found
 
 
@@ -77,3 +80,12 @@ def amount_of(value: Any) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise TypeError
     return Decimal(str(value))
+
+
+def next_page(answer: Any) -> str:
+    """What asks for the next page, where an answer says that there is more. Raises ValueError when it is missing."""
+    if not answer.get("has_more"):
+        return ""
+    if not (found := answer["next_page"]) or not isinstance(found, str):
+        raise ValueError
+    return found

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from relay.providers.accounts.bills import BilledDay, BillPage, BillSource, amount_of
+from relay.providers.accounts.bills import BilledDay, BillPage, BillSource, amount_of, next_page
 from relay.providers.apis import MESSAGES
 from relay.providers.credentials.static import X_API_KEY
 from relay.providers.failures import FailureClass, rule
@@ -56,7 +56,7 @@ def _report(answer: Any, workspace: str) -> BillPage:
         for result in bucket["results"]
         if not workspace or result["workspace_id"] == wanted
     )
-    return BillPage(parts, str(answer.get("next_page") or "") if answer.get("has_more") else "")
+    return BillPage(parts, next_page(answer))
 
 
 VENDOR: Final = Vendor(

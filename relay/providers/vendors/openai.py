@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
-from relay.providers.accounts.bills import BilledDay, BillPage, BillSource, amount_of, bearer
+from relay.providers.accounts.bills import BilledDay, BillPage, BillSource, amount_of, bearer, next_page
 from relay.providers.apis import OPENAI
 from relay.providers.failures import FailureClass, rule
 from relay.providers.vendor import PromptCache, Vendor
@@ -42,7 +42,7 @@ def _costs(answer: Any, _project: str) -> BillPage:
         for bucket in answer["data"]
         for result in bucket["results"]
     )
-    return BillPage(parts, str(answer.get("next_page") or "") if answer.get("has_more") else "")
+    return BillPage(parts, next_page(answer))
 
 
 VENDOR: Final = Vendor(

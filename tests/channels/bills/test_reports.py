@@ -181,6 +181,9 @@ def test_openrouter_adds_what_own_keys_were_charged(here: Portal) -> None:
     assert row.reported == 1_027_000_000 and row.recorded == 0 and row.drifts and row.percent is None
 
 
+BUCKET = openai_bucket(date(2026, 11, 19))
+
+
 @pytest.mark.parametrize(
     ("status", "answer", "fault"),
     [
@@ -192,6 +195,19 @@ def test_openrouter_adds_what_own_keys_were_charged(here: Portal) -> None:
         (200, {"data": [openai_bucket(date(2026, 11, 19), True)]}, "not its report"),
         (200, {"data": [openai_bucket(date(2026, 11, 19), *[999_999_999] * 20)]}, "not its report"),
         (200, b"<html>", "not its report"),
+        (200, {"data": [], "has_more": True}, "not its report"),
+        (200, {"data": [], "has_more": True, "next_page": None}, "not its report"),
+        (200, {"data": [{**BUCKET, "results": [{"amount": {"value": 1, "currency": "u\0d"}}]}]}, "not its report"),
+        (
+            200,
+            {"data": [openai_bucket(date(2026, 11, 19), *[0] * 40_000)] * 3, "has_more": True, "next_page": "2"},
+            "not its report",
+        ),
+        (
+            200,
+            {"data": [openai_bucket(date(2026, 11, 19), *[0] * 60_000)], "has_more": True, "next_page": "2"},
+            "too many pages",
+        ),
         (200, {"data": [], "has_more": True, "next_page": "again"}, "too many pages"),
     ],
 )

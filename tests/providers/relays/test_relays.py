@@ -26,6 +26,7 @@ def limit(left: str | None) -> dict[str, Any]:
         (USAGE, [{"object": "usage", "limits": [limit("7.5"), limit(None), limit("3.25")]}], "3.25"),
         (USAGE, [{"object": "usage", "limits": [limit(None)]}], None),
         (USAGE, [{"isValid": True, "mode": "unrestricted", "remaining": 12.5, "unit": "USD"}], "12.5"),
+        (USAGE, [{"remaining": 12.5, "unit": "U\0"}], None),
         (USAGE, [{"isValid": False}], None),
         (TOKEN, [{"code": True, "data": {"total_available": 250_000, "unlimited_quota": False}}], "0.5"),
         (TOKEN, [{"code": True, "data": {"total_available": 0, "unlimited_quota": True}}], None),
