@@ -22,7 +22,9 @@ from relay.importers.description import Item, Level
 from relay.importers.mapping import ImportRefused, Known, Rows
 from relay.importers.report import Report
 from relay.importers.run import Options, Run, batched
+from relay.importers.writing.channels import note_of
 from relay.models import (
+    AllowedUpstream,
     Channel,
     ChannelDay,
     ChannelModel,
@@ -65,6 +67,9 @@ def take_back(name: str, *, apply: bool) -> Report:
                 else:
                     undo(run, some)
         _usage(run)
+        if AllowedUpstream.objects.filter(note=note_of(name)).exists():
+            text = "Addresses that it has allowed for channels stay allowed: see “Allowed upstream addresses”."
+            report.tell("source", None, text, Level.NOTE)
         if apply:
             with run.batch():
                 AuditEvent.write("import.undo", None, installation, removed=report.changes)

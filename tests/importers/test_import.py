@@ -241,6 +241,7 @@ def test_codes_can_be_redeemed_once_on_one_side(old: Old) -> None:
 def test_an_undo_leaves_nothing_that_works_and_the_next_import_brings_it_back(old: Old) -> None:
     old.imported(usage=True)
     planned = take_back(old.program, apply=False)
+    assert any("stay allowed" in line.text for line in planned.lines)
     assert Token.objects.filter(revoked_at=None).exists()
     done = take_back(old.program, apply=True)
     assert {kind: found.removed for kind, found in planned.counts.items()} == {

@@ -55,11 +55,16 @@ def carry(run: Run) -> None:
             follow_channel(run, channel, row, keys, known)
 
 
+def note_of(installation: str) -> str:
+    """What stands beside an address that an import has allowed."""
+    return f"For channels from {installation}"
+
+
 def _allow(run: Run) -> list[net.Allowance]:
     """Put addresses on the list of those that channels may use. Returns all that an option names."""
     found = []
     for text in run.options.allow:
-        entry = AllowedUpstream(address=text.strip(), note=f"For channels from {run.report.installation}")
+        entry = AllowedUpstream(address=text.strip(), note=note_of(run.report.installation))
         try:
             entry.clean()
         except ValidationError as error:
