@@ -21,7 +21,7 @@ from relay.importers.reading.row import Row, number_of, text_of, whole_of
 from relay.importers.report import Report
 from relay.importers.sources import open_source
 from relay.importers.writing.naming import limits_of
-from relay.models import ImportedRow, LedgerAccount, ModelPrice, MonthSum, RollupMark, Token, UserDay
+from relay.models import Channel, ImportedRow, LedgerAccount, ModelPrice, MonthSum, RollupMark, Token, UserDay
 from relay.models.token import digest_of, sha256_of
 from relay.tokens.lifecycle import revoke_token, rotate_token
 from relay.usage import rollup
@@ -236,3 +236,16 @@ def test_changed_limits_are_told() -> None:
     fast, slow = (SourceToken(id="1", name="a", user="1", rates=Rates(rpm=rpm)) for rpm in (10, 1))
     budget = SourceToken(id="1", name="a", user="1", rates=Rates(rpm=10), budgets=(SourceBudget("day", 5),))
     assert len({limits_of(fast), limits_of(slow), limits_of(budget)}) == 3 and limits_of(fast) == limits_of(fast)
+
+
+def test_an_address_that_is_too_long_is_told(unpacked: Any) -> None:
+    old = unpacked("new-api")
+    long = "https://relay.example.org/" + "a" * 290
+    with_proxy, with_address = (row[0] for row in old.run("SELECT id FROM channels WHERE type = 1 ORDER BY id")[:2])
+    old.run("UPDATE channels SET base_url = ? WHERE id = ?", long, with_address)
+    proxy = json.dumps({"proxy": long.replace("https", "http")})
+    old.run("UPDATE channels SET setting = ? WHERE id = ?", proxy, with_proxy)
+    report = old.imported()
+    assert "longer than 300 characters" in told(report, "channel", with_address)
+    assert "Its proxy cannot be used here" in told(report, "channel", with_proxy)
+    assert not Channel.objects.get(pk=here("channel", with_proxy)).proxy_url

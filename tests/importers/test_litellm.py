@@ -306,6 +306,21 @@ class TestOtherDatabases:
         assert Model.objects.get().aliases.get().name == "quick"
         assert any("fallbacks" in line.text for line in report.lines)
 
+    def test_a_further_name_stands_for_one_model(self, tmp_path: Path) -> None:
+        path, deployment = tmp_path / "config.yaml", "litellm_params: {model: groq/llama, api_key: gsk-unit-0123456}"
+        Model.objects.create(name="here")
+        for number, installation in enumerate(("a", "b")):
+            path.write_text(
+                f"model_list:\n  - model_name: model-{number}\n    {deployment}\n"
+                f"router_settings: {{model_group_alias: {{quick: model-{number}, QUICK: model-{number}, "
+                f"here: model-{number}, 'two words': model-{number}, own-{number}: model-{number}}}}}\n"
+            )
+            report = carry(open_source("litellm", str(path)), installation)
+            assert any("“here” is left out" in line.text for line in report.lines)
+        first, second = (Model.objects.get(name=f"model-{number}") for number in range(2))
+        assert {row.name for row in first.aliases.all()} == {"quick", "own-0"}
+        assert {row.name for row in second.aliases.all()} == {"own-1"}
+
 
 @pytest.mark.shared
 class TestCalls:

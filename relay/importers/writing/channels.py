@@ -27,6 +27,7 @@ from relay.providers.overrides.rules import read_overrides
 from relay.providers.vendors import BUILT_IN, PRIVATE, VENDORS
 
 _LONGEST: Final = 80
+_LONGEST_URL: Final = 300
 
 
 class _Refused(Exception):
@@ -91,6 +92,8 @@ def _row(
         except net.AddressRefused as reason:
             checked[place] = reason
     base_url = checked[place]
+    if not isinstance(base_url, Exception) and len(base_url) > _LONGEST_URL:
+        raise _Refused(f"Its address is longer than {_LONGEST_URL} characters.")
     if isinstance(base_url, Exception):
         remedy = ""
         if isinstance(base_url, net.NotPublic):
@@ -126,6 +129,8 @@ def _proxy(run: Run, channel: SourceChannel, also: Sequence[net.Allowance]) -> s
     if not channel.proxy_url:
         return ""
     try:
+        if len(channel.proxy_url) > _LONGEST_URL:
+            raise net.AddressRefused("Its address is too long.")
         return check_typed_url(channel.proxy_url, ("http",), also)
     except net.AddressRefused as reason:
         consequence = (

@@ -60,6 +60,7 @@ def _create(run: Run, models: Sequence[SourceModel]) -> None:
             )
             here[model.name] = row
             made.append((model, row))
+    aliases = _free_aliases(run, [model for model, _row in made])
     if not run.applies:
         for model, row in [*made, *same]:
             run.rows.plan("model", model.id, row.pk or 0)
@@ -68,12 +69,33 @@ def _create(run: Run, models: Sequence[SourceModel]) -> None:
         rows = [row for _model, row in made]
         Model.objects.bulk_create(rows)
         numbered(rows, "name")
-        for model, row in made:
-            ModelAlias.objects.bulk_create([ModelAlias(model=row, name=name) for name in model.aliases])
+        ModelAlias.objects.bulk_create(
+            [ModelAlias(model=row, name=name) for model, row in made for name in aliases[model.id]]
+        )
         _permit(run, [*made, *same])
         run.rows.add("model", [NewRow(model.id, row.pk, seen=_seen(model)) for model, row in made])
         run.rows.add("model", [NewRow(model.id, row.pk, made=False, seen=_seen(model)) for model, row in same])
         run.audit("import.create", [(row, model.id) for model, row in made])
+
+
+def _free_aliases(run: Run, models: Sequence[SourceModel]) -> dict[str, list[str]]:
+    """The further names that new models can have, by their ids in the source. A name stands for one model alone."""
+    wanted = [name for model in models for name in model.aliases]
+    taken = {name.casefold() for name in aliased(wanted)}
+    taken |= {name.casefold() for name in Model.objects.filter(name__in=wanted).values_list("name", flat=True)}
+    found: dict[str, list[str]] = {}
+    for model in models:
+        found[model.id] = []
+        for name in model.aliases:
+            if name.casefold() in taken or _unusable(name, {}):
+                text = (
+                    f"Its further name “{name[:LONGEST]}” is left out: another model has it here, or it cannot be one."
+                )
+                run.report.tell("model", model, text, Level.LEFT_OUT)
+            else:
+                taken.add(name.casefold())
+                found[model.id].append(name)
+    return found
 
 
 def _seen(model: SourceModel) -> dict[str, Any]:
