@@ -12,6 +12,7 @@ from django.db import connection
 from relay.models import ImportedRow, Installation
 
 AT_ONCE: Final = 500  # rows of one transaction, and of one statement
+_LONGEST_ID: Final = 190
 _COLUMNS: Final = ("pk", "object_id", "made", "seen", "amount", "undone")  # in the order of `Known`
 
 
@@ -53,22 +54,22 @@ class Rows:
         return found
 
     def find(self, kind: str, source_id: str) -> Known | None:
-        return self.of(kind).get(source_id)
+        return self.of(kind).get(_stored_id(source_id))
 
     def here(self, kind: str, source_id: str) -> int | None:
         """The id of the row here; 0: it would be made by a dry run; None: it is not carried over."""
         known = self.find(kind, source_id)
         if known is not None:
             return known.object_id
-        return self._planned.get(kind, {}).get(source_id)
+        return self._planned.get(kind, {}).get(_stored_id(source_id))
 
     def plan(self, kind: str, source_id: str, object_id: int = 0) -> None:
         """Remember in a dry run that a row would be made, or which one that is here it would belong to."""
-        self._planned.setdefault(kind, {})[source_id] = object_id
+        self._planned.setdefault(kind, {})[_stored_id(source_id)] = object_id
 
     def leave(self, kind: str, source_id: str) -> None:
         """Take a row that was carried over before for one that is not, as long as this import runs."""
-        self.of(kind).pop(source_id, None)
+        self.of(kind).pop(_stored_id(source_id), None)
 
     def add(self, kind: str, entries: Iterable[NewRow]) -> None:
         """Write rows. Inside the caller's transaction."""
@@ -76,7 +77,7 @@ class Rows:
             ImportedRow(
                 installation=self.written,
                 kind=kind,
-                source_id=entry.source_id,
+                source_id=_stored_id(entry.source_id),
                 object_id=entry.object_id,
                 made=entry.made,
                 seen=dict(entry.seen),
@@ -121,6 +122,13 @@ class NewRow:
 
 class ImportRefused(Exception):
     """The import cannot be made. The message is one sentence."""
+
+
+def _stored_id(source_id: str) -> str:
+    """An id as the column holds it: some programs let them be of any length."""
+    if len(source_id) <= _LONGEST_ID:
+        return source_id
+    return f"{source_id[:100]}#{hashlib.sha256(source_id.encode('utf-8', 'surrogateescape')).hexdigest()}"
 
 
 def digest(value: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -17,10 +17,10 @@ from relay.gateway.snapshot.load import load_caller
 from relay.importers.description import Rates, SourceBudget, SourceToken, SourceUnreadable
 from relay.importers.mapping import ImportRefused, Rows
 from relay.importers.one_api.expressions import NoTiers, read_tiers
-from relay.importers.reading.row import Row, number_of, text_of, whole_of
+from relay.importers.reading.row import Row, moment_of, number_of, text_of, whole_of
 from relay.importers.report import Report
 from relay.importers.sources import open_source
-from relay.importers.writing.naming import limits_of
+from relay.importers.writing.naming import limits_of, rates
 from relay.models import Channel, ImportedRow, LedgerAccount, ModelPrice, MonthSum, RollupMark, Token, UserDay
 from relay.models.token import digest_of, sha256_of
 from relay.tokens.lifecycle import revoke_token, rotate_token
@@ -249,3 +249,14 @@ def test_an_address_that_is_too_long_is_told(unpacked: Any) -> None:
     assert "longer than 300 characters" in told(report, "channel", with_address)
     assert "Its proxy cannot be used here" in told(report, "channel", with_proxy)
     assert not Channel.objects.get(pk=here("channel", with_proxy)).proxy_url
+
+
+def test_limits_and_dates_beyond_what_columns_hold() -> None:
+    """LiteLLM has 64 bits for a limit by minute, and Go's time that is none is of the year 1."""
+    assert rates(Rates(rpm=2**40, tpm=7, rpd=0)) == {
+        "max_rpm": 2**31 - 1, "max_tpm": 7, "max_rpd": None, "max_concurrency": None,
+    }  # fmt: skip
+    first, last = datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
+    assert moment_of("0001-01-01T00:00:00Z") == moment_of(datetime(1, 1, 1)) == first
+    assert moment_of("9999-12-31 23:59:59+00:00") == moment_of(datetime(9999, 12, 31, tzinfo=UTC)) == last
+    assert moment_of("2026-11-30 10:00:00") == datetime(2026, 11, 30, 10, tzinfo=UTC)

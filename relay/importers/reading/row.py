@@ -12,6 +12,7 @@ from portal.lib.json import NOTHING, decode
 _UNKNOWN: Final = "\N{REPLACEMENT CHARACTER}"
 _FIRST: Final = 946_684_800  # the year 2000, in seconds since 1970
 _END: Final = 32_503_680_000  # the year 3000
+_EARLIEST, _LATEST = datetime.fromtimestamp(_FIRST, UTC), datetime.fromtimestamp(_END, UTC)
 _DIGITS: Final = 60  # of a number before and behind the point: exponents may mean any number of them
 
 
@@ -90,15 +91,19 @@ def object_of(value: object) -> dict[str, Any]:
 
 
 def moment_of(value: object) -> datetime | None:
-    """A time of a date column, or of seconds or milliseconds since 1970; None: none between the years 2000 and 3000."""
+    """A time of a date column, or of seconds or milliseconds since 1970; None: no time, or one that means none.
+
+    Dates before the year 2000 and behind the year 3000 are its beginning: no time zone has to reckon with the year 1.
+    """
     if isinstance(value, datetime):
-        return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+        found = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+        return min(max(found, _EARLIEST), _LATEST)
     if isinstance(value, str) and not value.strip().lstrip("-").isdigit():
         try:
             found = datetime.fromisoformat(value.strip().replace(" +0000 UTC", "+00:00"))
         except ValueError:
             return None
-        return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+        return moment_of(found)
     seconds: float = whole_of(value)
     if seconds >= _END:
         seconds /= 1000

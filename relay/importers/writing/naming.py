@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from django.db import connection, models
 
 from accounts.models import LIMIT_FIELDS
 from relay.importers.description import Rates, SourceToken, SourceUser
 from relay.importers.mapping import digest
+
+_MOST: Final = 2**31 - 1  # of a column of a rate limit
 
 
 class Names:
@@ -39,9 +41,9 @@ class Names:
 
 
 def rates(found: Rates) -> dict[str, int | None]:
-    """Rate limits as columns of `accounts.models.Limited`."""
+    """Rate limits as columns of `accounts.models.Limited`; more than they hold is as good as the most that they do."""
     values = (found.rpm, found.tpm, found.rpd, found.concurrency)
-    return {name: value if value else None for name, value in zip(LIMIT_FIELDS, values, strict=True)}
+    return {name: min(value, _MOST) if value else None for name, value in zip(LIMIT_FIELDS, values, strict=True)}
 
 
 def limits_of(item: SourceUser | SourceToken) -> str:

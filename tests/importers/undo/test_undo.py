@@ -11,8 +11,19 @@ from accounts.models import User
 from portal.lib import clock, money
 from relay.billing.ledger import movements
 from relay.billing.ledger.verify import verify
+from relay.importers.mapping import NewRow, Rows
 from relay.importers.undo import take_back
-from relay.models import Channel, ChannelModel, ImportedRow, LedgerAccount, Model, ModelPrice, Token, UsageRecord
+from relay.models import (
+    Channel,
+    ChannelModel,
+    ImportedRow,
+    Installation,
+    LedgerAccount,
+    Model,
+    ModelPrice,
+    Token,
+    UsageRecord,
+)
 from relay.models.token import digest_of
 from relay.usage import rollup
 from relay.usage.retention import records
@@ -122,3 +133,13 @@ def test_tokens_of_somebody_who_is_disabled_there_do_not_work_for_the_same_perso
     old.run("UPDATE users SET status = 2 WHERE id = ?", there)
     old.imported()
     assert not working()
+
+
+def test_ids_of_any_length_are_known_again() -> None:
+    installation = Installation.objects.create(name="a", program="litellm")
+    ids = [end * 400 for end in "ab"] + ["a" * 399]
+    rows = Rows(installation)
+    rows.add("user", [NewRow(one, number) for number, one in enumerate(ids, 1)])
+    again = Rows(installation)
+    assert [again.here("user", one) for one in ids] == [1, 2, 3] and again.here("user", "a" * 398) is None
+    assert all(len(one) <= 190 for one in ImportedRow.objects.values_list("source_id", flat=True))
