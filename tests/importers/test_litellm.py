@@ -306,6 +306,18 @@ class TestOtherDatabases:
         assert Model.objects.get().aliases.get().name == "quick"
         assert any("fallbacks" in line.text for line in report.lines)
 
+    def test_a_model_twice_on_one_channel_has_the_price_of_the_first(self, tmp_path: Path) -> None:
+        path = tmp_path / "config.yaml"
+        given = "model: groq/llama, api_key: gsk-unit-0123456, input_cost_per_token:"
+        path.write_text(
+            "model_list:\n"
+            + "".join(f"  - model_name: fast\n    litellm_params: {{{given} {usd}e-7}}\n" for usd in (1, 2, 3))
+        )
+        for _run in range(2):
+            report = carry(open_source("litellm", str(path)), "a")
+            assert report.counts["price"].left_out == 2
+        assert [price.input for price in ModelPrice.objects.filter(model__name="fast")] == [Decimal("0.1")]
+
     def test_a_further_name_stands_for_one_model(self, tmp_path: Path) -> None:
         path, deployment = tmp_path / "config.yaml", "litellm_params: {model: groq/llama, api_key: gsk-unit-0123456}"
         Model.objects.create(name="here")

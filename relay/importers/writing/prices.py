@@ -32,6 +32,7 @@ class _Place:
 def carry(run: Run) -> None:
     models = {known.seen["name"]: known.object_id for known in run.rows.of("model").values() if "name" in known.seen}
     names = {model.name: model.id for model in run.source.models() if not model.left_out}
+    met: set[str] = set()
     for batch in batched(run.source.prices()):
         new: list[tuple[SourcePrice, _Place]] = []
         known: list[tuple[SourcePrice, _Place, Known]] = []
@@ -39,7 +40,10 @@ def carry(run: Run) -> None:
             place = _place(run, price, models, names)
             if why := price.left_out or _impossible(price):
                 run.report.leave_out("price", price, why)
+            elif price.id in met:  # of a channel that has the model twice, and serves it as the first one says
+                run.report.leave_out("price", price, "Its channel has another price of the model, which holds.")
             elif place is not None:
+                met.add(price.id)
                 run.report.remarks("price", price, price.remarks)
                 before = run.rows.find("price", price.id)
                 if before is None:
