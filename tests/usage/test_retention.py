@@ -91,10 +91,9 @@ def test_a_wrong_sum_of_a_day_that_is_kept_is_still_found(alone: None, people: P
 def test_no_transaction_reads_all_that_is_to_be_deleted(alone: None, people: People, settings: Any) -> None:
     """Each would hold the sums, and on SQLite all writers, for as long as it takes to read ten million rows."""
     old = clock.now() - timedelta(days=40)
-    for number in range(1, 8):
-        record(number, people.owner, cost=0, started_at=old)
+    ids = [record(number, people.owner, cost=0, started_at=old).pk for number in range(1, 8)]
     rollup.catch_up()
-    RollupMark.objects.update(gaps=[[1, 3, clock.now().timestamp()]])
+    RollupMark.objects.update(gaps=[[ids[0], ids[2], clock.now().timestamp()]])
     with_config(settings, usage_keep_days=30)
     assert records.delete_expired() == 0, "some may not have been added up"
     RollupMark.objects.update(gaps=[])
