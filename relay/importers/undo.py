@@ -100,13 +100,13 @@ def _usage(run: Run) -> None:
             installation.save(update_fields=["usage_mark"])
 
 
-def _item(source_id: str, known: Known) -> Item:
-    return Item(id=source_id, name=str(known.seen.get("name", "")))
+def _item(source_id: str, known: Known, row: Row | None = None) -> Item:
+    return Item(id=source_id, name=str(known.seen.get("name") or getattr(row, "name", "")))
 
 
-def _left(run: Run, kind: str, source_id: str, known: Known, why: str = _USED) -> None:
+def _left(run: Run, kind: str, item: Item, why: str = _USED) -> None:
     run.report.counts[kind].left_out += 1
-    run.report.tell(kind, _item(source_id, known), why, Level.LEFT_OUT)
+    run.report.tell(kind, item, why, Level.LEFT_OUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ def _codes(run: Run, some: _Some) -> None:
     for source_id, known in some:
         row = rows.get(known.object_id)
         if row is not None and row.redeemed_at and known.seen.get("state") != "redeemed":
-            _left(run, "code", source_id, known)
+            _left(run, "code", _item(source_id, known))
             continue
         _gone(run, "code", known, None)
         if run.applies and row is not None:
@@ -181,7 +181,7 @@ def _tokens(run: Run, some: _Some) -> None:
             continue
         was_used = row.pk in used or row.pk in _removed(run).tokens
         if was_used or UsageRecord.objects.filter(token=row.pk).exists():
-            _left(run, "token", source_id, known)
+            _left(run, "token", _item(source_id, known, row))
             continue
         run.report.counts["token"].removed += 1
         run.report.quotas -= known.amount
@@ -200,10 +200,11 @@ def _users(run: Run, some: _Some) -> None:
         if not known.made:
             _merged(run, source_id, known, row)
         elif row.last_login is not None or _was_used(row, run.installation.name):
-            _left(run, "user", source_id, known)
+            _left(run, "user", _item(source_id, known, row))
         else:
             run.report.counts["user"].removed += 1
             run.report.balances -= known.amount
+            run.memory.setdefault("users", set()).add(row.pk)
             if run.applies:
                 reason = f"Import of {run.installation.name} undone"
                 taken = movements.deduct_up_to(row, known.amount, actor=None, reason=reason) if known.amount else 0
@@ -258,7 +259,7 @@ def _prices(run: Run, some: _Some) -> None:
         )
         was_used = rows and rows.model.name in _removed(run).models
         if same and (was_used or _recorded(run, "price_id") & set(same.values_list("pk", flat=True))):
-            _left(run, "price", source_id, known)
+            _left(run, "price", _item(source_id, known))
             continue
         _gone(run, "price", known, None)
         if run.applies and same:
@@ -281,7 +282,7 @@ def _channels(run: Run, some: _Some) -> None:
             continue
         was_used = row is not None and row.pk in _removed(run).channels
         if row is not None and (was_used or UsageRecord.objects.filter(channel=row.pk).exists()):
-            _left(run, "channel", source_id, known, "It was used since: it stays, disabled.")
+            _left(run, "channel", _item(source_id, known, row), "It was used since: it stays, disabled.")
             if run.applies:
                 row.enabled = False
                 row.save()
@@ -307,7 +308,7 @@ def _models(run: Run, some: _Some) -> None:
         elsewhere = ChannelModel.objects.filter(model=row).exclude(channel__in=_ids(run, "channel")).exists()
         kept = row.tokens.exclude(pk__in=_ids(run, "token")).exists() or row.name in _recorded(run, "model")
         if elsewhere or kept or row.name in _removed(run).models:
-            _left(run, "model", source_id, known)
+            _left(run, "model", _item(source_id, known, row))
             continue
         _gone(run, "model", known, row)
         if run.applies:
@@ -316,18 +317,18 @@ def _models(run: Run, some: _Some) -> None:
 
 
 def _groups(run: Run, some: _Some) -> None:
+    taken_back = run.memory.get("users", set())
     for source_id, known in some:
         row = Group.objects.filter(pk=known.object_id).first()
-        others = row is not None and row.user_set.exclude(pk__in=_ids(run, "user")).exists()
-        if others or (row is not None and run.applies and row.user_set.exists()):
-            _left(run, "group", source_id, known, "It has members, and stays.")
+        if row is not None and row.user_set.exclude(pk__in=taken_back).exists():
+            _left(run, "group", _item(source_id, known, row), "It has members, and stays.")
             continue
         _gone(run, "group", known, row)
         if run.applies and row is not None:
             try:
                 row.delete()
             except ProtectedError:
-                _left(run, "group", source_id, known)
+                _left(run, "group", _item(source_id, known, row))
 
 
 _PARTS: Final[tuple[tuple[str, Callable[[Run, _Some], None]], ...]] = (

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _SHOWN: Final = 40  # remarks of one level on a terminal
 _NAMED: Final = 3  # things of which one remark is shown
 _HEADINGS: Final = {"left_out": "Not carried over", "changed": "Different here", "note": "Good to know"}
+_LEFT: Final = "Stays Here"  # the first of these, of an undo
 
 
 @options.group("import")
@@ -101,7 +102,7 @@ def undo(name: str, apply: bool, as_json: bool) -> None:
 
         return take_back(name, apply=apply)
 
-    _tell(_done(work), as_json)
+    _tell(_done(work), as_json, undone=True)
 
 
 def _done(work: Callable[[], Report]) -> Report:
@@ -116,31 +117,56 @@ def _done(work: Callable[[], Report]) -> Report:
             raise Refusal(str(error)) from None
 
 
-def _tell(report: Report, as_json: bool) -> None:
+def _tell(report: Report, as_json: bool, undone: bool = False) -> None:
     if as_json:
         output.as_json(report.as_json())
         return
-    from portal.lib import money
     from relay.importers.report import KINDS
 
-    output.title("Import" if report.applied else "Import (nothing is written)")
+    output.title(("Undo of an Import" if undone else "Import") + ("" if report.applied else " (nothing is written)"))
     output.section("Source")
     output.field("Program", report.program)
-    output.field("Database", report.source)
+    if not undone:
+        output.field("Database", report.source)
     output.field("Name here", report.installation)
     output.section("Rows")
     for kind, title in KINDS.items():
         if kind in report.counts:
             found = report.counts[kind]
             told = [f"{found.new:,} new", f"{found.changed:,} changed", f"{found.unchanged:,} as they were"]
-            told += [f"{found.removed:,} taken back"] if found.removed else []
-            output.field(title.capitalize(), ", ".join([*told, f"{found.left_out:,} left out"]))
-    output.field("Balances", money.exact(report.balances))
-    output.field("Quotas", money.exact(report.quotas))
+            told += [f"{found.left_out:,} left out"]
+            taken = [
+                f"{found.removed:,} taken back",
+                f"{found.left_out:,} {'stays' if found.left_out == 1 else 'stay'}",
+            ]
+            output.field(title.capitalize(), ", ".join(taken if undone else told))
+    output.field("Balances", _moved(report.balances))
+    output.field("Quotas", _moved(report.quotas))
     for level, heading in _HEADINGS.items():
-        _remarks(report, level, heading)
+        _remarks(report, level, _LEFT if undone and level == "left_out" else heading)
+    output.next_steps(_next_steps(report, undone))
+
+
+def _moved(amount: int) -> str:
+    from portal.lib import money
+
+    if not amount:
+        return "as they were"
+    return f"{money.exact(amount)} added" if amount > 0 else f"{money.exact(-amount)} taken back"
+
+
+def _next_steps(report: Report, undone: bool) -> list[str]:
     if not report.applied:
-        output.next_steps(["Run the same command with --apply to do it."])
+        if report.changes or report.balances or report.quotas:
+            return ["Run the same command with --apply to do it."]
+        return ["Nothing to do: all of it is here." if not undone else "Nothing to do: all that can be is taken back."]
+    if undone:
+        return []
+    return [
+        f"Look whether channels and keys are in order: {startup.own_command('doctor')}",
+        "Run it again for what is new there, until everybody has moved.",
+        f"To take it back as long as it was not used: {startup.own_command('import', 'undo', report.installation)}",
+    ]
 
 
 def _remarks(report: Report, level: str, heading: str) -> None:

@@ -75,7 +75,7 @@ class ChannelReader:
             remarks=(*remarks, *more),
             provider=provider,
             base_url=place.base_url,
-            keys=tuple(_key_states(row, place.keys)),
+            keys=tuple(_key_states(row, place.keys, self._program)),
             routes=tuple(
                 SourceRoute(model=model, upstream=upstream if upstream != model else "")
                 for model, upstream in upstreams.items()
@@ -177,7 +177,7 @@ def _as_text(entry: object) -> str:
     return entry.strip() if isinstance(entry, str) else encode(entry).decode()
 
 
-def _key_states(row: Row, secrets: tuple[str, ...]) -> Iterator[SourceKey]:
+def _key_states(row: Row, secrets: tuple[str, ...], program: str) -> Iterator[SourceKey]:
     """The keys with what happened to each, which is noted by their places."""
     info: dict[str, Any] = object_of(row.get("channel_info"))
     states = info.get("multi_key_status_list") or {}
@@ -190,10 +190,10 @@ def _key_states(row: Row, secrets: tuple[str, ...]) -> Iterator[SourceKey]:
         state = states.get(str(place)) if isinstance(states, dict) else None
         failed, at = "", None
         if state == _KEY_FAILED:
-            failed = text_of(reasons.get(str(place))) or "disabled by the program"
+            failed = text_of(reasons.get(str(place))) or f"disabled by {program}"
             at = moment_of(times.get(str(place)))
         elif whole == _FAILED:
-            failed = text_of(said.get("status_reason")) or "disabled by the program"
+            failed = text_of(said.get("status_reason")) or f"disabled by {program}"
             at = moment_of(said.get("status_time"))
         yield SourceKey(secret=secret, enabled=state != _KEY_OFF, failed=failed, failed_at=at)
 

@@ -180,6 +180,8 @@ def _sqlite(path: Path) -> Database:
             raise SourceUnreadable(
                 "There is no such file. The address of a server begins with mysql:// or postgres://."
             )
+        if path.is_dir():
+            raise SourceUnreadable(f"{path} is a folder: name the file of the database in it.")
         raise SourceUnreadable(f"There is no file {path}.")
     if not os.access(path, os.R_OK):
         raise SourceUnreadable(f"The file {path} may not be read by this user.")

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from portal.lib import clock
-from relay.importers.description import SourcePrice
+from relay.importers.description import Level, SourcePrice
 from relay.importers.mapping import Known, NewRow
 from relay.importers.run import Run, batched
 from relay.models import ModelPrice
@@ -18,6 +18,10 @@ from relay.models.price import CLASSES, PricePurpose
 _STEP: Final = Decimal("0.000000001")
 _MOST: Final = Decimal(999_999_999)
 _REQUIRED: Final = ("input", "output")
+_NO_COSTS: Final = (
+    "What upstreams charge is not known from it: margins count it as the price, so that groups who pay less show as "
+    "below cost, until channels have a cost multiplier or costs of their own."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ def carry(run: Run) -> None:
     models = {known.seen["name"]: known.object_id for known in run.rows.of("model").values() if "name" in known.seen}
     names = {model.name: model.id for model in run.source.models() if not model.left_out}
     met: set[str] = set()
+    costs_told = False
     for batch in batched(run.source.prices()):
         new: list[tuple[SourcePrice, _Place]] = []
         known: list[tuple[SourcePrice, _Place, Known]] = []
@@ -50,6 +55,9 @@ def carry(run: Run) -> None:
                     new.append((price, place))
                 else:
                     known.append((price, place, before))
+        if not costs_told and any(place.purpose == PricePurpose.SALE for _price, place in new):
+            costs_told = True
+            run.report.tell("source", None, _NO_COSTS, Level.NOTE)
         _create(run, new)
         _follow(run, known)
 
