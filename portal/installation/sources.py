@@ -61,6 +61,7 @@ class Collected:
     def refusal(self, name: str, value: object, why: str) -> str:
         """The error for a value that makes no sense; it shows the value unless that may be a secret."""
         secret = any(word in name for word in ("key", "url", "password")) and name != "public_url"
+        secret = secret or name.endswith("token")
         shown = "" if secret else f" ({str(value)[:60]!r})"
         return f"{self.origin.get(name, name)}{shown}: {why}"
 

@@ -58,15 +58,22 @@ def _allowances(value: list[str]) -> list[str]:
 
 
 def _key(value: str) -> str:
-    if value:
-        crypto.check_key(value)
-    return value
+    return _keys([value])[0] if value else value
 
 
 def _keys(value: list[str]) -> list[str]:
     """The first encrypts. The others only read what they have encrypted, so that a weak one can be replaced."""
     for key in value[:1]:
-        crypto.check_key(key)
+        try:
+            crypto.check_key(key)
+        except ValueError as error:
+            raise ValueError(f"{error}, or leave it out to have one made") from None
+    return value
+
+
+def _bearer(value: str) -> str:
+    if value:
+        crypto.check_key(value)
     return value
 
 
@@ -228,6 +235,7 @@ def _expand(value: Path) -> Path:
 
 
 Key = Annotated[str, AfterValidator(_key)]
+Bearer = Annotated[str, AfterValidator(_bearer)]  # what others send; none is made where there is none
 Keys = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_keys)]
 Networks = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_networks)]
 Allowances = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_allowances)]

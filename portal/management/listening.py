@@ -19,6 +19,7 @@ from portal.management.apart import apart
 from portal.management.command_line import database_is_away
 from portal.metrics.installed import why_not_open as why_not_open_metrics
 from portal.move.progress import is_unfinished
+from portal.services.database_errors import told_in_one_line
 from portal.services.migrations import migrations_missing
 from portal.serving.banner import RELAYS_ONLY, address, open_relay
 from portal.serving.first_run import take_over
@@ -70,7 +71,8 @@ class ListeningCommand(BaseCommand):
         except CannotListen as error:
             raise CommandError(str(error), returncode=3) from None
         try:
-            connection.ensure_connection()
+            with told_in_one_line():
+                connection.ensure_connection()
         except (DatabaseError, ImproperlyConfigured) as error:
             raise CommandError(database_is_away(error)) from None
         if is_unfinished(connection):

@@ -27,12 +27,12 @@ from accounts.transactions import consistent_read, patient_read
 from portal.installation.lock import FolderInUse, FolderLock
 from portal.lib import clock, crypto
 from portal.lib.processes import process_start
-from portal.lib.texts import reason
 from portal.move import comparison, references
 from portal.move.copy import Copier, Tell
 from portal.move.progress import Progress, is_empty, is_unfinished
 from portal.move.rows import RowRefused
 from portal.move.tables import all_tables
+from portal.services.database_errors import fault_of
 from portal.services.other_database import as_default
 from relay.models import Worker
 
@@ -194,11 +194,12 @@ def _workers() -> bool:
 
 
 def connects(target: BaseDatabaseWrapper) -> str:
-    """Why a database cannot be connected to; empty if it can."""
+    """Why a database cannot be connected to, and what to do; empty if it can."""
     try:
         target.ensure_connection()
     except DatabaseError as error:
-        return reason(error).splitlines()[0].rstrip(".")
+        fault = fault_of(error, target.vendor)
+        return f"{fault.reason}. {fault.remedy.replace('AIRELAYS_DATABASE_URL', 'the URL')}"
     return ""
 
 

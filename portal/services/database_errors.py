@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from django.db import NotSupportedError, connection
@@ -55,14 +57,17 @@ _IN_WORDS: Final = (  # of libpq, which gives no SQLSTATE for a connection that 
 )
 
 
-def fault_of(error: BaseException) -> Fault:
-    """What an error of Django's says of the database, and what to do. May connect to PostgreSQL to find out."""
+def fault_of(error: BaseException, vendor: str = "") -> Fault:
+    """What an error of Django's says of the database, and what to do. May connect to PostgreSQL to find out.
+
+    `vendor`: of another database than the portal's, to which the error belongs.
+    """
     if isinstance(error, NotSupportedError):  # Django asks for a newer version
         return Fault(_line(reason(error)), _UPGRADE)
     arguments = error.args
     if len(arguments) > 1 and isinstance(arguments[0], int):  # as MySQL's drivers raise them
         return Fault(_line(str(arguments[1])), _OF_MYSQL.get(arguments[0], _CHECK))
-    if connection.vendor == "postgresql":
+    if (vendor or connection.vendor) == "postgresql":
         cause = _behind_the_pool(error.__cause__ or error)
         said = _line(reason(cause))
         state = getattr(cause, "sqlstate", None) or ""
@@ -74,6 +79,18 @@ def fault_of(error: BaseException) -> Fault:
 def one_line_is_enough() -> None:
     """For commands that tell the fault themselves: the pool tells each try to connect."""
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """The same inside, for what serves afterwards."""
+    logger = logging.getLogger("psycopg.pool")
+    before = logger.level
+    one_line_is_enough()
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def waited_for_the_pool(error: BaseException) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from django.db import DatabaseError, InternalError, OperationalError
 
 from portal.management import command_line
+from portal.services.database_errors import told_in_one_line
 
 BROKE = "terminating connection due to idle-in-transaction timeout\nDETAIL: and so on"
 
@@ -52,3 +55,12 @@ def test_a_database_that_is_away(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         "airelays: the database cannot be used: connection refused. Check that it runs, that its disk has room, and "
         "AIRELAYS_DATABASE_URL.\n"
     )
+
+
+def test_a_server_that_serves_tells_of_its_pool_again() -> None:
+    """At the start one line says why there is no connection; the pool's own tries would be ten more."""
+    pool = logging.getLogger("psycopg.pool")
+    before = pool.isEnabledFor(logging.WARNING)
+    with told_in_one_line():
+        assert not pool.isEnabledFor(logging.WARNING)
+    assert pool.isEnabledFor(logging.WARNING) is before

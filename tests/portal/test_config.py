@@ -84,6 +84,7 @@ def test_toml_file_sections_and_precedence(tmp_path: Path) -> None:
         ({"AIRELAYS_TOKEN_KEY": "short"}, "AIRELAYS_TOKEN_KEY: write a random key"),
         ({"AIRELAYS_ENCRYPTION_KEYS": "not-a-key"}, "AIRELAYS_ENCRYPTION_KEYS: write a random key"),
         ({"AIRELAYS_ENCRYPTION_KEYS": f"old,{'0123456789abcdef' * 2}"}, "AIRELAYS_ENCRYPTION_KEYS: write a random key"),
+        ({"AIRELAYS_METRICS_TOKEN": "hunter2"}, "AIRELAYS_METRICS_TOKEN: write a random key of at least 32 characters"),
         ({"AIRELAYS_TRUSTED_PROXIES": "0.0.0.0/0"}, "name the networks"),
         ({"AIRELAYS_TRUSTED_PROXIES": "0.0.0.0/1,128.0.0.0/1"}, "name the networks"),
         ({"AIRELAYS_TRUSTED_PROXIES": "127.0.0.1,::/0"}, "name the networks"),
@@ -101,6 +102,13 @@ def test_bad_value_is_one_line_that_names_the_setting(settings: dict[str, str], 
     with pytest.raises(ConfigError) as caught:
         config.load({}, settings)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("setting", "made"), [("TOKEN_KEY", True), ("METRICS_TOKEN", False)])
+def test_only_keys_that_are_made_where_there_is_none_may_be_left_out(setting: str, made: bool) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load({}, {f"AIRELAYS_{setting}": "short"})
+    assert ("leave it out to have one made" in str(caught.value)) is made
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def _target(url: str) -> tuple[Any, str]:
     about = target.settings_dict
     name = f"{about['NAME']} at {about['HOST'] or 'this machine'}"
     if why := connects(target):
-        raise Refusal(f"The database {name} cannot be connected to: {why}.")
+        raise Refusal(f"The database {name} cannot be connected to: {why}")
     return target, f"the database {name}"
 
 

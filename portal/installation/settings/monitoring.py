@@ -23,7 +23,7 @@ class Monitoring(BaseModel):
         "127.0.0.1",
         description=("Address of `METRICS_PORT`. One that other machines reach needs `METRICS_TOKEN`."),
     )
-    metrics_token: values.Key = Field(
+    metrics_token: values.Bearer = Field(
         "",
         description=(
             "What a scrape sends as `Authorization: Bearer …`: at least 32 random characters, such as of "

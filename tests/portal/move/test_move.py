@@ -28,7 +28,7 @@ from portal.move.move import MoveRefused, move
 from portal.move.progress import Progress, is_unfinished
 from portal.move.rows import RowRefused, _storable
 from portal.move.tables import all_tables
-from portal.services.other_database import as_default, connect_sqlite
+from portal.services.other_database import as_default, connect_sqlite, connect_url
 from relay.models import Pool, StoredResponse, Token, UsageRecord
 from relay.usage.demo_data import SeedPlan, seed
 from tests.support import environment
@@ -45,6 +45,15 @@ def silent(table: str, rows: int) -> None:
 def folder(tmp_path: Path, settings: Any) -> Path:
     settings.DATA_DIR = tmp_path
     return tmp_path
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
+def test_a_server_that_is_not_there_is_said_with_what_to_do(scheme: str, db: None) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        said = moves.connects(connect_url(f"{scheme}://one:pass@127.0.0.1:{nobody.getsockname()[1]}/new"))
+    assert "refused" in said and said.endswith("Start it, or correct host and port in the URL.")
+    assert "pass" not in said and "\n" not in said and "(2003" not in said
 
 
 @pytest.fixture(scope="module")
