@@ -77,6 +77,10 @@ def backup_to_file(path: Path, passphrase: str | None, tell: Tell) -> Backup:
 
     It gets its name when it is whole. Raises BackupFailed, OSError, DatabaseError.
     """
+    if path.is_dir():
+        raise BackupFailed(f"{path} is a folder: name the file that is to be written in it.")
+    if not path.parent.is_dir():
+        raise BackupFailed(f"There is no folder {path.parent}.")
     if path.exists():
         raise BackupFailed(f"{path} exists already. Name a file that does not.")
     with _scratch(path.parent) as folder:

@@ -8,8 +8,11 @@ from portal.cli.errors import Refusal
 _NAMED = 10  # users that an error lists
 
 
-def user_named(username: str | None) -> User:
-    """The active user of this name; without a name the only superuser. Raises Refusal."""
+def user_named(username: str | None, how: str = " with --user") -> User:
+    """The active user of this name; without a name the only superuser. Raises Refusal.
+
+    `how`: in which way the command takes a name.
+    """
     if username is not None:
         found = User.objects.filter(username=username, is_active=True).first()
         if found is None:
@@ -19,6 +22,7 @@ def user_named(username: str | None) -> User:
     if len(several) == 1:
         return several[0]
     if not several:
-        raise Refusal("There is no active superuser. Name the user.")
+        raise Refusal(f"There is no active superuser. Name the user{how}.")
     names = ", ".join(user.get_username() for user in several[:_NAMED])
-    raise Refusal(f"There are several superusers. Name one of them: {names}{', …' if len(several) > _NAMED else ''}.")
+    more = ", …" if len(several) > _NAMED else ""
+    raise Refusal(f"There are several superusers. Name one of them{how}: {names}{more}.")

@@ -87,8 +87,9 @@ def run(config: Config, wish: Wish, tell: Tell = silent) -> Report:
 def _deployment(config: Config, add: Callable[[str, str, Callable[[], Iterable[Check]]], bool]) -> None:
     """The servers beside the portal, and the way by which users come in."""
     add("servers", gettext_noop("Database"), lambda: machine.servers(config))
-    if not config.public_url:
-        return  # the check of the settings says so, where others reach the portal
+    if not config.public_url:  # the check of the settings warns of that, where others reach the portal
+        add("public_address", gettext_noop("Public address"), lambda: [address.not_set()])
+        return
     public = address.Public(config.public_url)
     add("public_address", gettext_noop("Public address"), lambda: address.public_address(config, public))
     add("proxy", gettext_noop("Proxy"), lambda: proxy.proxy(config, public))

@@ -44,7 +44,8 @@ def check_key(text: str) -> None:
     """Raise ValueError, with what to do, for a key that can be guessed. Those that `random_key` makes pass."""
     if len(text) < _LEAST_CHARACTERS or len(set(text)) < _LEAST_DIFFERENT:
         raise ValueError(
-            f"write a random key of at least {_LEAST_CHARACTERS} characters, such as the output of `openssl rand -hex 32`"
+            f"write a random key of at least {_LEAST_CHARACTERS} characters, such as the output of "
+            "`openssl rand -hex 32`"
         )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -12,6 +13,7 @@ from portal.cli import options, output, startup
 from portal.cli.errors import Refusal
 from portal.cli.input import values
 
+_NAMED: Final = 3  # rows of a kind that are named where they only stay
 _FILE = click.argument("file", type=click.Path(dir_okay=False, path_type=Path, allow_dash=True))
 _USER = click.option(
     "--user", "username", type=values.USER, metavar="USER", help="Who does it; otherwise the only superuser."
@@ -122,8 +124,23 @@ def _tell(title: str, plan: Any, as_json: bool) -> None:
         output.line(line)
     if not plan.changes:
         output.line("Nothing: everything is as the file says.")
-    for head, lines in (("Not in the File", plan.left), ("Notes", plan.notes)):
-        if lines:
-            output.section(head)
-            for line in lines:
-                output.line(line)
+    if plan.left:
+        output.section("Not in the File")
+        output.line("These stay as they are; --prune deletes those of sections that the file has, but for prices.")
+        for line in _in_short(plan.left):
+            output.line(line)
+    if plan.notes:
+        output.section("Notes")
+        for line in plan.notes:
+            output.line(line)
+
+
+def _in_short(titles: list[str]) -> Iterator[str]:
+    """Rows such as `model “gpt”`, a line for each kind of them."""
+    kinds: dict[str, list[str]] = {}
+    for title in titles:
+        kind, _space, name = title.partition(" ")
+        kinds.setdefault(kind, []).append(name)
+    for kind, names in kinds.items():
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        yield f"{kind} {', '.join(names[:_NAMED])}{more}"

@@ -31,7 +31,7 @@ def command(username: str | None, generate: bool) -> None:
         from accounts.models import AuditEvent, StaffKey
         from portal.cli.people import user_named
 
-        user = user_named(username)
+        user = user_named(username, "")
         password = secrets.token_urlsafe(12) if generate else _asked(user.get_username())
         try:
             validate_password(password, user)

@@ -60,6 +60,16 @@ def public_address(config: Config, public: Public) -> Iterator[Check]:
     yield _asked(public, data)
 
 
+def not_set() -> Check:
+    """What is left out where no address is named."""
+    text = _(
+        "Not checked: AIRELAYS_PUBLIC_URL is not set. The certificate, the proxy, streams, websockets and uploads were "
+        "not looked at."
+    )
+    step = _("Set AIRELAYS_PUBLIC_URL to the address that users type, such as https://ai.example.org, and check again.")
+    return Check("public_address", "skip", text, (step,))
+
+
 def _unreachable(host: str, port: int, data: dict[str, Any]) -> Check | None:
     """Why no connection is made; None if one is."""
     where = {"host": host, "port": port}

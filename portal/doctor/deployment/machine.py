@@ -154,10 +154,10 @@ def _clocks(config: Config) -> Iterator[Check]:
             continue
         shown = {"name": _("database") if name == "database" else name, "seconds": abs(ahead)}
         if abs(ahead) > _SKEW:
-            text = _("The clock of the server of %(name)s differs from this machine's by %(seconds).0f seconds.")
+            text = _("The clock of the %(name)s server differs from this machine's by %(seconds).0f seconds.")
             yield Check("clocks", "fail", text % shown, steps, {"server": name.lower(), "ahead": round(ahead, 1)})
         else:
-            text = _("The clock of the server of %(name)s agrees with this machine's.")
+            text = _("The clock of the %(name)s server agrees with this machine's.")
             yield Check("clocks", "pass", text % shown, data={"server": name.lower(), "ahead": round(ahead, 1)})
 
 

@@ -54,7 +54,8 @@ def apply(request: HttpRequest, document: Document, *, prune: bool = False, agre
 def _make(request: HttpRequest, change: Change) -> list[str]:
     """Make a change. Returns what the page would tell its reader."""
     resource = BY_PATH.get(change.kind.section)
-    page = Page(request, change.kind.model, resource.prepare if resource is not None else None)
+    prepare = resource.prepare if resource is not None else None
+    page = Page(request, change.kind.model, _prepare_channel if change.kind.section == "channels" else prepare)
     if change.action == "delete":
         page.delete(page.find(change.row.pk, lock=True))
         return page.notes.texts()
@@ -69,9 +70,18 @@ def _make(request: HttpRequest, change: Change) -> list[str]:
     return page.notes.texts()
 
 
+def _prepare_channel(form: Any, values: Any) -> None:
+    """A file allows no addresses: it says which entry is missing."""
+    form.offer = staticmethod(_offer)
+
+
+def _offer(reason: str, entry: str) -> str:
+    return _("%(reason)s The entry that is missing there: “%(address)s”.") % {"reason": reason, "address": entry}
+
+
 def _save(page: Page, change: Change) -> Any:
     kind, new = change.kind, change.row is None or change.kind.fresh
-    said = {name: after for name, (_before, after) in change.members.items()}
+    said = {name: after for name, (_was, after) in change.members.items()}
     if new:
         said = {**{name: change.entry[name] for name in kind.identity if name in change.entry}, **said}
     if kind.fresh:  # the last one's amounts count where the document says nothing

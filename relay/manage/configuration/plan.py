@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 from portal.lib.crypto import Undecryptable
+from portal.lib.json import encode
 from relay.admin.pasted import parse_served
 from relay.manage.configuration.document import BadDocument, Document, NoSecret, secret_of
 from relay.manage.configuration.export import rows_of
@@ -244,5 +245,6 @@ def _is(key: Any, secret: str, channel: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    text = "nothing" if value in (None, "", []) else str(value)
+    said = encode(value).decode() if isinstance(value, bool | list | dict) else str(value)  # as a file has it
+    text = "nothing" if value in (None, "", []) else said
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from decimal import Decimal
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from django.contrib.auth.models import Group, Permission
 from django.http import HttpRequest
 
 from accounts.models import AuditEvent, User
+from portal.cli.errors import Refusal
+from portal.cli.people import user_named
 from relay.manage.configuration.apply import NotApplied, apply
 from relay.manage.configuration.document import BadDocument, NoSecret, read, secret_of, write
 from relay.manage.configuration.export import export
@@ -138,7 +141,7 @@ def test_lists_are_whole_and_may_be_emptied(boss: HttpRequest) -> None:
     text = '[[channels]]\nname = "OpenAI"\nmodels = ["chat = gpt-4.1"]\ngroups = []\n'
     assert lines(boss, text) == [
         "~ channel “OpenAI”",
-        "    groups: ['team'] → nothing",
+        '    groups: ["team"] → nothing',
         "    ~ model chat = gpt-4.1",
         "    - model draw",
     ]
@@ -148,6 +151,29 @@ def test_lists_are_whole_and_may_be_emptied(boss: HttpRequest) -> None:
     assert channel.groups_limited, "a channel whose groups are gone is for nobody"
     apply(boss, read('[[channels]]\nname = "OpenAI"\ngroups_limited = false\n'))
     assert not Channel.objects.get(name="OpenAI").groups_limited
+
+
+def test_a_refused_address_is_told_with_what_a_superuser_adds(boss: HttpRequest) -> None:
+    """Not with a member of the management API, which no file has."""
+    with pytest.raises(NotApplied, match=r"The entry that is missing there: “10\.0\.0\.5:80”") as refused:
+        apply(boss, read('[[channels]]\nname = "L"\nprovider = "openai"\nbase_url = "http://10.0.0.5/v1"\n'))
+    assert "allow_address" not in refused.value.message
+
+
+def test_rows_that_only_stay_are_told_in_short(boss: HttpRequest, capsys: pytest.CaptureFixture[str]) -> None:
+    Model.objects.bulk_create(Model(name=f"m{number:03}") for number in range(500))
+    plan = make_plan(boss, read('[[models]]\nname = "new"\nis_open = true\n'))
+    import_module("portal.cli.commands.config")._tell("Plan", plan, False)
+    said = capsys.readouterr().out
+    assert "is_open: true" in said and "“m000”, “m001”, “m002” and 497 more" in said and "m100" not in said
+
+
+def test_of_several_superusers_one_is_named_with_an_option(boss: HttpRequest) -> None:
+    User.objects.create_superuser("another")
+    with pytest.raises(Refusal, match="Name one of them with --user: "):
+        user_named(None)
+    with pytest.raises(Refusal, match="Name one of them: "):
+        user_named(None, "")
 
 
 def test_prune_deletes_what_is_missing_of_the_sections_that_a_file_has(boss: HttpRequest) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from portal.backup import create
 from portal.backup.archive import unpack, writing
+from portal.backup.create import BackupFailed, backup_to_file
 from relay.models import Upload
 from relay.models.upload import UploadState
 from tests.support.portal import People
@@ -57,3 +58,10 @@ def test_however_many_files_are_missing_some_are_asked_for_at_a_time(
     assert [one.name for one in create._in_pages()] == names[:4]
     with django_assert_num_queries(3):
         assert create._still_there(names) == set(names[:4])
+
+
+def test_a_folder_and_a_place_that_is_not_there_are_told(tmp_path: Path) -> None:
+    with pytest.raises(BackupFailed, match="is a folder: name the file"):
+        backup_to_file(tmp_path, None, print)
+    with pytest.raises(BackupFailed, match=f"There is no folder {tmp_path / 'none'}"):
+        backup_to_file(tmp_path / "none" / "a.backup", None, print)

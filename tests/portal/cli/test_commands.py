@@ -287,7 +287,7 @@ def test_create_and_list_tokens(airelays: Output, admin: User) -> None:
     assert airelays.err == "There is no active user “nobody”.\n"
     User.objects.create_superuser("second")
     airelays("token", "create", "X", code=1)
-    assert "Name one of them: admin, second." in airelays.err
+    assert "Name one of them with --user: admin, second." in airelays.err
 
 
 def test_status_tells_settings_upstreams_and_no_secret(airelays: Output, admin: User) -> None:

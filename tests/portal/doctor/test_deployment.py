@@ -28,9 +28,11 @@ from django.db import connection
 from django.test import override_settings
 
 from portal import config
+from portal.doctor import run
 from portal.doctor.deployment import address, machine, proxy, question
 from portal.doctor.report import Check
 from tests.support.server import Server, free_port
+from tests.support.sessions import with_config
 
 PEER = "10.0.0.7"
 URL = "https://ai.example.org"
@@ -336,3 +338,11 @@ def test_servers_that_agree_on_the_time_and_take_the_connections() -> None:
     if kind:
         many = settings_of(DATABASE_URL=wanted.database_url, WORKERS="64", DATABASE_CONNECTIONS="400")
         assert statuses(machine._connections(many)) == {"connections": "fail"}
+
+
+def test_without_an_address_it_says_what_was_not_looked_at(db: None, settings: Any) -> None:
+    with_config(settings, public_url="")
+    report = run.run(settings.CONFIG, run.Wish(response=False, upstreams=False, deployment=True))
+    (check,) = (one for one in report.checks if one.name == "public_address")
+    assert check.status == "skip" and "uploads" in check.message and "AIRELAYS_PUBLIC_URL" in check.next_steps[0]
+    assert any("AIRELAYS_PUBLIC_URL" in step for step in report.as_json()["next_steps"])
