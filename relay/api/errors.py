@@ -24,7 +24,11 @@ _BY_TELEPHONE: Final = re.compile(r"/v1/realtime/calls/[^/]+/(?:accept|reject|re
 _AUTH_TOKENS: Final = "/v1/interactions/auth_tokens"
 _GEMINI_ACTION: Final = re.compile(r"(?<=:)[a-z]+[A-Z][A-Za-z]*$")  # such as embedContent
 _HINTS: Final = (
-    ("/api", f"This is no Ollama server; choose “OpenAI compatible” in your client. {_API}"),
+    *(
+        (f"/api/{name}", f"This is no Ollama server; choose “OpenAI compatible” in your client. {_API}")
+        for name in ("blobs", "chat", "embed", "embeddings", "generate", "ps", "pull", "show", "tags", "version")
+    ),
+    ("/api", "Scripts that manage the portal use /api/v1, or what it has of one-api's calls. Apps use /v1."),
     ("/health", "Whether the portal serves is at GET /readyz."),
     ("/livez", "Whether the portal runs is at GET /healthz."),
     ("/openai", f"Azure's paths are /openai/v1/… and /openai/deployments/{{model}}/chat/completions. {_API}"),

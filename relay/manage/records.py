@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 from ninja import Path, Query, Schema
 from pydantic import Field
 
+from accounts.models import User
 from accounts.rights import may
 from portal.lib import money
 from portal.lib.days import parse_day
@@ -115,7 +116,9 @@ class Sums(Schema):
 class Asked(Sent):
     """Whose request for which model is explained."""
 
-    user: str = Field(min_length=1, max_length=254, description="A user name or an e-mail address.")
+    user: SentId | Annotated[str, Field(min_length=1, max_length=254)] = Field(
+        description="The id of a user, or, as a text, a user name or an e-mail address."
+    )
     model: str = Field(min_length=1, max_length=300)
     token: SentId | None = Field(None, description="One of the user's tokens.")
 
@@ -264,7 +267,12 @@ def explain(request: HttpRequest, payload: Asked) -> HttpResponse:
     """Where a request of a user for a model would go now, or why it would fail."""
     need_scope(request, "routing")
     need(may(request.user, "relay.view_channel", "accounts.view_user"))
-    asked = {"user": payload.user, "model": payload.model, "token": str(payload.token or "")}
+    name = payload.user
+    if isinstance(name, int):
+        name = User.objects.filter(pk=name).values_list("username", flat=True).first() or ""
+        if not name:
+            raise Missing(_("There is no user with the id %(id)d.") % {"id": payload.user})
+    asked = {"user": name, "model": payload.model, "token": str(payload.token or "")}
     found, error = explain_for(asked, request.user)
     if found is None:
         raise Missing(error)

@@ -115,6 +115,7 @@ def _one_api() -> list[URLPattern]:
 
 
 urlpatterns: Final[list[Any]] = [
+    re_path(r"^api/v1/?$", nothing_here, name="manage-root"),
     path(_ROOT, patterns_of(api)),
     re_path(r"^api/v1(?:/.*)?$", nothing_here, name="manage-nothing"),
     *_one_api(),

@@ -153,6 +153,20 @@ def test_wrong_paths_and_probes_are_told_in_json(
         assert alone.status_code in {status, 401, 429}, "no token, or a wrong one, changes nothing else"
 
 
+@pytest.mark.parametrize(
+    ("path", "word"), [("/api/tags", "Ollama"), ("/api/option/", "/api/v1"), ("/api/tagsx", "/api/v1")]
+)
+def test_only_ollamas_clients_are_told_of_ollama(server: Server, path: str, word: str) -> None:
+    said = server.get("none", path).json()["error"]["message"]
+    assert word in said and ("Ollama" in said) == (word == "Ollama")
+
+
+def test_a_staff_key_is_known_as_one(server: Server) -> None:
+    answer = server.get("sk-staff-0123456789", "/v1/models")
+    check(answer, 401, "authentication_error", "invalid_api_key")
+    assert "staff key" in answer.json()["error"]["message"] and "/api/v1" in answer.json()["error"]["message"]
+
+
 def test_browsers_are_shown_a_page(server: Server) -> None:
     response = httpx.get(f"{server.url}/whatever", headers={"accept": "text/html,*/*;q=0.8"}, trust_env=False)
     assert response.status_code == 404 and response.headers["content-type"].startswith("text/html")

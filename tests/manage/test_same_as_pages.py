@@ -236,6 +236,31 @@ def test_wrong_values_name_their_field_and_what_to_do(people: People, ids: dict[
     assert not ModelPrice.objects.filter(model=ids["models"], input__lt=0).exists()
 
 
+def test_a_member_with_a_slip_is_named_before_what_is_missing_then(people: People, ids: dict[str, int]) -> None:
+    script = Script(make_key(people.staff))
+    answer = script("POST", f"/users/{ids['users']}/top-up", {"amount": "5"})
+    error = answer.json()["error"]
+    assert answer.status_code == 422 and error["message"] == "amount: There is no such member."
+    assert error["fields"]["usd"] == error["fields"]["reason"] == ["Field required"]
+
+
+def test_a_user_is_explained_by_name_and_by_id(people: People, ids: dict[str, int]) -> None:
+    script = Script(make_key(people.staff))
+    by_name = script.ok("POST", "/explain", {"user": "ulla", "model": "m-1"})
+    user = User.objects.get(username="ulla")
+    assert script.ok("POST", "/explain", {"user": user.pk, "model": "m-1"}) == by_name
+    assert script("POST", "/explain", {"user": 10**9, "model": "m-1"}).status_code == 404
+    for wrong in (True, 1.5, "", 0, None):
+        answer = script("POST", "/explain", {"user": wrong, "model": "m-1"})
+        assert answer.status_code == 422 and list(answer.json()["error"]["fields"]) == ["user"], wrong
+
+
+def test_the_root_says_where_the_routes_are(people: People) -> None:
+    for path in ("", "/"):
+        answer = Script(make_key(people.staff))("GET", path)
+        assert answer.status_code == 404 and "openapi.json" in answer.json()["error"]["message"]
+
+
 def test_superusers_allow_an_address_with_a_channel(people: People, settings: Any) -> None:
     script = Script(make_key(people.staff))
     refused = script("POST", "/channels", {"name": "lan", "base_url": "http://10.1.2.3:8000/v1"})

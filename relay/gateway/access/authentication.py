@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from accounts.models import Change
+from accounts.models.staff_key import PREFIX as STAFF_KEY
 from portal.lib import clock, net
 from portal.lib.texts import whole_number
 from relay.errors import AddressBlocked, Forbidden, InvalidToken, RelayUnavailable, TokenUnusable
@@ -32,6 +33,10 @@ exchanges_seen: Final[ContextVar[list[tuple[Exchange, dict[str, Any]]] | None]] 
 _REFUSAL: Final = (
     "The token is missing or not valid here. Send “Authorization: Bearer sk-…” with a token of this portal; you can "
     "see yours after signing in with a browser."
+)
+_OF_STAFF: Final = (
+    "This looks like a staff key, which scripts use at /api/v1. Send a token of this portal here; you can see yours "
+    "after signing in with a browser."
 )
 _UNUSABLE: Final = {
     CallerState.EXPIRED: (
@@ -90,7 +95,7 @@ async def identify(exchange: Exchange) -> Caller:
     if caller is None and open_relay.digest:
         caller = await _open_caller(exchange, secret)
     if caller is None:
-        raise await _refuse(exchange.ip)
+        raise await _refuse(exchange.ip, secret)
     address_block.succeeded(exchange.ip)
     exchange.caller = caller  # also of a request that is refused below
     state = caller.state(exchange.wall)
@@ -152,7 +157,7 @@ async def _known(digest: str, secret: str = "") -> Caller | None:
     return caller
 
 
-async def _refuse(ip: str) -> InvalidToken | AddressBlocked:
+async def _refuse(ip: str, secret: str) -> InvalidToken | AddressBlocked:
     verdict = address_block.failed(ip, time.time())
     if verdict.blocked_for:
         message = (
@@ -166,7 +171,7 @@ async def _refuse(ip: str) -> InvalidToken | AddressBlocked:
             await snapshot_cache.in_thread(load.save_block, net.block_key(ip), verdict.failures, until)
         except RelayUnavailable:
             pass  # this worker blocks the address anyway; the fault has been logged
-    return InvalidToken(_REFUSAL)
+    return InvalidToken(_OF_STAFF if secret.startswith(STAFF_KEY) else _REFUSAL)
 
 
 def read_blocks() -> None:

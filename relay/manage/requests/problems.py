@@ -61,6 +61,12 @@ class Forbidden(Problem):
     status, code = 403, "forbidden"
 
 
+_UNKNOWN: Final = "extra_forbidden"  # pydantic's name of the error
+_NO_NAMES: Final = frozenset(
+    ("body", "query", "path", "payload", "asked", "constrained-int", "constrained-str", "int", "str")
+)
+
+
 class Missing(Problem):
     """There is no such object, or the key's owner may not see it."""
 
@@ -154,10 +160,12 @@ def not_as_documented(error: NotAsDocumented) -> Invalid:
     secret.
     """
     fields: dict[str, list[str]] = {}
-    for one in error.errors:
-        # Without where Ninja keeps it: `body`, the name of the parameter.
-        place = [str(part) for part in one.get("loc", ()) if part not in ("body", "query", "path", "payload", "asked")]
-        fields.setdefault(".".join(place) or "body", []).append(str(one.get("msg", "")))
+    # Members that there are not come first: what is missing then is mostly what they were meant to be.
+    for one in sorted(error.errors, key=lambda one: one.get("type") != _UNKNOWN):
+        # Without where Ninja keeps it: `body`, the name of the parameter, which of two types it was compared with.
+        place = [str(part) for part in one.get("loc", ()) if part not in _NO_NAMES]
+        said = _("There is no such member.") if one.get("type") == _UNKNOWN else str(one.get("msg", ""))
+        fields.setdefault(".".join(place) or "body", []).append(said)
     first, texts = next(iter(fields.items()), ("body", [_("The request is not valid.")]))
     return Invalid(f"{first}: {texts[0]}"[:_LONGEST], fields)
 
