@@ -71,6 +71,9 @@ class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
     # Fields, columns and filters that only people with a right of its own see, set and filter by, with that right.
     guarded_fields: ClassVar[Mapping[str, str]] = {}
 
+    # What the rows are for, or how one comes, where there is none yet.
+    empty_text: ClassVar[Any] = ""
+
     # Why some rows cannot be deleted, and what to do instead.
     instead_of_deleting: ClassVar[Any] = ""
 

@@ -57,6 +57,7 @@ class InvitationAdmin(BaseAdmin):
 
     form = InvitationForm
 
+    empty_text = _("Links with which people sign up, once or several times.")
     list_display = ("note", "email", "made", "state", "expires_at", "created_by", "created_at")
     list_select_related = ("created_by",)
     search_fields = ("note", "email")

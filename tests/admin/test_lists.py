@@ -234,3 +234,16 @@ def badges_on_pages() -> list[str]:
 
 def test_no_badge_is_a_field_of_a_page() -> None:
     assert badges_on_pages() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "word"),
+    [("accounts/staffkey", "/api/v1"), ("relay/billingkey", "OpenRouter"), ("relay/upstreambill", "billing key")],
+)
+def test_a_list_without_rows_says_how_one_comes_and_one_without_matches_shows_all(
+    staff: Client, path: str, word: str
+) -> None:
+    empty = staff.get(f"/admin/{path}/").content.decode()
+    assert word in empty and "No results found" not in empty and "Show all" not in empty
+    matches = staff.get(f"/admin/{path}/?q=nothing-like-it").content.decode()
+    assert "Nothing matches" in matches and "Show all" in matches

@@ -38,6 +38,8 @@ def test_a_key_is_shown_once_and_stored_as_a_digest(people: People) -> None:
     secret = page.context["secret"]
     assert secret.startswith(PREFIX) and "no-store" in page["Cache-Control"] and key.user == people.staff
     assert secret not in str(StaffKey.objects.values().get())
+    shown = page.content.decode()
+    assert "http://testserver/api/v1/users" in shown and "http://testserver/api/v1/openapi.json" in shown
     Script(secret).ok("GET", "/channels")
     for url in ("/admin/accounts/staffkey/", f"/admin/accounts/staffkey/{key.pk}/change/"):
         shown = browser.get(url).content.decode()

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import BaseAdmin
 from accounts.rights import may_everything
@@ -18,6 +19,7 @@ class AllowedUpstreamAdmin(BaseAdmin):
     Superusers only: each weakens the SSRF protection.
     """
 
+    empty_text = _("Channels on a private network, such as an Ollama at 192.168.1.50:11434, need one.")
     list_display = ("address", "note", "created_at")
     search_fields = ("address", "note")
 

@@ -23,6 +23,7 @@ from relay.providers.failures import BY_WORD
 class PoolAdmin(BaseAdmin):
     """Pools: channels that share a strategy. A channel is added to a pool on its own page."""
 
+    empty_text = _("Channels of a pool share a strategy, such as the fewest running requests. Most portals need none.")
     list_display = ("name", "strategy", "channel_count", "notes")
     search_fields = ("name",)
 
@@ -79,6 +80,7 @@ class KindFilter(admin.SimpleListFilter):
 class CooldownAdmin(ReadOnlyAdmin):
     """Channels, keys and models that are cooling down. They recover without help; staff may end a cooldown early."""
 
+    empty_text = _("Whatever an upstream refuses or fails at for a while is here, until it is asked again.")
     list_display = ("channel", "api_key", "model", "because", "detail", "opened", "since_label", "returns")
     list_filter = (KindFilter, "channel")
     list_select_related = ("channel", "api_key", "model")

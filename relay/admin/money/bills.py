@@ -112,6 +112,10 @@ class BillingKeyAdmin(_Earnings):
     """Keys that may read the bills of upstreams' accounts."""
 
     form = BillingKeyForm
+    empty_text = _(
+        "With one, the portal asks OpenAI, Anthropic or OpenRouter what it billed, and compares that with its records, "
+        "day by day."
+    )
     list_display = ("channel", "key", "scope", "asked", "fault")
     list_select_related = ("channel",)
     search_fields = ("channel__name", "scope")
@@ -171,6 +175,10 @@ class BillingKeyAdmin(_Earnings):
 class UpstreamBillAdmin(_Earnings, ReadOnlyAdmin):
     """What upstreams say that they billed, beside what was recorded."""
 
+    empty_text = _(
+        "They come by themselves: from the reports of OpenAI, Anthropic and OpenRouter once there is a billing key, "
+        "and elsewhere from the balances that an upstream tells."
+    )
     list_display = ("day", "channel", "state", "billed", "recorded_usd", "difference_usd", "requests", "known_by")
     list_filter = ("drifts", "source", ("channel", admin.RelatedOnlyFieldListFilter))
     list_select_related = ("channel",)

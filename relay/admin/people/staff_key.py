@@ -57,6 +57,7 @@ class StaffKeyAdmin(BaseAdmin):
     list_select_related = ("user",)
     search_fields = ("name", "=user__username")
     ordering = ("-id",)
+    empty_text = _("Scripts send one to the management API at /api/v1, or to the calls of one-api's that there are.")
     actions = ("revoke_selected",)
     actions_detail: ClassVar[Any] = ("revoke",)
     rights_words: ClassVar[Any] = {
@@ -130,6 +131,7 @@ class StaffKeyAdmin(BaseAdmin):
             "title": _("Staff key “%(name)s”") % {"name": obj},
             "opts": self.model._meta,
             "object": obj,
+            "address": request.build_absolute_uri("/api/v1/"),
             "secret": request.new_staff_key,  # type: ignore[attr-defined]
         }
         response = render(request, "admin/accounts/staffkey/secret.html", context)
