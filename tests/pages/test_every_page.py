@@ -125,7 +125,7 @@ NAME = re.compile(
     r"|opencode|Gemini CLI(: .*)?|Continue|Cursor|GeekAI|LangChain|LibreChat|Open WebUI|Zed"
     # As those apps' own pages call them.
     r"|API Provider|Base URL|Credential|Model ID|Webhook URL|OpenAI API Key|OpenAI Compatible API Key"
-    r"|Override OpenAI Base URL"
+    r"|Override OpenAI Base URL|airelays import --help"
     r"|(boolean|file|integer|object|string)|\".*|Azure OpenAI.*"
     r"|req_.*|sk-.*|[a-z]+\.[a-z-]+|portal\.W\d+|user\d+@example\.org"
     r"|It works\.|key \d.*|503 over capacity|channel: .*|A made-up failure\.|Groq answers slowly"

@@ -17,6 +17,7 @@ from portal.cli import options, output, startup
 from portal.cli.errors import Refusal
 from portal.cli.input import passphrase
 from portal.config import Config
+from portal.installation.command import here
 
 
 @options.command("restore")
@@ -108,4 +109,5 @@ def _report(config: Config, done: Restored, placed: Path | None, as_json: bool) 
     else:
         output.field("Verified", "the ledger balances; files and their records agree")
     steps = [f"Compare the settings of the old portal, in {placed}, with yours."] if placed else []
-    output.next_steps([*steps, "Start the portal. Stop the old one first, if it still runs."])
+    start = here("serve", data_dir=config.data_dir)
+    output.next_steps([*steps, f"Stop the old portal, if it still runs, and start this one: {start}"])

@@ -214,7 +214,7 @@ def _remarks(row: Row, kind: ChannelType, number: int) -> Iterator[Remark]:
             "Keys that its upstream does not accept are taken out of service here, which was turned off there."
         )
     if row.whole("status", _ENABLED) == _FAILED:
-        text = "The program had disabled it: its keys are out of service until a test passes."
+        text = "It was disabled there after a failure: its keys are out of service until a test passes."
         yield Remark(text, Level.NOTE)
     if kind.provider == "azure":
         text = "Azure's v1 API is used: the models are deployments of the resource, and the version is left out."

@@ -277,3 +277,10 @@ def test_keys_are_listed_under_the_numbers_by_which_tests_name_them(staff: Clien
     key.save()
     for path in (f"/admin/relay/channel/{channel.pk}/change/", "/admin/relay/apikey/"):
         assert f"{key.public_name} <code>{key.hint}</code>" in html.unescape(staff.get(path).content.decode()), path
+
+
+def test_whoever_moves_in_is_told_of_the_importer_before_there_is_a_channel(staff: Client) -> None:
+    Channel.objects.all().delete()
+    assert "airelays import --help" in staff.get("/admin/setup/channel/").content.decode()
+    channel = Channel.objects.create(name="c", provider="openai")
+    assert "airelays import" not in staff.get(f"/admin/setup/channel/?channel={channel.pk}").content.decode()
