@@ -29,7 +29,7 @@ from portal.lib import clock, crypto
 from portal.lib.processes import process_start
 from portal.move import comparison, references
 from portal.move.copy import Copier, Tell
-from portal.move.progress import Progress, is_empty, is_unfinished
+from portal.move.progress import Progress, holds_portal, is_empty, is_unfinished
 from portal.move.rows import RowRefused
 from portal.move.tables import all_tables
 from portal.services.database_errors import fault_of
@@ -125,6 +125,9 @@ def _begin(target: BaseDatabaseWrapper, name: str, progress: Progress) -> None:
         progress.make_windows()
     elif not is_empty(target):
         step = "Put that file aside." if target.vendor == "sqlite" else "Name an empty database."
+        if holds_portal(target):
+            use = "take AIRELAYS_DATABASE_URL out" if target.vendor == "sqlite" else "set AIRELAYS_DATABASE_URL to it"
+            step = f"It holds a portal: if a move has finished there, {use}. {step}"
         raise MoveRefused(f"{_first_upper(name)} is not empty, and nothing in it is overwritten. {step}")
     else:
         progress.begin(facts)

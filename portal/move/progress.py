@@ -10,6 +10,7 @@ from typing import Final
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from accounts.models import User
 from portal.move.tables import Table, Window
 
 _FACTS: Final = "airelays_move"
@@ -19,6 +20,12 @@ _WINDOWS: Final = "airelays_move_window"
 def is_unfinished(database: BaseDatabaseWrapper) -> bool:
     """Whether a database is the copy of a move that has not been finished."""
     return _FACTS in database.introspection.table_names()
+
+
+def holds_portal(database: BaseDatabaseWrapper) -> bool:
+    """Whether a database has the tables of a portal."""
+    with database.cursor() as cursor:
+        return User._meta.db_table in database.introspection.table_names(cursor)
 
 
 def is_empty(database: BaseDatabaseWrapper) -> bool:
