@@ -195,7 +195,7 @@ STAFF = {
     "admin:relay_usagerecord_export_csv": "relay.view_usagerecord relay.view_ledgeraccount",
 }
 # Of the management API, which takes keys and no session: `tests.manage.test_routes` asks for each route's powers.
-KEYED = ("manage:", "manage-nothing", "one-api-")
+KEYED = ("manage:", "manage-nothing", "manage-root", "one-api-")
 SUPERUSERS = "allowedupstream"  # the model whose pages are for superusers alone
 NAMELESS = frozenset(("accounts/password/", "favicon.ico", "admin/login/", "admin/password_change/"))  # which redirect
 VALUES = {

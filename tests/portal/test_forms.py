@@ -31,6 +31,10 @@ pytestmark = pytest.mark.shared
 HARMLESS: Final = {
     "accounts.sign_in.forms.ChangeEmailForm": "proposes an address, which is proved afterwards",
     "accounts.sign_in.forms.ConfirmEmailForm": "proves an address",
+    "accounts.sign_in.forms._OffersToEndKeys": "is part of the next two",
+    "accounts.sign_in.forms.ChangePasswordForm": "changes a password, against the one before",
+    "accounts.sign_in.forms.SetPasswordForm": "sets a first password",
+    "accounts.sign_in.forms.ResetPasswordKeyForm": "sets a password, by a link that holds once",
     "accounts.sign_in.forms.LoginForm": "signs in",
     "accounts.sign_in.forms.SignupForm": "makes an account",
     "portal.pages.shared.forms.OwnTokenForm": "makes a token",
