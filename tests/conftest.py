@@ -222,14 +222,18 @@ def server(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(scope="module", autouse=True)
 def tidy() -> Iterator[None]:
-    """What the tests of a file made is switched off at its end: the servers would read it again at each change."""
+    """What the tests of a file made is switched off at its end: the servers would read it again at each change.
+
+    No address stays blocked: all tests come from the same one.
+    """
     yield
-    from relay.models import Channel, Model
+    from relay.models import BlockedAddress, Channel, Model
 
     for name, inside in _used.items():
         with inside(name):
             Channel.objects.exclude(provider="demo").filter(enabled=True).update(enabled=False)
             Model.objects.exclude(served_by__channel__provider="demo").filter(enabled=True).update(enabled=False)
+            BlockedAddress.objects.all().delete()
     _used.clear()
 
 
