@@ -122,7 +122,7 @@ class _OffersToEndKeys(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if count := StaffKey.active_of(self.user).count():
-            label = ngettext("Revoke my staff key, too", "Revoke my %(n)d staff keys, too", count)
+            label = ngettext("Also revoke my staff key", "Also revoke my %(n)d staff keys", count)
             self.fields["end_keys"] = forms.BooleanField(
                 required=False,
                 initial=True,

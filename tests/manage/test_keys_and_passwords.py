@@ -37,7 +37,7 @@ def path_of(user: User, action: str) -> str:
 
 def own_page(erin: User, boss: Client) -> Any:
     browser = signed_in(erin)
-    assert "Revoke my 2 staff keys, too" in browser.get(CHANGE).content.decode()
+    assert "Also revoke my 2 staff keys" in browser.get(CHANGE).content.decode()
     return browser.post(CHANGE, {**TYPED, "end_keys": "on"}, follow=True)
 
 

@@ -80,7 +80,7 @@ class KindFilter(admin.SimpleListFilter):
 class CooldownAdmin(ReadOnlyAdmin):
     """Channels, keys and models that are cooling down. They recover without help; staff may end a cooldown early."""
 
-    empty_text = _("Whatever an upstream refuses or fails at for a while is here, until it is asked again.")
+    empty_text = _("Channels, keys and models that keep failing are listed here until they are tried again.")
     list_display = ("channel", "api_key", "model", "because", "detail", "opened", "since_label", "returns")
     list_filter = (KindFilter, "channel")
     list_select_related = ("channel", "api_key", "model")

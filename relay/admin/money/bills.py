@@ -91,12 +91,11 @@ class BillingKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic 
         others = BillingKey.objects.exclude(pk=self.instance.pk).select_related("channel")
         chosen = list(data.get("also") or ())
         twice = [(row, key) for row in chosen for key in others.filter(Q(channel=row) | Q(also=row))[:1]]
+        text = gettext("The channel “%(channel)s” is on the bill of the billing key of “%(other)s” already.")
         if twice:
-            text = gettext("The channel “%(channel)s” is on the bill of the billing key of “%(other)s” already.")
             self.add_error("also", text % {"channel": twice[0][0], "other": twice[0][1].channel})
         channel = data.get("channel")
         if channel is not None and (key := others.filter(also=channel).first()) is not None:
-            text = gettext("The channel “%(channel)s” is on the bill of the billing key of “%(other)s” already.")
             self.add_error("channel", text % {"channel": channel, "other": key.channel})
 
 
