@@ -46,7 +46,8 @@ class Table:
 
     @cached_property
     def fields(self) -> list[Any]:
-        return list(self.model._meta.concrete_fields)
+        """Those whose values are copied: what a database works out for itself cannot be written."""
+        return [field for field in self.model._meta.concrete_fields if not field.generated]
 
     @cached_property
     def key(self) -> str:
